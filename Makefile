@@ -1,0 +1,38 @@
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help install conformance test lint docs benchmark clean
+
+help:  ## show the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+install: $(STAMP)  ## create .venv and install the project with its tools
+
+conformance: $(STAMP)  ## build both reference databases on an embedded server and check them
+	$(BIN)/pgconform run
+
+test: $(STAMP)  ## the project's own tests
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+lint: $(STAMP)  ## ruff, mypy strict, generated files are current
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m docs.generate --check
+
+docs: $(STAMP)  ## write the generated pages and the contract's JSON Schema anew
+	$(BIN)/python -m docs.generate
+
+benchmark: $(STAMP)  ## the short benchmarks
+	$(BIN)/python -m benchmarks.snapshot --short
+
+clean:  ## remove what can be made again
+	rm -rf $(VENV) reports/out build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,5 @@
+"""``python -m pgconform``."""
+
+from pgconform.cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,218 @@
+"""What a check is, and how one is judged: subjects in, findings out, one verdict. Never talks to pytest or a server.
+
+A check is a generator function that looks at one subject. ``of=`` names where its subjects come from in the
+catalogue: they are folded into one test. ``each=`` names what the contract lists on purpose: one test for each.
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from pgconform.contract import Contract, Waiver
+from pgconform.model import Finding, Nothing, NotVerified, Result, Severity, Verdict
+
+if TYPE_CHECKING:
+    import datetime
+
+    from pgconform.catalog import Catalog
+    from pgconform.database import Database
+    from pgconform.privileges import Privileges
+
+CADENCES = ("gate", "daily", "weekly", "monthly", "quarterly")
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that checks may ask for by the name of a parameter."""
+
+    contract: Contract
+    catalog: Catalog
+    database: Database
+    today: datetime.date
+
+    def part(self, name: str) -> Any:
+        """What a check's parameter of that name gets."""
+        return self if name == "evidence" else getattr(self, name)
+
+    @cached_property
+    def privileges(self) -> Privileges:
+        from pgconform.privileges import Privileges
+
+        return Privileges(self.catalog)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One obligation. ``select`` yields its subjects; ``judge`` yields what is wrong with one of them."""
+
+    id: str
+    judge: Callable[..., Iterator[Finding]]
+    select: Callable[..., Iterable[Any]]
+    by_contract: bool
+    guide: tuple[str, ...]
+    when: tuple[str, ...]
+    severity: Severity
+    title: str
+    why: str
+    module: str
+    looked_for: str
+    asks: tuple[str, ...] = field(default=())
+
+    def subjects(self, contract: Contract, evidence: Evidence | None = None) -> list[Any]:
+        """What to look at, in a fixed order; needs ``evidence`` unless the contract alone names the subjects."""
+        if self.by_contract:
+            return list(self.select(contract))
+        assert evidence is not None, "subjects from the catalogue need the catalogue"
+        return list(self.select(**_arguments(self.select, evidence)))
+
+
+REGISTRY: dict[str, Check] = {}
+
+
+def check(
+    id: str,
+    *,
+    guide: Sequence[str],
+    when: Sequence[str],
+    of: Callable[..., Iterable[Any]] | None = None,
+    each: Callable[[Contract], Iterable[Any]] | None = None,
+    severity: Severity = Severity.MUST,
+) -> Callable[[Callable[..., Iterator[Finding]]], Callable[..., None]]:
+    """Make a generator of findings a test. The docstring's first line is the obligation, the rest why it matters.
+
+    Raises ValueError for an id that is taken, an unknown cadence, or a check without docstring or subjects.
+    """
+    select = of or each
+    if select is None or (of and each) or not set(when) <= set(CADENCES) or not when:
+        raise ValueError(f"check {id}: give of= or each=, and when= from {', '.join(CADENCES)}")
+
+    def decorate(judge: Callable[..., Iterator[Finding]]) -> Callable[..., None]:
+        title, _, why = (inspect.getdoc(judge) or "").partition("\n")
+        looked_for = (inspect.getdoc(select) or "").partition("\n")[0].rstrip(".")
+        if not (title and why.strip() and looked_for):
+            raise ValueError(f"check {id}: docstring with obligation and reason, and one on its subjects, wanted")
+        if id in REGISTRY and REGISTRY[id].judge.__qualname__ != judge.__qualname__:
+            raise ValueError(f"check {id} exists already, in {REGISTRY[id].module}")
+        subject, *asks = inspect.signature(judge).parameters
+        REGISTRY[id] = Check(
+            id, judge, select, each is not None, tuple(guide), tuple(when), severity, title.rstrip("."),
+            " ".join(why.split()), judge.__module__, looked_for, tuple(asks),
+        )  # fmt: skip
+
+        def test(pgc_case: Callable[[], None]) -> None:
+            pgc_case()
+
+        test.__name__, test.__doc__, test.__module__ = judge.__name__, judge.__doc__, judge.__module__
+        test.pgconform_check = REGISTRY[id]  # type: ignore[attr-defined]
+        return test
+
+    return decorate
+
+
+def evaluate(check: Check, evidence: Evidence, subjects: Sequence[Any] | None = None) -> Result:
+    """Judge the subjects (all of the check's, where none are given) and say what came of it.
+
+    Never raises NotVerified: that is the verdict ``broken``. TargetLost passes through.
+    """
+    started = time.perf_counter()
+    contract = evidence.contract
+    found: list[Finding] = []
+    unverified: list[str] = []
+    empty: list[str] = []
+    examined = 0
+    for subject in check.subjects(contract, evidence) if subjects is None else subjects:
+        if missing := _missing(subject, evidence.catalog):
+            empty.append(f"{missing} does not exist")
+            continue
+        try:
+            found += check.judge(subject, **{name: evidence.part(name) for name in check.asks})
+        except Nothing as reason:
+            empty.append(str(reason))
+        except NotVerified as reason:
+            unverified.append(f"{subject_name(subject)}: {reason}")
+        else:
+            examined += 1
+    failing, waived = _waive(check, found, contract.waivers, evidence.today)
+    name = subject_name(subjects[0]) if check.by_contract and subjects else ""
+    accepted = contract.skips.get(check.id) or contract.skips.get(f"{check.id}:{name}", "")
+    verdict, reason = _verdict(check, failing, waived, unverified, empty, examined, accepted)
+    return Result(
+        check=check.id, contract=contract.name, verdict=verdict, title=check.title, why=check.why, subject=name,
+        guide=check.guide, severity=check.severity, examined=examined, looked_for=check.looked_for,
+        findings=tuple(failing), waived=tuple(waived), reason=reason, accepted=bool(accepted),
+        unverified=tuple(unverified), seconds=time.perf_counter() - started,
+    )  # fmt: skip
+
+
+def subject_name(subject: Any) -> str:
+    """How a subject is called in ids and reports: an object by its name, a pair by its first part's."""
+    return str(subject[0] if isinstance(subject, tuple) else subject)
+
+
+def _verdict(
+    check: Check, failing: list[Finding], waived: list[tuple[Finding, str]], unverified: list[str],
+    empty: list[str], examined: int, accepted: str,
+) -> tuple[Verdict, str]:  # fmt: skip
+    if failing:
+        return Verdict.FAILED, ""
+    if unverified:
+        return Verdict.BROKEN, unverified[0]
+    if waived:
+        return Verdict.WAIVED, ""
+    if examined:
+        return Verdict.PASSED, ""
+    why = "; ".join(dict.fromkeys(empty)) or f"nothing to examine: {_lower(check.looked_for)}"
+    return Verdict.SKIPPED, f"{why} (accepted: {accepted})" if accepted else why
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]
+
+
+def _missing(subject: Any, catalog: Catalog) -> str:
+    """What of a subject named by the contract is not there: its absence is another check's finding."""
+    for table, wanted in getattr(subject, "needs", ()):
+        present = catalog.table(table)
+        if present is None:
+            return str(table)
+        for name in wanted:
+            if present.column(name) is None:
+                return f"{table}, column {name}"
+    if column := getattr(subject, "vector", ""):
+        stored = catalog.table(subject.table)
+        found = stored.column(column) if stored else None
+        if found is None or found.base_oid not in catalog.vector_types:
+            return f"a vector column {subject}"
+    return ""
+
+
+def _waive(
+    check: Check, found: list[Finding], waivers: Sequence[Waiver], today: datetime.date
+) -> tuple[list[Finding], list[tuple[Finding, str]]]:
+    failing: list[Finding] = []
+    waived: list[tuple[Finding, str]] = []
+    for finding in sorted(found, key=lambda f: f.key):
+        waiver = next((w for w in waivers if covers(w, check.id, finding) and today <= w.until), None)
+        if waiver is None:
+            failing.append(finding)
+        else:
+            waived.append((finding, f"{waiver.reason} ({waiver.owner}, until {waiver.until})"))
+    return failing, waived
+
+
+def covers(waiver: Waiver, check_id: str, finding: Finding) -> bool:
+    """True when the waiver speaks of this finding, whether or not it has ended."""
+    return (
+        waiver.check == check_id
+        and waiver.object == finding.object
+        and (not waiver.detail or waiver.detail == finding.detail)
+    )
+
+
+def _arguments(function: Callable[..., Any], evidence: Evidence) -> dict[str, Any]:
+    return {name: evidence.part(name) for name in inspect.signature(function).parameters}

@@ -1,0 +1,149 @@
+"""The command line: thin, it fixes options and calls pytest or the engine. Heavy imports wait for their command."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from pgconform import __version__
+
+USAGE, LOST = 4, 75
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit status. A mistake of the caller is one line and status 4."""
+    parser = _parser()
+    known, rest = parser.parse_known_args(arguments)
+    if rest and known.command is not run:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    command: Callable[[argparse.Namespace, list[str]], int] = known.command
+    try:
+        return command(known, rest)
+    except (ValueError, OSError, ConnectionError) as error:
+        print(f"pgconform: {error}", file=sys.stderr)
+        return LOST if isinstance(error, ConnectionError) else USAGE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "pgconform", description="Does this database keep the promises that its maintenance guide makes?"
+    )
+    parser.add_argument("--version", action="version", version=f"pgconform {__version__}")
+    parser.exit_on_error = True
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    added = commands.add_parser(
+        "run", help="check databases; further arguments go to pytest (-m gate, -k, --lf, -n 2)",
+        epilog="exit status: 0 conforms, 1 findings, 2 interrupted, 3 something could not be verified, 4 usage or"
+               " contract error, 5 nothing was examined, 75 the database cannot be reached or was lost",
+    )  # fmt: skip
+    added.add_argument("--contract", metavar="NAME|FILE", help="a bundled contract or a TOML file (default: all)")
+    added.add_argument("--target", metavar="KIND[:ID]", help="embedded[:16|18] (default) or live[:URI]")
+    added.add_argument("--out", metavar="DIR", help="where the reports go (default: reports/out)")
+    added.set_defaults(command=run)
+
+    added = commands.add_parser("up", help="start a server with a reference database and print its address")
+    added.add_argument("contract", metavar="CONTRACT", help="a bundled contract's name, or a file")
+    added.add_argument("--version", dest="major", default="", metavar="16|18", help="the server's major version")
+    added.set_defaults(command=up)
+
+    added = commands.add_parser("build", help="load a reference database into an empty database elsewhere")
+    added.add_argument("contract", metavar="CONTRACT", help="a bundled contract's name, or a file")
+    added.add_argument("--dsn", default="", metavar="URI", help="the empty database (default: libpq's environment)")
+    added.add_argument("--rows", type=float, default=1.0, metavar="SCALE", help="multiplies the number of rows")
+    added.add_argument("--seed", type=int, default=1, help="seed of the generator of rows")
+    added.set_defaults(command=build)
+
+    added = commands.add_parser("explain", help="what a check demands, why, and which guide rows it answers")
+    added.add_argument("check", metavar="CHECK", help="the check's id; 'all' lists them")
+    added.set_defaults(command=explain)
+    return parser
+
+
+def run(known: argparse.Namespace, rest: list[str]) -> int:
+    """Check databases through pytest, with our own configuration and nothing of the caller's."""
+    import pytest
+
+    import pgconform.suites
+
+    home = Path(str(pgconform.suites.__file__)).parent
+    fixed = [
+        str(home), f"--config-file={Path(__file__).with_name('run.ini')}", f"--rootdir={home.parent}",
+        f"--override-ini=cache_dir={Path.cwd() / '.pytest_cache'}", "-p", "pgconform.plugin", "--tb=no", "-q",
+        "--no-header", "-r", "N",
+    ]  # fmt: skip
+    given = [f"--pgc-{name}={value}" for name in ("contract", "target", "out") if (value := getattr(known, name))]
+    return int(pytest.main([*fixed, *given, "--pgc-asked", *rest]))
+
+
+def up(known: argparse.Namespace, _: list[str]) -> int:
+    """A server with the contract's reference database, until it is interrupted."""
+    from pgconform.targets import TargetError
+    from pgconform.targets.embedded import server
+    from pgconform.targets.server import ServerError
+
+    signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+    reference = _reference(known.contract)
+    try:
+        with server([reference], known.major) as started:
+            print(started.uri(reference), flush=True)
+            print("check it: pgconform run --contract=... --target=live:URI; stop with Ctrl-C", file=sys.stderr)
+            signal.pause()
+    except ServerError as error:
+        raise TargetError(str(error)) from None
+    except KeyboardInterrupt:
+        pass
+    return 0
+
+
+def build(known: argparse.Namespace, _: list[str]) -> int:
+    """The contract's reference database, in an empty database that somebody else runs."""
+    import psycopg
+
+    from pgconform.fixtures.databases import build as load
+
+    reference = _reference(known.contract)
+    try:
+        with psycopg.connect(known.dsn or os.environ.get("PGC_DSN", ""), prepare_threshold=None) as connection:
+            load(connection, reference, scale=known.rows, seed=known.seed)
+    except psycopg.Error as error:  # libpq's own message may hold host, user and password
+        state = error.sqlstate or type(error).__name__
+        message = (error.diag.message_primary or "") if error.sqlstate else "is the server up, and its address right?"
+        raise ConnectionError(f"cannot build {reference} ({state}): {message}") from None
+    print(f"built {reference}")
+    return 0
+
+
+def explain(known: argparse.Namespace, _: list[str]) -> int:
+    """The check's obligation, reason, subjects, guide rows and cadence."""
+    import difflib
+
+    from pgconform.catalogue_of_checks import load
+
+    checks = load()
+    if known.check == "all":
+        print("\n".join(f"{check.id:28} {check.title}" for check in checks.values()))
+        return 0
+    if known.check not in checks:
+        near = difflib.get_close_matches(known.check, checks, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"no check {known.check!r}{hint} 'pgconform explain all' lists them")
+    check = checks[known.check]
+    print(f"{check.id}: {check.title}.\n\n{check.why}\n")
+    print(f"looks at: {check.looked_for}\nguide:    {', '.join(check.guide)}")
+    print(f"when:     {', '.join(check.when)}\nseverity: {check.severity}")
+    return 0
+
+
+def _reference(contract: str) -> str:
+    """The reference database that a contract names. Raises ValueError."""
+    from pgconform.contract_file import load, resolve
+
+    found = load(resolve(contract))
+    if not found.reference:
+        raise ValueError(f"contract {found.name} names no reference database; set reference in it")
+    return found.reference

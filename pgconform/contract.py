@@ -1,0 +1,351 @@
+"""The contract: what one database promises. Frozen and typed; read from TOML by ``contract_file``.
+
+Every struct here is one section of the file, and its field documentation is what editors show, since the JSON
+Schema is generated from it. Names of relations, columns and functions are canonical (see ``names``) once loaded.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+Share = Annotated[float, Meta(ge=0, le=1, description="a share between 0 and 1")]
+Scope = Annotated[
+    Literal["none", "own", "shared", "all"],
+    Meta(description="none: no privilege; own: rows of the session's tenants or user; shared: rows common to "
+         "all tenants; all: every tenant's rows"),
+]
+Command = Literal["select", "insert", "update", "delete"]
+COMMANDS: tuple[Command, ...] = ("select", "insert", "update", "delete")
+Attribute = Literal["SUPERUSER", "BYPASSRLS", "CREATEROLE", "CREATEDB", "REPLICATION"]
+
+
+class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A table of the contract file; an unknown key is an error."""
+
+
+class Schemas(Section, frozen=True):
+    """Which schemas there are. ``tenant`` schemas hold declared relations only."""
+
+    exposed: tuple[str, ...] = ("public",)
+    tenant: tuple[str, ...] = ()
+    internal: tuple[str, ...] = ()
+
+
+class ExtensionPromise(Section, frozen=True):
+    """``builtin_from``: the server's major version from which the extension is not needed any more."""
+
+    minimum: str = ""
+    schema: str = ""
+    builtin_from: int | None = None
+
+
+class Roles(Section, frozen=True):
+    """``clients`` are what the API becomes for its callers; ``privileged`` maps each role that may log in with
+    more than ordinary rights, directly or through membership, to just those attributes."""
+
+    clients: tuple[str, ...] = ()
+    services: tuple[str, ...] = ()
+    privileged: dict[str, tuple[Attribute, ...]] = {}
+
+
+class Session(Section, frozen=True):
+    """How the API signs a caller in: role, claims and settings; ``{user}`` and ``{tenant}`` are filled in."""
+
+    role: str
+    claims: dict[str, Any] = {}
+    settings: dict[str, str] = {}
+
+
+class Registry(Section, frozen=True):
+    """The table that knows every tenant."""
+
+    table: str
+    key: str
+    active: str = ""
+    created: str = ""
+
+
+class Members(Section, frozen=True):
+    """The table that says which user belongs to which tenant."""
+
+    table: str
+    user: str
+    tenant: str
+    active: str = ""
+    expires: str = ""
+    role: str = ""
+    roles: tuple[str, ...] = ()
+    admin: str = ""
+    permissions: str = ""
+    permission_keys: tuple[str, ...] = ()
+    users: str = ""
+
+
+class Complete(Section, frozen=True):
+    """A table in which every registered tenant has a row."""
+
+    table: str
+    column: str
+
+
+class Tenancy(Section, frozen=True):
+    """One way in which rows belong to tenants. Without ``members``, ``session`` itself carries ``{tenant}``
+    (a claim of the token, or a setting)."""
+
+    column: str
+    type: str
+    registry: Registry | None = None
+    members: Members | None = None
+    session: str = "member"
+    complete: tuple[Complete, ...] = ()
+
+
+class Reference(Section, frozen=True):
+    """Columns that name a row of another table; ``declared = false``: by data only, no foreign key wanted."""
+
+    columns: tuple[str, ...]
+    table: str
+    to: tuple[str, ...] = ("id",)
+    on_delete: Literal["no action", "restrict", "cascade", "set null", "set default"] | None = None
+    declared: bool = True
+
+
+class VectorIndex(Section, frozen=True):
+    """The approximate index that must serve searches of the column; bounds are inclusive."""
+
+    methods: tuple[Literal["hnsw", "ivfflat"], ...] = ("hnsw", "ivfflat")
+    cast: Literal["", "vector", "halfvec", "bit"] = ""
+    rows_per_list: tuple[float, float] = (1, 5000)
+    m: tuple[int, int] = (8, 64)
+    ef_construction: tuple[int, int] = (32, 1000)
+
+
+class Vector(Section, frozen=True):
+    """An embedding column. ``norm``: bounds of the Euclidean norm of every row's vector."""
+
+    dimension: int
+    type: Literal["vector", "halfvec", "sparsevec"] = "vector"
+    metric: Literal["cosine", "l2", "ip", "l1"] = "cosine"
+    index: VectorIndex | None = msgspec.field(default_factory=VectorIndex)
+    coverage: Share = 0.95
+    norm: tuple[float, float] | None = (0.99, 1.01)
+    distinct: bool = True
+
+
+class Chunks(Section, frozen=True):
+    """Rows of one ``unit`` are numbered ``first`` to ``total`` without a gap."""
+
+    unit: tuple[str, ...]
+    number: str
+    total: str
+    first: int = 0
+
+
+class Filled(Section, frozen=True):
+    """At least ``share`` of the rows have a value in ``column`` (above ``above``, where given)."""
+
+    column: str
+    share: Share
+    above: float | None = None
+
+
+class Allowed(Section, frozen=True):
+    """Only the rows whose ``key`` is listed hold ``value`` in ``column``; ``otherwise`` is what a remedy sets."""
+
+    column: str
+    value: str
+    key: str
+    keys: tuple[str, ...]
+    otherwise: str
+
+
+class Flag(Section, frozen=True):
+    """The boolean ``flag`` is true just where ``column`` is not null."""
+
+    flag: str
+    column: str
+
+
+class Retention(Section, frozen=True):
+    """Rows older than ``days`` have moved to ``archive``; a row is never in both."""
+
+    column: str
+    days: Annotated[int, Meta(ge=1)]
+    archive: str = ""
+    key: str = "id"
+
+
+class Total(Section, frozen=True):
+    """``column`` equals the sum of ``detail_column`` over the rows of ``detail`` that name it by ``detail_key``."""
+
+    column: str
+    detail: str
+    detail_column: str
+    detail_key: str
+    key: str = "id"
+
+
+class TablePromise(Section, frozen=True):
+    """What one relation promises. ``holds``: whose rows it has (tenant: ``column`` names the tenant; user:
+    ``column`` names the user; child: ``column`` names a row of ``parent``; shared: nobody's; service: no
+    client's business). ``access`` is the profile, by default the one called like ``holds``."""
+
+    holds: Literal["tenant", "user", "child", "shared", "service"] = "tenant"
+    column: str = ""
+    parent: str = ""
+    parent_key: str = "id"
+    tenancy: str = ""
+    access: str = ""
+    optional: bool = False
+    nullable: bool = False
+    columns: dict[str, dict[Command, tuple[str, ...]]] = {}
+    unique: tuple[tuple[str, ...], ...] = ()
+    exclusive: tuple[str, ...] = ()
+    distinct: tuple[str, ...] = ()
+    times: tuple[str, ...] = ()
+    determines: dict[str, str] = {}
+    references: tuple[Reference, ...] = ()
+    vectors: dict[str, Vector] = {}
+    chunks: Chunks | None = None
+    minimum: dict[str, float] = {}
+    values: dict[str, tuple[str, ...]] = {}
+    filled: tuple[Filled, ...] = ()
+    allowed: tuple[Allowed, ...] = ()
+    flags: tuple[Flag, ...] = ()
+    retention: Retention | None = None
+    totals: tuple[Total, ...] = ()
+
+
+class ArgumentPromise(Section, frozen=True):
+    """``default`` is the SQL text of a constant; no ``default``: the argument must be given."""
+
+    name: str
+    type: str
+    default: str | float | int | bool | None = None
+
+
+class Search(Section, frozen=True):
+    """How the function searches: the vector column behind it, and the names of its arguments and results."""
+
+    vector: str
+    query: str
+    threshold: str = ""
+    count: str = ""
+    tenant: str = ""
+    default_threshold: float | None = None
+    default_count: int | None = None
+    key: str = "id"
+    similarity: str = "similarity"
+
+
+class FunctionPromise(Section, frozen=True):
+    """What one function promises; ``search_path`` is the value that it is pinned to;
+    ``definition`` is SQL that creates it with its grants, or ``file:NAME`` relative to the contract."""
+
+    arguments: tuple[ArgumentPromise, ...] = ()
+    volatility: Literal["immutable", "stable", "volatile"] = "volatile"
+    parallel: Literal["safe", "restricted", "unsafe"] = "unsafe"
+    security: Literal["invoker", "definer"] = "invoker"
+    search_path: str | None = None
+    execute: tuple[str, ...] = ()
+    search: Search | None = None
+    definition: str = ""
+
+
+class Report(Section, frozen=True):
+    """``column`` of the one row of ``relation`` equals the aggregate over ``table``."""
+
+    relation: str
+    column: str
+    table: str
+    aggregate: Literal["count", "count distinct", "sum", "avg", "min", "max"] = "count"
+    of: str = ""
+    where: dict[str, str] = {}
+
+
+class Metrics(Section, frozen=True):
+    """The table in which the database keeps its own measurements."""
+
+    table: str
+    name: str = "metric_name"
+    value: str = "metric_value"
+    time: str = "recorded_at"
+    known: tuple[str, ...] = ()
+    hours: float = 24
+
+
+class Waiver(Section, frozen=True):
+    """A known finding that does not fail the run before ``until``; ``detail`` narrows it."""
+
+    check: str
+    object: str
+    reason: Annotated[str, Meta(min_length=1)]
+    owner: Annotated[str, Meta(min_length=1)]
+    until: datetime.date
+    detail: str = ""
+
+
+class Limits(Section, frozen=True):
+    """Bounds of what pgconform itself may take; times in milliseconds."""
+
+    statement_timeout: Annotated[int, Meta(ge=1)] = 30_000
+    lock_timeout: Annotated[int, Meta(ge=1)] = 2_000
+    tenants: Annotated[int, Meta(ge=2, description="tenants whose members are acted as")] = 12
+    searches: Annotated[int, Meta(ge=1, description="query vectors per search function and tenant")] = 2
+
+
+class Contract(Section, frozen=True):
+    """Everything that one database promises."""
+
+    name: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]*$", description="short name, used in test ids")]
+    title: str = ""
+    guide: str = ""
+    schemas: Schemas = Schemas()
+    extensions: dict[str, ExtensionPromise] = {}
+    roles: Roles = Roles()
+    claims_setting: str = "request.jwt.claims"
+    user_functions: tuple[str, ...] = ("auth.uid",)
+    sessions: dict[str, Session] = {}
+    tenancies: dict[str, Tenancy] = {}
+    access: dict[str, dict[str, Scope | dict[Command, Scope]]] = {}
+    tables: dict[str, TablePromise] = {}
+    functions: dict[str, FunctionPromise] = {}
+    publications: tuple[str, ...] = ()
+    reports: tuple[Report, ...] = ()
+    metrics: Metrics | None = None
+    skips: Annotated[
+        dict[str, str], Meta(description="check, or check:subject, that may find nothing to examine, and why")
+    ] = {}
+    waivers: tuple[Waiver, ...] = ()
+    limits: Limits = Limits()
+    reference: Annotated[
+        str, Meta(description="bundled reference database that embedded and container targets build")
+    ] = ""
+
+    def tenancy_of(self, promise: TablePromise) -> Tenancy:
+        """The tenancy that a table's rows belong to: the named one, or the only one."""
+        return self.tenancies[promise.tenancy or next(iter(self.tenancies))]
+
+    def scope(self, table: str, role: str, command: Command) -> Scope:
+        """Whose rows ``role`` may touch by ``command``; ``none`` where nothing is declared."""
+        promise = self.tables.get(table)
+        if promise is None:
+            return "none"
+        granted = self.access.get(promise.access or promise.holds, {}).get(role, "none")
+        return granted if isinstance(granted, str) else granted.get(command, "none")
+
+    def column_of(self, table: str) -> str:
+        """The column that says whose a row is; '' where rows are nobody's."""
+        promise = self.tables[table]
+        if promise.column or promise.holds != "tenant":
+            return promise.column
+        return self.tenancy_of(promise).column
+
+    def tenant_tables(self) -> Iterator[str]:
+        """The names of the relations whose rows carry a tenant, in file order."""
+        return (name for name, promise in self.tables.items() if promise.holds == "tenant")

@@ -1,0 +1,129 @@
+"""Where the parts of a contract do not fit each other: names that nothing declares, columns that are missing.
+
+It looks at the contract alone, never at a database, and says the place of each problem as a path of keys.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pgconform.contract_words import choice, place
+from pgconform.names import qualified
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from pgconform.contract import Contract, FunctionPromise, TablePromise, Tenancy
+    from pgconform.contract_words import KeyPath, Problem
+
+
+def disagreements(contract: Contract) -> Iterator[Problem]:
+    """Every place at which one part of the contract contradicts another, with what to write instead."""
+    if "." not in contract.claims_setting.strip("."):
+        yield ("claims_setting",), "wanted the name of a setting, with a dot, such as request.jwt.claims"
+    for name, session in contract.sessions.items():
+        yield from _known(("sessions", name, "role"), session.role, contract.roles.clients, "roles.clients")
+    for name, tenancy in contract.tenancies.items():
+        yield from _tenancy(contract, ("tenancies", name), tenancy)
+    for profile, granted in contract.access.items():
+        for role in granted:
+            yield from _role(contract, ("access", profile, role), role)
+    for name, table in contract.tables.items():
+        yield from _ownership(contract, ("tables", name), name, table)
+        yield from _columns(contract, ("tables", name), table)
+    for name, function in contract.functions.items():
+        yield from _function(contract, ("functions", name), function)
+    for n, report in enumerate(contract.reports):
+        if report.aggregate != "count" and not report.of:
+            yield ("reports", n, "of"), f"missing; aggregate = {report.aggregate!r} needs a column"
+
+
+def _known(path: KeyPath, word: str, accepted: Iterable[str], called: str) -> Iterator[Problem]:
+    """A problem where the word is not among the accepted ones."""
+    words = list(accepted)
+    if word not in words:
+        yield path, f"not declared; {choice(word, words, called)}"
+
+
+def _role(contract: Contract, path: KeyPath, role: str) -> Iterator[Problem]:
+    known = [*contract.roles.clients, *contract.roles.services]
+    yield from _known(path, role, known, "roles.clients and roles.services")
+
+
+def _tenancy(contract: Contract, path: KeyPath, tenancy: Tenancy) -> Iterator[Problem]:
+    """Its session exists and says who calls; its administrator's role is one of the members' roles."""
+    blank = "{user}" if tenancy.members else "{tenant}"
+    if session := contract.sessions.get(tenancy.session):
+        if not _mentions([session.claims, session.settings], blank):
+            why = "has members" if tenancy.members else "has no members"
+            yield ("sessions", tenancy.session), f"no claim or setting says {blank}, but {place(path)} {why}"
+    else:
+        yield from _known((*path, "session"), tenancy.session, contract.sessions, "sessions")
+    if (members := tenancy.members) and members.admin:
+        yield from _known((*path, "members", "admin"), members.admin, members.roles, "roles")
+
+
+def _mentions(value: Any, blank: str) -> bool:
+    """Whether any text in the value has the blank, at any depth."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    return any(_mentions(item, blank) for item in value) if isinstance(value, list) else blank in str(value)
+
+
+def _ownership(contract: Contract, path: KeyPath, name: str, table: TablePromise) -> Iterator[Problem]:
+    """It is clear whose the rows are, and who may reach them."""
+    if table.tenancy:
+        yield from _known((*path, "tenancy"), table.tenancy, contract.tenancies, "tenancies")
+    elif table.holds == "tenant" and len(contract.tenancies) != 1:
+        yield (*path, "tenancy"), f"missing; {choice('', contract.tenancies, 'tenancies')}"
+    if table.holds in ("user", "child") and not table.column:
+        yield (*path, "column"), f"missing; holds = {table.holds!r} needs it"
+    if table.holds == "child":
+        if not table.parent:
+            yield (*path, "parent"), "missing; holds = 'child' needs it"
+        else:
+            yield from _known((*path, "parent"), table.parent, contract.tables, "tables")
+            if _circular(contract, name):
+                yield (*path, "parent"), "the parents go round in a circle; one must not hold 'child'"
+    profile = table.access or table.holds
+    if profile not in contract.access:
+        default = "" if table.access else f" (by default the one called {table.holds!r})"
+        yield (*path, "access"), f"no such profile{default}; {choice(profile, contract.access, 'access')}"
+
+
+def _circular(contract: Contract, name: str) -> bool:
+    """Whether a chain of parents comes back to the table."""
+    seen = set()
+    parent = name
+    while (table := contract.tables.get(parent)) and table.holds == "child" and parent not in seen:
+        seen.add(parent)
+        parent = table.parent
+    return parent == name and bool(seen)
+
+
+def _columns(contract: Contract, path: KeyPath, table: TablePromise) -> Iterator[Problem]:
+    """Column privileges are for declared roles; columns refer to as many; a tenant's columns have a tenant."""
+    for role in table.columns:
+        yield from _role(contract, (*path, "columns", role), role)
+    for n, reference in enumerate(table.references):
+        if len(reference.columns) != len(reference.to) or not reference.to:
+            yield (*path, "references", n, "to"), "wanted as many columns as in columns, at least one"
+    if table.holds != "tenant" and not table.column:
+        for key in ("exclusive", "determines"):
+            if getattr(table, key):
+                yield (*path, key), "wanted only where column or holds = 'tenant' says whose a row is"
+
+
+def _function(contract: Contract, path: KeyPath, function: FunctionPromise) -> Iterator[Problem]:
+    """Declared roles execute it; a search is over a declared vector, by arguments that it has."""
+    for n, role in enumerate(function.execute):
+        yield from _role(contract, (*path, "execute", n), role)
+    if search := function.search:
+        vectors = [
+            f"{name}.{qualified(column)}" for name, table in contract.tables.items() for column in table.vectors
+        ]
+        yield from _known((*path, "search", "vector"), search.vector, vectors, "vectors")
+        arguments = [argument.name for argument in function.arguments]
+        for key in ("query", "tenant", "threshold", "count"):
+            if key == "query" or getattr(search, key):
+                yield from _known((*path, "search", key), getattr(search, key), arguments, "arguments")

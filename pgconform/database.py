@@ -1,0 +1,160 @@
+"""Questions to a database inside one transaction that somebody else opened: bounded, read-only, never trusted blindly.
+
+The connection is in autocommit mode with an explicit BEGIN (see ``begin``); every question runs in a savepoint, so
+that one that fails or times out leaves the transaction usable. Whatever goes wrong becomes ``NotVerified`` (with
+what to grant or change) or ``TargetLost``; messages of the server that could hold row content are left out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from pgconform.contract import Limits
+from pgconform.model import NotVerified, TargetLost
+from pgconform.names import quote
+from pgconform.statements import Statement
+
+if TYPE_CHECKING:
+    import psycopg
+    from psycopg import Connection
+
+# SQLSTATE classes whose messages name objects and settings but never values of rows:
+# access rule (42), object not in state (55), operator intervention (57), resources (53), limits (54), transaction (25).
+_SAFE_CLASSES = ("42", "55", "57", "53", "54", "25")
+Row = tuple[Any, ...]
+
+
+def begin(connection: Connection[Any], limits: Limits, *, snapshot: str = "", read_only: bool = True) -> None:
+    """Open the run's transaction with its limits; joins an exported snapshot where one is named.
+
+    All settings are local to the transaction: a pooler hands the connection on as it was.
+    """
+    mode = "read only" if read_only else "read write"
+    connection.execute(f"begin transaction isolation level repeatable read, {mode}", prepare=False)
+    if snapshot:
+        from psycopg import sql
+
+        connection.execute(sql.SQL("set transaction snapshot {}").format(sql.Literal(snapshot)), prepare=False)
+    settings = {
+        "statement_timeout": str(limits.statement_timeout),
+        "lock_timeout": str(limits.lock_timeout),
+        "search_path": "",
+        "row_security": "off",  # a hidden row is then an error, not a silent pass
+        "TimeZone": "UTC",
+        "application_name": "pgconform",
+        "standard_conforming_strings": "on",
+        "extra_float_digits": "1",
+    }
+    connection.execute(
+        "select " + ", ".join(["pg_catalog.set_config(%s, %s, true)"] * len(settings)),
+        [text for pair in settings.items() for text in pair],
+        prepare=False,
+    )
+
+
+class Database:
+    """Asks questions on one connection; ``truth`` sessions see every row, ``acting`` sessions what a role sees."""
+
+    def __init__(self, connection: Connection[Any]) -> None:
+        self.connection = connection
+        self._answers: dict[Statement, list[Row]] = {}
+
+    def rows(self, question: Statement, what: str) -> list[Row]:
+        """All rows of the answer. Raises NotVerified (``what`` says what was asked) or TargetLost."""
+        with self._savepoint(what):
+            return self._execute(question)
+
+    def remembered(self, question: Statement, what: str) -> list[Row]:
+        """As ``rows``; asked once, since several checks look at the same figures."""
+        if question not in self._answers:
+            self._answers[question] = self.rows(question, what)
+        return self._answers[question]
+
+    def one(self, question: Statement, what: str) -> Row:
+        """The only row of the answer."""
+        return self.rows(question, what)[0]
+
+    @contextmanager
+    def acting(self, role: str, settings: dict[str, str]) -> Iterator[None]:
+        """Everything inside runs as ``role`` with these settings and under row security; then all is undone."""
+        import psycopg
+        from psycopg import sql
+
+        with self._savepoint(f"acting as role {role}", undo=True):
+            for name, value in settings.items():
+                self._set(name, value)
+            self._set("row_security", "on")
+            try:
+                become = sql.SQL("set local role {}").format(sql.Identifier(role))
+                self.connection.execute(become, prepare=False)
+            except psycopg.Error as error:  # not the role's own trouble: no SQLSTATE for the caller
+                advice = f"grant {quote(role)} to the role that pgconform connects as"
+                raise NotVerified(f"cannot act as role {quote(role)} ({_code(error)}); {advice}") from None
+            yield
+
+    @contextmanager
+    def setting(self, settings: dict[str, str], what: str) -> Iterator[None]:
+        """Everything inside runs with these settings; then they are undone."""
+        with self._savepoint(what, undo=True):
+            for name, value in settings.items():
+                self._set(name, value)
+            yield
+
+    def _set(self, name: str, value: str) -> None:
+        self.connection.execute("select pg_catalog.set_config(%s, %s, true)", (name, value), prepare=False)
+
+    def _execute(self, question: Statement) -> list[Row]:
+        from psycopg import RawCursor
+
+        text, parameters = question.run_text(self.connection)
+        with RawCursor(self.connection) as cursor:
+            return cursor.execute(text.encode(), parameters, prepare=False).fetchall()
+
+    @contextmanager
+    def _savepoint(self, what: str, undo: bool = False) -> Iterator[None]:
+        import psycopg
+
+        try:
+            with self.connection.transaction(force_rollback=undo):
+                yield
+        except psycopg.Error as error:
+            if self.connection.closed or self.connection.broken:
+                raise TargetLost(f"the server went away while {what} ({_code(error)})") from None
+            raise NotVerified(explain(error, what), error.sqlstate or "") from None
+
+
+def claims_settings(setting: str, claims: dict[str, Any], settings: dict[str, str]) -> dict[str, str]:
+    """The session settings that carry a token's claims as one JSON text, besides other settings."""
+    return {setting: json.dumps(claims)} | settings if claims else dict(settings)
+
+
+def explain(error: psycopg.Error, what: str) -> str:
+    """One line: what was asked, why there is no answer, what to do. Holds no row content."""
+    state = error.sqlstate or ""
+    detail = (error.diag.message_primary or "") if state[:2] in _SAFE_CLASSES else ""
+    advice = _advice().get(state, "")
+    parts = [f"could not verify while {what}", f"{detail or type(error).__name__} ({_code(error)})", advice]
+    return "; ".join(" ".join(part.split()) for part in parts if part)
+
+
+def _code(error: psycopg.Error) -> str:
+    return f"SQLSTATE {error.sqlstate}" if error.sqlstate else type(error).__name__
+
+
+@lru_cache(maxsize=1)
+def _advice() -> dict[str, str]:
+    return {
+        "42501": "grant what ci/reader.sql grants to the role that pgconform connects as",
+        "57014": "raise limits.statement_timeout in the contract, or run it when the server is less busy",
+        "55P03": "another session holds a lock on it; run again when it is free, or raise limits.lock_timeout",
+        "25006": "it writes, and a live target is never written",
+    }
+
+
+def role_text(roles: Sequence[str]) -> str:
+    """Roles as GRANT and REVOKE list them."""
+    return ", ".join("public" if role == "public" else quote(role) for role in roles)

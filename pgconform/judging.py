@@ -1,0 +1,66 @@
+"""From one case of pytest to a result: judge, put into words, record."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from typing import Any
+
+from pgconform.checks import Check, evaluate, subject_name
+from pgconform.model import Finding, Result, TargetLost, Verdict
+from pgconform.results import Run, from_json
+from pgconform.session import Databases
+
+SHOWN = 20  # findings of one check that a message lists; reports/out/findings.json has all
+LOST_PREFIX = "lost: "
+
+
+def judged(databases: Databases, check: Check, contract: str, subject: Any) -> Result:
+    """The result of one case. Whatever goes wrong in pgconform itself is the verdict broken, with its place."""
+    try:
+        return evaluate(check, databases.evidence(contract), None if subject is None else [subject])
+    except TargetLost as error:
+        reason = f"{LOST_PREFIX}{error}"
+    except Exception as error:
+        if os.environ.get("PGC_DEBUG"):
+            raise
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{frame.filename.rpartition('/')[2]}:{frame.lineno}"
+        reason = f"pgconform's own error: {type(error).__name__} in {place}; set PGC_DEBUG=1 for the traceback"
+    name = "" if subject is None else subject_name(subject)
+    return Result(
+        check.id, contract, Verdict.BROKEN, check.title, name, check.why, check.guide, check.severity, reason=reason
+    )
+
+
+def text(result: Result) -> str:
+    """The message of a failed or broken check: each finding with object, observation and remedy."""
+    if result.verdict is Verdict.BROKEN:
+        return f"{result.check}: could not be verified: {result.reason}"
+    parts = [f"{result.check}: {result.title}"]
+    parts += [described(finding) for finding in result.findings[:SHOWN]]
+    if len(result.findings) > SHOWN:
+        parts.append(f"  ... and {len(result.findings) - SHOWN} more: see findings.json")
+    return "\n".join(parts)
+
+
+def described(finding: Finding) -> str:
+    """One finding in a few lines, the remedy as it can be pasted."""
+    lines = [f"  {finding.object}: {finding.observed}"]
+    if finding.rows:
+        lines.append(f"    rows:   {finding.rows}")
+    for number, line in enumerate(finding.remedy.splitlines()):
+        label = "remedy (destroys data):" if finding.destroys else "remedy:"
+        lines.append(f"    {label if not number else ' ' * len(label)} {line}")
+    return "\n".join(lines)
+
+
+def record(run: Run, node: str, outcome: str, carried: object) -> None:
+    """Adds what one test report carries to the run; a failure that carries no result is trouble of our own."""
+    if isinstance(carried, str):
+        result = from_json(carried)
+        run.results.append(result)
+        if result.reason.startswith(LOST_PREFIX) and not run.lost:
+            run.lost = result.reason.removeprefix(LOST_PREFIX)
+    elif outcome == "failed":
+        run.troubles.append(f"{node} ended without a verdict")

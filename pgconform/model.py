@@ -1,0 +1,94 @@
+"""The words of a result: finding, verdict, result. Standard library only, no database, no pytest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Severity(StrEnum):
+    """How much a finding matters: ``must`` gates a deployment, ``should`` is advice."""
+
+    MUST = "must"
+    SHOULD = "should"
+
+
+class Verdict(StrEnum):
+    """What a check says of a database; ``broken`` means that it could not be verified."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    WAIVED = "waived"
+    SKIPPED = "skipped"
+    BROKEN = "broken"
+
+
+class NotVerified(Exception):
+    """A question to the database got no answer: the text says which, why, and what to grant or change.
+
+    Raised by probes, turned into the verdict ``broken`` by the evaluation. Never holds row content. ``state`` is
+    the server's SQLSTATE where the server refused.
+    """
+
+    def __init__(self, text: str, state: str = "") -> None:
+        super().__init__(text)
+        self.state = state
+
+
+class Nothing(Exception):
+    """There was nothing to examine: the text says what is empty. Never a pass."""
+
+
+class TargetLost(Exception):
+    """The server went away, or never was there: exit status 75, so that CI may retry just that."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One object that breaks one promise.
+
+    ``object`` is the quoted, qualified name; ``detail`` tells several findings on one object apart (a role
+    and command, a column); ``remedy`` is SQL that can be run as it is; ``destroys`` marks a remedy that
+    deletes data, ``rows`` is then the SELECT that shows what would go. ``count`` is the number of rows.
+    """
+
+    object: str
+    observed: str
+    remedy: str
+    detail: str = ""
+    destroys: bool = False
+    rows: str = ""
+    count: int | None = None
+
+    @property
+    def key(self) -> str:
+        """Stable over runs: names only, no figures."""
+        return f"{self.object}: {self.detail}" if self.detail else self.object
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What one check said of one contract's database.
+
+    ``subject`` is what the contract names, where a check is judged for each; ``examined`` counts the objects looked at; ``looked_for`` says what they are; ``reason`` explains a
+    skipped or broken verdict; ``accepted`` says that
+    the contract allows the skip; ``unverified`` lists the subjects that a check otherwise judged could not
+    verify; ``waived`` pairs each waived finding with the waiver's text.
+    """
+
+    check: str
+    contract: str
+    verdict: Verdict
+    title: str = ""
+    subject: str = ""
+    why: str = ""
+    guide: tuple[str, ...] = ()
+    severity: Severity = Severity.MUST
+    examined: int = 0
+    looked_for: str = ""
+    findings: tuple[Finding, ...] = ()
+    waived: tuple[tuple[Finding, str], ...] = ()
+    reason: str = ""
+    accepted: bool = False
+    unverified: tuple[str, ...] = ()
+    seconds: float = 0.0

@@ -1,0 +1,198 @@
+"""The pytest plugin: options, parameters, verdicts and exit status. It wires, and decides nothing itself.
+
+Loaded in every pytest of the environment, so it stays idle unless suites of checks are asked for, and importing
+it loads neither psycopg nor any suite.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pgconform.model import TargetLost, Verdict
+
+if TYPE_CHECKING:
+    from pgconform.checks import Check
+    from pgconform.contract import Contract
+    from pgconform.results import Run
+    from pgconform.session import Databases
+
+CONTRACTS = pytest.StashKey["list[Contract]"]()
+DATABASES = pytest.StashKey["Databases"]()
+RUN = pytest.StashKey["Run"]()
+PROPERTY = "pgconform"
+_OPTIONS = {
+    "contract": "contract to check: a bundled one's name, or a TOML file (default: all bundled ones)",
+    "target": "where the databases are: embedded[:16|18], live[:URI] (default: embedded)",
+    "out": "directory of the reports (default: reports/out)",
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("pgconform", "conformance of PostgreSQL databases")
+    for name, text in _OPTIONS.items():
+        group.addoption(f"--pgc-{name}", metavar=name.upper(), help=f"{text}; environment PGC_{name.upper()}")
+        parser.addini(f"pgc_{name}", text)
+    group.addoption("--pgc-asked", action="store_true", help=argparse.SUPPRESS)
+
+
+def option(config: pytest.Config, name: str, default: str = "") -> str:
+    """An option by its sources, nearest first: command line, environment, ini file."""
+    given = config.getoption(f"--pgc-{name}") or os.environ.get(f"PGC_{name.upper()}") or config.getini(f"pgc_{name}")
+    return str(given or default)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    from pgconform.checks import CADENCES
+
+    for cadence in CADENCES:
+        config.addinivalue_line("markers", f"{cadence}: checks that the guides schedule so")
+
+
+def contracts(config: pytest.Config) -> list[Contract]:
+    """The contracts of the run, loaded once. Raises pytest.UsageError with the contract's own one-line errors."""
+    if CONTRACTS not in config.stash:
+        from pgconform.contract_file import ContractError, bundled, load, resolve
+
+        try:
+            names = option(config, "contract").split(",") if option(config, "contract") else sorted(bundled())
+            config.stash[CONTRACTS] = [load(resolve(name)) for name in names]
+        except ContractError as error:
+            raise pytest.UsageError(str(error)) from None
+    return config.stash[CONTRACTS]
+
+
+def _asked(config: pytest.Config) -> bool:
+    """True when this pytest run is about checks: it names our options, or the suites."""
+    if any(config.getoption(f"--pgc-{name}") for name in (*_OPTIONS, "asked")):
+        return True
+    homes = {Path(__file__).parent.parent / "suites", Path(__file__).parent / "suites"}
+    paths = [str(a).partition("::")[0] for a in config.args]
+    return any(p.startswith("pgconform.suites") or any(h in (Path(p).resolve(), *Path(p).resolve().parents)
+               for h in homes) for p in paths)  # fmt: skip
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    config = session.config
+    if config.getoption("collectonly") or not _asked(config):
+        return
+    from pgconform.results import LOST, Run
+    from pgconform.session import Databases
+    from pgconform.targets import TargetError
+
+    config.stash[RUN] = Run(tuple(contracts(config)))
+    databases = config.stash[DATABASES] = Databases(datetime.datetime.now(datetime.UTC).date())
+    given = getattr(config, "workerinput", {}).get(PROPERTY)
+    try:
+        if given:
+            for contract in contracts(config):
+                databases.join(contract, json.loads(given)[contract.name])
+        else:
+            databases.open(option(config, "target", "embedded"), contracts(config))
+    except TargetError as error:
+        databases.close()
+        raise pytest.UsageError(str(error)) from None
+    except TargetLost as error:
+        databases.close()
+        pytest.exit(str(error), returncode=LOST)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    if databases := node.config.stash.get(DATABASES, None):
+        node.workerinput[PROPERTY] = json.dumps({k: v.to_worker() for k, v in databases.opened.items()})
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    check: Check | None = getattr(metafunc.function, "pgconform_check", None)
+    if check is None:
+        return
+    from pgconform.checks import subject_name
+
+    marks = [getattr(pytest.mark, cadence) for cadence in check.when]
+    cases = []
+    for contract in contracts(metafunc.config):
+        named = check.subjects(contract) if check.by_contract else []
+        for subject in named or [None]:
+            label = f"{contract.name}-{subject_name(subject)}" if named else contract.name
+            cases.append(pytest.param((check, contract.name, subject), id=label, marks=marks))
+    metafunc.parametrize("pgc_case", cases, indirect=True)
+
+
+@pytest.fixture
+def pgc_case(request: pytest.FixtureRequest) -> Callable[[], None]:
+    """Judges the test's check on its subject; the verdict becomes pytest's outcome and a property of the report."""
+    check, contract, subject = request.param
+
+    def judge() -> None:
+        from pgconform.judging import judged, text
+        from pgconform.results import to_json
+
+        result = judged(request.config.stash[DATABASES], check, contract, subject)
+        request.node.user_properties.append((PROPERTY, to_json(result)))
+        if result.verdict is Verdict.SKIPPED:
+            pytest.skip(result.reason)
+        if result.verdict in (Verdict.FAILED, Verdict.BROKEN):
+            pytest.fail(text(result), pytrace=False)
+
+    return judge
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if _RUNS and (report.when == "call" or report.outcome == "failed"):
+        from pgconform.judging import record
+
+        record(_RUNS[-1], report.nodeid, report.outcome, dict(report.user_properties).get(PROPERTY))
+
+
+_RUNS: list[Run] = []  # the hook above is not told its config
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    if RUN in session.config.stash and not hasattr(session.config, "workerinput"):
+        _RUNS.append(session.config.stash[RUN])
+
+
+def pytest_internalerror(excrepr: object) -> None:
+    for run in _RUNS[-1:]:  # under xdist the exit status alone does not tell (see the style notes on execnet)
+        run.troubles.append(f"internal error: {str(excrepr).strip().splitlines()[-1][:200]}")
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Iterator[None]:
+    run = session.config.stash.get(RUN, None)
+    if run and not hasattr(session.config, "workerinput"):
+        from pgconform.reports import write
+
+        run.interrupted = exitstatus == pytest.ExitCode.INTERRUPTED
+        run.finish(session.config.stash[DATABASES].today, session.config.stash[DATABASES].facts())
+        write(run, Path(option(session.config, "out", "reports/out")))
+        if exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED):
+            session.exitstatus = run.status()[0]
+    if databases := session.config.stash.get(DATABASES, None):
+        databases.close()
+    return (yield)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if (run := config.stash.get(RUN, None)) and not hasattr(config, "workerinput"):
+        from pgconform.reports.terminal import lines
+
+        for text, style in lines(run, full=config.option.tbstyle == "no"):
+            terminalreporter.write_line(text, **{name: True for name in style.split()})
+        terminalreporter.write_line(f"reports: {option(config, 'out', 'reports/out')}")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if databases := config.stash.get(DATABASES, None):
+        databases.close()
+    if RUN in config.stash and config.stash[RUN] in _RUNS:
+        _RUNS.remove(config.stash[RUN])

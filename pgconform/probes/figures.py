@@ -1,0 +1,130 @@
+"""Figures to compare: shares, sums, reports, reserved values, ages."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from pgconform.contract import Allowed, Filled, Metrics, Report, Total
+from pgconform.database import Database
+from pgconform.model import Finding, Nothing
+from pgconform.names import quote
+from pgconform.probes.rows import Offence, need_rows
+from pgconform.statements import Name, Rows, Statement, column, joined, statement
+from pgconform.subjects import Declared
+
+
+def lacking(subject: Declared[Filled]) -> Rows:
+    """Rows whose column is empty, or not above the declared bound."""
+    item = subject.item
+    where = statement("{c} is null", c=column(item.column))
+    if item.above is not None:
+        where = statement("({c} > {above}) is not true", c=column(item.column), above=item.above)
+    return Rows(subject.table, where)
+
+
+def filled(subject: Declared[Filled], database: Database) -> tuple[int, int]:
+    """All rows, and the filled ones. Raises Nothing where there is no row."""
+    question = statement(
+        "select pg_catalog.count(*), pg_catalog.count(*) filter (where not ({empty})) from {table} as r",
+        empty=lacking(subject).where, table=Name.of(subject.table),
+    )  # fmt: skip
+    total, full = database.one(question, f"counting filled rows of {subject.table}")
+    if not total:
+        raise Nothing(f"{subject.table} has no rows")
+    return int(total), int(full)
+
+
+def compare_allowed(subject: Declared[Allowed], database: Database) -> list[Finding]:
+    """Findings for rows that hold the reserved value and may not, and for listed ones that do not hold it."""
+    item = subject.item
+    parts = {"c": column(item.column), "key": column(item.key), "value": item.value, "keys": item.keys}
+    stray = Rows(
+        subject.table,
+        statement("{c}::text = {value} and ({key} is null or {key}::text <> all({keys}::text[]))", **parts),
+    )
+    lost = Rows(
+        subject.table, statement("{c}::text is distinct from {value} and {key}::text = any({keys}::text[])", **parts)
+    )
+    found = []
+    for rows, value, says in ((stray, item.otherwise, "hold it and are not listed"),
+                              (lost, item.value, "are listed and do not hold it")):  # fmt: skip
+        count = int(database.one(rows.count, f"looking for {item.value} in {subject.table}")[0])
+        if count:
+            remedy = rows.update(statement("{c} = {v}", c=Name((item.column,)), v=value))
+            observed = f"{item.value}: {count} row(s) {says}"
+            found.append(Finding(subject.table, observed, remedy, f"{quote(item.column)} {says}", rows=rows.shown, count=count))
+    need_rows(database, subject.table)
+    return found
+
+
+def unequal_totals(subject: Declared[Total]) -> Offence:
+    """Rows whose total is not the sum of the rows that name them; none of those sums to zero."""
+    item = subject.item
+    total = statement(
+        "coalesce((select pg_catalog.sum(d.{part}) from {detail} as d where d.{by} = {key}), 0)",
+        part=Name((item.detail_column,)), detail=Name.of(item.detail), by=Name((item.detail_key,)),
+        key=column(item.key),
+    )  # fmt: skip
+    where = statement("{c} is distinct from {total}", c=column(item.column), total=total)
+    change = statement("{c} = {total}", c=Name((item.column,)), total=total)
+    says = f"differ from the sum of {item.detail}"
+    return Offence(subject.table, Rows(subject.table, where), says, change, subject.name)
+
+
+def _aggregate(item: Report) -> Statement:
+    """The figure by the base table; identifiers and values come from the contract, the aggregate from its set."""
+    of = column(item.of) if item.of else statement("*")
+    function, _, distinct = item.aggregate.partition(" ")
+    where = [
+        statement("{c}::text = {v}", c=column(name), v=value) for name, value in sorted(item.where.items())
+    ]
+    template = "select pg_catalog." + function + "(" + ("distinct " if distinct else "") + "{of}) from {table} as r"
+    if where:
+        template += " where {where}"
+    return statement(template, of=of, table=Name.of(item.table), where=joined(where, " and "))
+
+
+def report(subject: Declared[Report], database: Database) -> tuple[Decimal | None, Decimal | None]:
+    """What the report says, and what the base says; None is a null figure. Raises Nothing without a report row."""
+    question = statement("select {c} from {t} as r limit 2", c=column(subject.item.column), t=Name.of(subject.table))
+    reported = database.rows(question, f"reading {subject.table}")
+    if not reported:
+        raise Nothing(f"{subject.table} has no rows")
+    actual = database.one(_aggregate(subject.item), f"computing {subject}")[0]
+    return _figure(reported[0][0]), _figure(actual)
+
+
+def report_query(subject: Declared[Report]) -> str:
+    """A view of just this figure, computed from the base: what the report should say."""
+    return f"{_aggregate(subject.item)};"
+
+
+def _figure(value: object) -> Decimal | None:
+    """Figures as decimals of nine digits: a mean may be a numeric here and a double there."""
+    return None if value is None else round(Decimal(str(value)), 9).normalize()
+
+
+def newest_hours(subject: Declared[Metrics], database: Database) -> float:
+    """Hours since the newest sample. Raises Nothing where there is none."""
+    question = statement(
+        "select pg_catalog.date_part('epoch', pg_catalog.now() - pg_catalog.max({c})::timestamptz)"
+        " / 3600 from {t} as r",
+        c=column(subject.item.time), t=Name.of(subject.table),
+    )  # fmt: skip
+    hours = database.one(question, f"reading {subject.table}")[0]
+    if hours is None:
+        raise Nothing(f"{subject.table} has no rows")
+    return float(hours)
+
+
+def sample(subject: Declared[Metrics]) -> str:
+    """An INSERT of one sample of what every server can tell: its connections."""
+    item = subject.item
+    name = item.known[0] if item.known else "connections"
+    return str(
+        statement(
+            "insert into {t} ({n}, {v}, {at}) select {name}, pg_catalog.count(*), pg_catalog.now()"
+            " from pg_catalog.pg_stat_activity where backend_type = 'client backend';",
+            t=Name.of(subject.table), n=Name((item.name,)), v=Name((item.value,)), at=Name((item.time,)), name=name,
+        )
+    )  # fmt: skip

@@ -1,0 +1,278 @@
+"""Which rows break a promise of the contract: each question yields a condition on rows ``r``, and its remedy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pgconform import names
+from pgconform.contract import Chunks, Contract, Members, Metrics, Reference, Registry, Retention
+from pgconform.database import Database
+from pgconform.identities import active
+from pgconform.model import Finding, Nothing
+from pgconform.statements import Name, Rows, Statement, column, columns, equal, joined, statement
+from pgconform.subjects import Declared
+
+
+@dataclass(frozen=True, slots=True)
+class Offence:
+    """Rows that break a promise; ``says`` completes "N row(s) ..."; no ``change``: the remedy deletes them."""
+
+    object: str
+    rows: Rows
+    says: str
+    change: Statement | None = None
+    detail: str = ""
+
+    def finding(self, count: int) -> Finding:
+        destroys = self.change is None
+        remedy = self.rows.delete if self.change is None else self.rows.update(self.change)
+        observed = f"{count} row(s) {self.says}"
+        return Finding(self.object, observed, remedy, self.detail, destroys, self.rows.shown, count)
+
+
+def judge(database: Database, *offences: Offence) -> list[Finding]:
+    """A finding for each offence that at least one row commits. Raises NotVerified, and Nothing without rows."""
+    found = []
+    for offence in offences:
+        count = int(database.one(offence.rows.count, f"counting rows of {offence.rows.table}")[0])
+        if count:
+            found.append(offence.finding(count))
+    if not found:
+        for table in dict.fromkeys(offence.rows.table for offence in offences):
+            need_rows(database, table)
+    return found
+
+
+def need_rows(database: Database, table: str) -> None:
+    """Raises Nothing where the relation has no row: no promise about rows can then be said to be kept."""
+    question = statement("select exists (select from {table})", table=Name.of(table))
+    if not database.remembered(question, f"looking for rows of {table}")[0][0]:
+        raise Nothing(f"{table} has no rows")
+
+
+def _offence(subject: Declared[object], where: Statement, says: str, change: Statement | None = None) -> Offence:
+    return Offence(subject.table, Rows(subject.table, where), says, change, subject.name)
+
+
+def null(name: str) -> Statement:
+    return statement("{c} is null", c=column(name))
+
+
+def set_null(wanted: tuple[str, ...]) -> Statement:
+    return joined(statement("{c} = null", c=Name((name,))) for name in wanted)
+
+
+# -- references and tenants -------------------------------------------------------------------------------------
+
+
+def orphans(subject: Declared[Reference], nullable: bool) -> Offence:
+    """Rows that name a row which is not there; a reference with a null column names nothing (MATCH SIMPLE)."""
+    item = subject.item
+    given = joined((statement("{c} is not null", c=column(name)) for name in item.columns), " and ")
+    pairs = (statement("p.{to} = r.{c}", to=Name((to,)), c=Name((name,))) for to, name in zip(item.to, item.columns))
+    where = statement(
+        "{given} and not exists (select from {table} as p where {same})",
+        given=given, table=Name.of(item.table), same=joined(pairs, " and "),
+    )  # fmt: skip
+    change = set_null(item.columns) if nullable else None
+    return _offence(subject, where, f"name a row of {item.table} that does not exist", change)
+
+
+def without_tenant(subject: Declared[object], name: str) -> Offence:
+    return _offence(subject, null(name), "belong to no tenant")
+
+
+def unregistered(subject: Declared[object], name: str, registry: Registry) -> Offence:
+    where = statement(
+        "{c} is not null and not exists (select from {registry} as t where {key}::text = {c}::text)",
+        c=column(name), registry=Name.of(registry.table), key=column(registry.key, "t"),
+    )  # fmt: skip
+    return _offence(subject, where, f"name a tenant that {registry.table} does not know")
+
+
+def before_registration(subject: Declared[str], tenant: str, registry: Registry) -> Offence:
+    times = {"time": Name((subject.item,)), "registered": column(registry.created, "t")}
+    found = statement(
+        "from {registry} as t where {key}::text = {c}::text",
+        registry=Name.of(registry.table), key=column(registry.key, "t"), c=column(tenant),
+    )  # fmt: skip
+    where = statement("exists (select {found} and r.{time} < {registered})", found=found, **times)
+    change = statement("{time} = (select {registered} {found})", found=found, **times)
+    return _offence(subject, where, "are older than the registration of their tenant", change)
+
+
+def in_future(subject: Declared[str]) -> Offence:
+    where = statement("{c} > pg_catalog.now()", c=column(subject.item))
+    return _offence(subject, where, "lie in the future", statement("{c} = pg_catalog.now()", c=Name((subject.item,))))
+
+
+# -- repeated rows ----------------------------------------------------------------------------------------------
+
+
+def repeated(table: str, key: tuple[str, ...]) -> Statement:
+    """Rows whose key, all of it given, is that of an earlier row (by physical place, which every table has)."""
+    return statement(
+        "exists (select from {table} as d where {same} and (d.tableoid, d.ctid) < (r.tableoid, r.ctid))",
+        table=Name.of(table), same=equal(key, "d", "r"),
+    )  # fmt: skip
+
+
+def duplicates(subject: Declared[object], key: tuple[str, ...], says: str) -> Offence:
+    return _offence(subject, repeated(subject.table, key), says)
+
+
+def shared_by_tenants(subject: Declared[str], name: str) -> Offence:
+    where = statement(
+        "{c} in (select d.{n} from {table} as d where d.{t} is not null group by d.{n}"
+        " having pg_catalog.min(d.{t}::text) <> pg_catalog.max(d.{t}::text))",
+        c=column(name), n=Name((name,)), t=Name((subject.item,)), table=Name.of(subject.table),
+    )  # fmt: skip
+    return _offence(subject, where, "carry a value that another tenant's rows carry too")
+
+
+def undetermined(subject: Declared[str], key: tuple[str, ...]) -> Offence:
+    value = Name((subject.item,))
+    where = statement(
+        "({key}) in (select {key_d} from {table} as d group by {key_d}"
+        " having pg_catalog.min(d.{value}::text) <> pg_catalog.max(d.{value}::text))",
+        key=columns(key), key_d=columns(key, "d"), table=Name.of(subject.table), value=value,
+    )  # fmt: skip
+    change = statement(
+        "{value} = (select pg_catalog.min(d.{value}) from {table} as d where {same})",
+        value=value, table=Name.of(subject.table), same=equal(key, "d", "r"),
+    )  # fmt: skip
+    return _offence(subject, where, f"differ in {value[0]} from others of the same key", change)
+
+
+# -- values -----------------------------------------------------------------------------------------------------
+
+
+def outside(subject: Declared[tuple[str, ...]], name: str) -> Offence:
+    where = statement("{c}::text <> all({values}::text[])", c=column(name), values=subject.item)
+    return _offence(subject, where, f"hold a value that is none of {', '.join(subject.item)}")
+
+
+def below(subject: Declared[float], name: str) -> Offence:
+    where = statement("{c} < {least}", c=column(name), least=subject.item)
+    return _offence(subject, where, f"are below {subject.item:g}")
+
+
+def flag_differs(subject: Declared[object], flag: str, name: str) -> Offence:
+    """A null flag counts as neither true nor false: it is in no list that filters by the flag."""
+    where = statement("{f} is distinct from ({c} is not null)", f=column(flag), c=column(name))
+    change = statement("{f} = ({c} is not null)", f=Name((flag,)), c=column(name))
+    return _offence(subject, where, f"have {flag} not agreeing with {name}", change)
+
+
+# -- members ----------------------------------------------------------------------------------------------------
+
+
+def unknown_role(subject: Declared[object], members: Members) -> Offence:
+    where = statement(
+        "{c} is null or {c}::text <> all({roles}::text[])", c=column(members.role), roles=members.roles
+    )
+    return _offence(subject, where, f"have a role that is none of {', '.join(members.roles)}")
+
+
+def unknown_user(subject: Declared[object], members: Members) -> Offence:
+    users = Name.of(members.users)
+    where = statement(
+        "{c} is null or not exists (select from {users} as u where u.{id}::text = {c}::text)",
+        c=column(members.user), users=Name(users[:2]), id=Name(users[2:]),
+    )  # fmt: skip
+    return _offence(subject, where, f"name a user that {names.qualified(*users[:2])} does not know")
+
+
+def unknown_permissions(subject: Declared[object], members: Members) -> Offence:
+    """Permission keys outside the declared ones; the remedy takes just those keys away."""
+    keys = column(members.permissions)
+    where = statement(
+        "pg_catalog.jsonb_typeof({c}::pg_catalog.jsonb) is distinct from 'object' or"
+        " ({c}::pg_catalog.jsonb - {known}::text[]) <> '{{}}'::pg_catalog.jsonb",
+        c=keys, known=members.permission_keys,
+    )  # fmt: skip
+    change = statement(
+        "{p} = coalesce((select pg_catalog.jsonb_object_agg(k.key, k.value) from pg_catalog.jsonb_each("
+        "case pg_catalog.jsonb_typeof({c}::pg_catalog.jsonb) when 'object' then {c}::pg_catalog.jsonb else"
+        " '{{}}'::pg_catalog.jsonb end) as k where k.key = any({known}::text[])), '{{}}'::pg_catalog.jsonb)",
+        p=Name((members.permissions,)), c=keys, known=members.permission_keys,
+    )  # fmt: skip
+    says = f"hold a permission that is none of {', '.join(members.permission_keys)}"
+    return _offence(subject, where, says, change)
+
+
+def tenants_without_admin(registry: Registry, members: Members) -> Rows:
+    """Active tenants in which nobody who is active is an admin."""
+    live = statement("{a}", a=column(registry.active)) if registry.active else statement("true")
+    where = statement(
+        "{live} and not exists (select from {members} as m where m.{t}::text = {key}::text and m.{role}::text = {admin}"
+        " and {active})",
+        live=live, members=Name.of(members.table), t=Name((members.tenant,)), key=column(registry.key),
+        role=Name((members.role,)), admin=members.admin, active=active(members),
+    )  # fmt: skip
+    return Rows(registry.table, where)
+
+
+def incomplete(registry: Registry, table: str, name: str) -> Rows:
+    """Registered tenants without a row in a table that every tenant has one in."""
+    where = statement(
+        "not exists (select from {table} as d where d.{c}::text = {key}::text)",
+        table=Name.of(table), c=Name((name,)), key=column(registry.key),
+    )  # fmt: skip
+    return Rows(registry.table, where)
+
+
+# -- chunks, archives, metrics ----------------------------------------------------------------------------------
+
+
+def broken_units(subject: Declared[Chunks], unit: tuple[str, ...]) -> Offence:
+    """All rows of the units whose chunks are not numbered from ``first`` on without a gap, each once, under one
+    total that is their count; and the rows that belong to no unit."""
+    item = subject.item
+    where = statement(
+        "({unit}) in (select {unit_d} from {table} as d group by {unit_d} having"
+        " pg_catalog.count(*) <> pg_catalog.count(distinct d.{number})"
+        " or pg_catalog.min(d.{number}) <> {first}::int"
+        " or pg_catalog.max(d.{number}) <> {first}::int + pg_catalog.count(*) - 1"
+        " or pg_catalog.count(d.{total}) <> pg_catalog.count(*)"
+        " or pg_catalog.min(d.{total}) <> pg_catalog.max(d.{total})"
+        " or pg_catalog.max(d.{total}) <> pg_catalog.count(*)) or {nameless}",
+        unit=columns(unit), unit_d=columns(unit, "d"), table=Name.of(subject.table), number=Name((item.number,)),
+        total=Name((item.total,)), first=item.first, nameless=joined(map(null, unit), " or "),
+    )  # fmt: skip
+    return _offence(subject, where, "are chunks of a text whose chunks are not complete, numbered and counted alike")
+
+
+def overdue(subject: Declared[Retention]) -> Offence:
+    item = subject.item
+    where = statement(
+        "{c} < pg_catalog.now() - pg_catalog.make_interval(days => {days}::int)", c=column(item.column), days=item.days
+    )
+    return _offence(subject, where, f"are older than {item.days} days and still live")
+
+
+def live_and_archived(subject: Declared[Retention]) -> Offence:
+    item = subject.item
+    where = statement(
+        "exists (select from {live} as l where l.{key} = r.{key})", live=Name.of(subject.table), key=Name((item.key,))
+    )
+    return Offence(item.archive, Rows(item.archive, where), f"are in {subject.table} as well", None, names.quote(item.key))
+
+
+def unknown_metrics(subject: Declared[Metrics]) -> Offence:
+    name = Name((subject.item.name,))
+    where = statement("r.{n}::text is null or r.{n}::text <> all({known}::text[])", n=name, known=subject.item.known)
+    return _offence(subject, where, f"name a metric that is none of {', '.join(subject.item.known)}")
+
+
+def infinite_metrics(subject: Declared[Metrics]) -> Offence:
+    where = statement(
+        "r.{v} is null or r.{v}::float8 in ('NaN', 'Infinity', '-Infinity')", v=Name((subject.item.value,))
+    )
+    return Offence(subject.table, Rows(subject.table, where), "hold no finite value", None, names.quote(subject.item.value))
+
+
+def tenant_key(contract: Contract, table: str, key: tuple[str, ...]) -> tuple[str, ...]:
+    """The key, led by the tenant column where the relation has one."""
+    tenant = contract.column_of(table) if contract.tables[table].holds == "tenant" else ""
+    return key if not tenant or tenant in key else (tenant, *key)

@@ -1,0 +1,200 @@
+"""Searches through the contract's functions, as their callers make them, beside the exact answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pgconform.checks import Evidence
+from pgconform.contract import Search
+from pgconform.identities import Identity, identities
+from pgconform.statements import Name, Statement, column, joined, statement
+from pgconform.subjects import Searching
+
+# pgvector's distance operator of each metric; the similarity of a cosine search is 1 - distance.
+OPERATORS = {"cosine": "<=>", "l2": "<->", "ip": "<#>", "l1": "<+>"}
+# halfvec keeps 11 bits of each component: how far a similarity may be from the exact one.
+TOLERANCE = 0.002
+# Settings under which only an index scan can give the order that a search asks for.
+INDEX_ONLY = {"enable_seqscan": "off", "enable_sort": "off", "enable_bitmapscan": "off"}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one call returned, and what it should have: keys as text, similarities, nearest first."""
+
+    identity: Identity
+    asked: str
+    keys: tuple[str, ...]
+    similarities: tuple[float, ...]
+    exact: tuple[float, ...]
+    foreign: int
+
+
+def callers(search: Searching, evidence: Evidence) -> list[Identity]:
+    """Identities with rows of their own that may execute the function: of the smallest and largest tenants."""
+    able = [
+        identity
+        for identity in identities(evidence)
+        if identity.role in search.promise.execute and identity.kind in ("one", "many")
+    ]
+    return able[:2] + able[-1:] if len(able) > 2 else able
+
+
+def queries(search: Searching, evidence: Evidence, identity: Identity) -> list[str]:
+    """Some stored vectors as text: of the identity's own rows, and of anybody's."""
+    mine = own_rows(search, evidence, identity)
+    texts = []
+    for where in (mine, statement("not coalesce({own}, false)", own=mine)):
+        question = statement(
+            "select {e}::text from {t} as r where {e} is not null and {where} order by {key} limit {n}",
+            e=column(search.column), t=Name.of(search.table), where=where, key=_key(search),
+            n=evidence.contract.limits.searches,
+        )  # fmt: skip
+        rows = evidence.database.remembered(question, f"choosing query vectors from {search.table}")
+        texts += [text for (text,) in rows]
+    return texts
+
+
+def own_rows(search: Searching, evidence: Evidence, identity: Identity) -> Statement:
+    """The condition under which the identity may find row ``r``: its own, or everybody's."""
+    from pgconform.probes.visibility import belongs
+
+    if evidence.contract.scope(search.table, identity.role, "select") in ("shared", "all"):
+        return statement("true")
+    return belongs(evidence, search.table, identity)
+
+
+def answers(search: Searching, evidence: Evidence) -> Iterator[Answer]:
+    """One answer for each caller, query vector and way to name the tenant. Raises NotVerified."""
+    for identity in callers(search, evidence):
+        for vector in queries(search, evidence, identity):
+            for asked, given in _ways(search, evidence, identity):
+                yield _answer(search, evidence, identity, vector, asked, given)
+
+
+def foreign_answers(search: Searching, evidence: Evidence) -> Iterator[Answer]:
+    """Answers to calls that name another tenant, none, or a pattern: for each kind of client session."""
+    spec = _spec(search)
+    tenants = sorted({t for i in identities(evidence) for t in i.tenants})
+    for identity in (i for i in identities(evidence) if i.role in search.promise.execute):
+        others = [t for t in tenants if t not in identity.tenants][:2]
+        ways: list[tuple[str, dict[str, object]]] = [("no tenant named", {})]
+        if spec.tenant:
+            ways += [("another tenant named", {spec.tenant: other}) for other in others]
+            ways += [("a null tenant", {spec.tenant: None}), ("a pattern as tenant", {spec.tenant: "%"})]
+        for vector in queries(search, evidence, identity)[-1:]:
+            for asked, given in ways:
+                if _complete(search, given):
+                    yield _answer(search, evidence, identity, vector, asked, given | _lenient(search))
+
+
+def index_scans(search: Searching, evidence: Evidence, index: Name) -> int:
+    """How often a search by a member scanned the index, where the planner had no other way to the order.
+
+    Returns -1 where nobody could search. Raises NotVerified.
+    """
+    able = callers(search, evidence)
+    vectors = queries(search, evidence, able[-1]) if able else []
+    if not vectors:
+        return -1
+    given = next(_ways(search, evidence, able[-1]))[1]
+    count = statement(
+        "select pg_catalog.pg_stat_get_xact_numscans(c.oid) from pg_catalog.pg_class as c"
+        " join pg_catalog.pg_namespace as n on n.oid = c.relnamespace where n.nspname = {s} and c.relname = {i}",
+        s=index[0], i=index[1],
+    )  # fmt: skip
+    what = f"searching through {search.function}"
+    before = evidence.database.one(count, what)[0]
+    with evidence.database.acting(able[-1].role, {**dict(able[-1].settings), **INDEX_ONLY}):
+        evidence.database.rows(_call(search, vectors[0], given), what)
+    return int(evidence.database.one(count, what)[0]) - int(before)
+
+
+def _spec(search: Searching) -> Search:
+    assert search.promise.search, "only search functions are asked"
+    return search.promise.search
+
+
+def _key(search: Searching) -> Name:
+    return column(_spec(search).key)
+
+
+def _ways(search: Searching, evidence: Evidence, identity: Identity) -> Iterator[tuple[str, dict[str, object]]]:
+    """Arguments as an honest caller gives them: the own tenant named, and left out where that is allowed."""
+    spec = _spec(search)
+    if spec.tenant and identity.tenants:
+        for tenant in sorted(identity.tenants)[:1]:
+            yield "own tenant", {spec.tenant: tenant}
+    if _complete(search, {}):
+        yield "defaults", {}
+
+
+def _complete(search: Searching, given: dict[str, object]) -> bool:
+    """True when every argument without a default is given."""
+    return all(a.default is not None or a.name in given or a.name == _spec(search).query for a in search.promise.arguments)
+
+
+def _lenient(search: Searching) -> dict[str, object]:
+    """Arguments that let as many rows through as can be: nothing else must hide another tenant's rows."""
+    spec = _spec(search)
+    return {name: value for name, value in ((spec.threshold, -1.0), (spec.count, 50)) if name}
+
+
+def _call(search: Searching, vector: str, given: dict[str, object]) -> Statement:
+    spec = _spec(search)
+    arguments = [
+        statement("{name} => {value}", name=Name((name,)), value=value)
+        for name, value in {spec.query: vector, **given}.items()
+    ]
+    return statement(
+        "select f.{key}::text, f.{s}::float8 from {f}({arguments}) as f",
+        key=Name((spec.key,)), s=Name((spec.similarity,)), f=Name.of(search.function),
+        arguments=joined(arguments),
+    )  # fmt: skip
+
+
+def _answer(
+    search: Searching, evidence: Evidence, identity: Identity, vector: str, asked: str, given: dict[str, object]
+) -> Answer:
+    with evidence.database.acting(identity.role, dict(identity.settings)):
+        rows = evidence.database.rows(_call(search, vector, given), f"searching through {search.function}")
+    keys = tuple(key for key, _ in rows)
+    mine = own_rows(search, evidence, identity)
+    stray = statement(
+        "select pg_catalog.count(*) from {t} as r where {key}::text = any({keys}::text[]) and not {mine}",
+        t=Name.of(search.table), key=_key(search), keys=keys, mine=mine,
+    )  # fmt: skip
+    foreign = int(evidence.database.one(stray, f"looking up results of {search.function}")[0])
+    exact = _exact(search, evidence, mine, vector, given)
+    return Answer(identity, asked, keys, tuple(s for _, s in rows), exact, foreign)
+
+
+def _exact(
+    search: Searching, evidence: Evidence, mine: Statement, vector: str, given: dict[str, object]
+) -> tuple[float, ...]:
+    """Similarities of the true nearest rows, by a sequential scan over the identity's rows."""
+    spec = _spec(search)
+    threshold = given.get(spec.threshold, spec.default_threshold)
+    count = given.get(spec.count, spec.default_count)
+    extension = evidence.catalog.extension("vector")
+    assert extension, "a declared vector of a vector type needs the extension"
+    tenant = given.get(spec.tenant)
+    if tenant is not None and evidence.contract.tables[search.table].holds == "tenant":
+        own = column(evidence.contract.column_of(search.table))
+        mine = statement("{mine} and {own}::text = {tenant}", mine=mine, own=own, tenant=tenant)
+    distance = statement(
+        "{e} operator({o}." + OPERATORS[search.vector.metric] + ") {q}::{t}",
+        e=column(search.column), o=Name((extension.schema,)), q=vector,
+        t=Name((extension.schema, search.vector.type)),
+    )  # fmt: skip
+    question = statement(
+        "select s.similarity from (select 1 - ({distance}) as similarity from {t} as r where {mine} and {e} is not null"
+        ") as s where s.similarity > {least}::float8 and s.similarity <> 'NaN' order by 1 desc limit {n}::bigint",
+        distance=distance, t=Name.of(search.table), mine=mine, e=column(search.column),
+        least=-2.0 if threshold is None else threshold, n=count,
+    )  # fmt: skip
+    with evidence.database.setting({"enable_indexscan": "off"}, "finding the exact answer"):
+        rows = evidence.database.rows(question, f"finding the exact answer for {search.function}")
+    return tuple(float(s) for (s,) in rows)
+

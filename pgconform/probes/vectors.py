@@ -1,0 +1,124 @@
+"""Questions about stored embeddings: how many there are, of which dimension, norm and originality."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pgconform.catalog import Catalog
+from pgconform.checks import Evidence
+from pgconform.contract import Vector
+from pgconform.probes.rows import Offence
+from pgconform.statements import Name, Rows, Statement, column, statement
+from pgconform.subjects import Declared
+
+# Function of pgvector that gives the Euclidean norm, by type.
+_NORM = {"vector": "vector_norm", "halfvec": "l2_norm", "sparsevec": "l2_norm"}
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """Rows, and rows with an embedding; of the whole table, and of the tenant with the smallest share."""
+
+    rows: int
+    filled: int
+    tenants: int
+    poor_tenants: int
+
+    @property
+    def share(self) -> float:
+        return self.filled / self.rows
+
+
+def coverage(subject: Declared[Vector], evidence: Evidence) -> Coverage:
+    """How many rows have an embedding, in all and by tenant. Raises NotVerified."""
+    contract = evidence.contract
+    tenant = contract.column_of(subject.table) if contract.tables[subject.table].holds == "tenant" else ""
+    group = statement("{t}::text", t=column(tenant)) if tenant else statement("''")
+    question = statement(
+        "select coalesce(pg_catalog.sum(s.n), 0)::bigint, coalesce(pg_catalog.sum(s.f), 0)::bigint,"
+        " pg_catalog.count(*), pg_catalog.count(*) filter (where s.f < {least}::float8 * s.n)"
+        " from (select {group} as tenant, pg_catalog.count(*) as n, pg_catalog.count({e}) as f from {table} as r"
+        " group by 1) as s",
+        least=float(subject.item.coverage), group=group, e=embedding(subject), table=Name.of(subject.table),
+    )  # fmt: skip
+    return Coverage(*evidence.database.remembered(question, f"counting embeddings of {subject.table}")[0])
+
+
+def mean_dimension(subject: Declared[Vector], evidence: Evidence) -> float | None:
+    """The mean dimension of the stored vectors; None where there are none."""
+    question = statement(
+        "select pg_catalog.avg({dims}) from {table} as r",
+        dims=_call(evidence.catalog, "vector_dims", subject), table=Name.of(subject.table),
+    )  # fmt: skip
+    mean = evidence.database.one(question, f"measuring dimensions of {subject}")[0]
+    return None if mean is None else float(mean)
+
+
+def embedding(subject: Declared[Vector]) -> Name:
+    return column(subject.needs[0][1][0])
+
+
+def other_dimension(subject: Declared[Vector], catalog: Catalog) -> Offence:
+    where = statement(
+        "{dims} <> {dimension}::int", dims=_call(catalog, "vector_dims", subject), dimension=subject.item.dimension
+    )
+    return _vectors(subject, where, f"hold a vector whose dimension is not {subject.item.dimension}")
+
+
+def zero(subject: Declared[Vector], catalog: Catalog) -> Offence:
+    where = statement("{norm} = 0", norm=_norm(catalog, subject))
+    return _vectors(subject, where, "hold the zero vector, which no cosine search finds")
+
+
+def off_norm(subject: Declared[Vector], catalog: Catalog) -> Offence:
+    assert subject.item.norm
+    low, high = subject.item.norm
+    where = statement(
+        "{norm} <> 0 and {norm} not between {low}::float8 and {high}::float8",
+        norm=_norm(catalog, subject), low=float(low), high=float(high),
+    )  # fmt: skip
+    name = Name((subject.needs[0][1][0],))
+    change = None
+    if catalog_type(subject, catalog) != "sparsevec":
+        change = statement("{n} = {unit}", n=name, unit=_call(catalog, "l2_normalize", subject))
+    says = f"hold a vector whose norm is not within {low:g} and {high:g}"
+    return Offence(subject.table, Rows(subject.table, where), says, change, subject.name)
+
+
+def repeated(subject: Declared[Vector], catalog: Catalog) -> Offence:
+    """Later rows with the very vector of another row; compared by digest, for a vector is kilobytes long."""
+    send = _call(catalog, f"{catalog_type(subject, catalog)}_send", subject)
+    name = Name((subject.needs[0][1][0],))
+    where = statement(
+        "exists (select from {table} as d where pg_catalog.sha256({send_d}) = pg_catalog.sha256({send})"
+        " and (d.tableoid, d.ctid) < (r.tableoid, r.ctid)) and {norm} <> 0",
+        table=Name.of(subject.table), send=send, norm=_norm(catalog, subject),
+        send_d=_call(catalog, f"{catalog_type(subject, catalog)}_send", subject, "d"),
+    )  # fmt: skip
+    return _vectors(subject, where, "hold the very vector of another row")
+
+
+def _vectors(subject: Declared[Vector], where: Statement, says: str) -> Offence:
+    """A vector that is wrong is better absent: the row is then found by whatever embeds rows anew."""
+    change = statement("{n} = null", n=Name((subject.needs[0][1][0],)))
+    return Offence(subject.table, Rows(subject.table, where), says, change, subject.name)
+
+
+def catalog_type(subject: Declared[Vector], catalog: Catalog) -> str:
+    """The vector type that the column really has."""
+    table = catalog.table(subject.table)
+    found = table.column(subject.needs[0][1][0]) if table else None
+    assert found, "an absent column is skipped before"
+    return catalog.vector_types[found.base_oid]
+
+
+def _norm(catalog: Catalog, subject: Declared[Vector]) -> Statement:
+    return _call(catalog, _NORM[catalog_type(subject, catalog)], subject)
+
+
+def _call(catalog: Catalog, function: str, subject: Declared[Vector], alias: str = "r") -> Statement:
+    """A call of one of pgvector's functions, in whatever schema the extension lies."""
+    extension = catalog.extension("vector")
+    assert extension, "a column of a vector type needs the extension"
+    argument = column(subject.needs[0][1][0], alias)
+    return statement("{f}({a})", f=Name((extension.schema, function)), a=argument)

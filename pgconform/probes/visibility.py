@@ -1,0 +1,194 @@
+"""What each kind of session sees of each relation, beside what it should see."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+from pgconform.catalog import Catalog, Table
+from pgconform.checks import Evidence
+from pgconform.contract import Contract, TablePromise
+from pgconform.database import Database
+from pgconform.identities import Identity, identities
+from pgconform.model import NotVerified
+from pgconform.privileges import Privileges
+from pgconform.statements import Name, Statement, column, joined, statement
+from pgconform.subjects import promise_of, reachable_tables
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """Rows of ``table`` that ``identity`` saw: of its own, of others; ``expected`` of its own there are.
+
+    ``error`` is why the server refused to answer the client; ``unverified`` why pgconform could not ask.
+    """
+
+    identity: Identity
+    table: str
+    own: int = 0
+    foreign: int = 0
+    expected: int = 0
+    error: str = ""
+    unverified: str = ""
+
+
+def readable_tables(catalog: Catalog, contract: Contract, privileges: Privileges) -> Iterator[Table]:
+    """Relations that a client role can read."""
+    for table in reachable_tables(catalog, contract, privileges):
+        if any(h.privilege == "SELECT" for role in contract.roles.clients for h in privileges.on(role, table)):
+            yield table
+
+
+_KNOWN: WeakKeyDictionary[Database, tuple[Sight, ...]] = WeakKeyDictionary()
+
+
+def sights(evidence: Evidence) -> tuple[Sight, ...]:
+    """Every pair of identity and readable relation; asked once per database. Raises NotVerified."""
+    if evidence.database not in _KNOWN:
+        _KNOWN[evidence.database] = tuple(_look(evidence))
+    return _KNOWN[evidence.database]
+
+
+def seen(evidence: Evidence, table: Table, *kinds: str) -> Iterator[Sight]:
+    """What identities of these kinds saw of one relation. Raises NotVerified where that could not be asked."""
+    for sight in sights(evidence):
+        if sight.table == str(table) and sight.identity.kind in kinds:
+            if sight.unverified:
+                raise NotVerified(sight.unverified)
+            if not sight.error:
+                yield sight
+
+
+def _look(evidence: Evidence) -> Iterator[Sight]:
+    relations = list(reachable_tables(evidence.catalog, evidence.contract, evidence.privileges))
+    for identity in identities(evidence):
+        readable = [t for t in relations if _readable(evidence, identity, t)]
+        if not readable:
+            continue
+        try:
+            counts = _counts(evidence, identity, readable)
+        except NotVerified:  # one relation spoils the whole statement: ask for each alone
+            counts = {}
+        for table in readable:
+            yield _sight(evidence, identity, table, counts)
+
+
+def _readable(evidence: Evidence, identity: Identity, table: Table) -> bool:
+    schema = evidence.catalog.schema(table.schema)
+    held = evidence.privileges.on(identity.role, table)
+    usable = schema is not None and evidence.privileges.may(identity.role, "USAGE", schema)
+    promise = promise_of(evidence.catalog, evidence.contract, table)
+    ours = promise is None or promise.holds != "tenant" or not identity.tenancy or identity.tenancy == _tenancy(
+        evidence, promise
+    )  # fmt: skip
+    return usable and ours and any(h.privilege == "SELECT" for h in held)
+
+
+def _tenancy(evidence: Evidence, promise: TablePromise) -> str:
+    return promise.tenancy or next(iter(evidence.contract.tenancies))
+
+
+def _sight(evidence: Evidence, identity: Identity, table: Table, counts: dict[str, tuple[int, int]]) -> Sight:
+    name = str(table)
+    if name not in counts:
+        try:
+            counts |= _counts(evidence, identity, [table])
+        except NotVerified as reason:
+            if reason.state.startswith("42"):  # the client's own statement is refused: that is an observation
+                return Sight(identity, name, error=str(reason))
+            return Sight(identity, name, unverified=f"{identity}: {reason}")
+    own, foreign = counts[name]
+    try:
+        expected = _expected(evidence, identity, table)
+    except NotVerified as reason:
+        return Sight(identity, name, own, foreign, unverified=str(reason))
+    if _blind(evidence, identity, table):  # rows cannot be told apart: their number must do
+        own, foreign = min(own, expected), max(0, own - expected)
+    return Sight(identity, name, own, foreign, expected)
+
+
+def _blind(evidence: Evidence, identity: Identity, table: Table) -> bool:
+    """True where the client may read rows, but not the column that says whose they are."""
+    promise = promise_of(evidence.catalog, evidence.contract, table)
+    if promise is None or promise.holds not in ("tenant", "user", "child"):
+        return False
+    readable = {h.column for h in evidence.privileges.on(identity.role, table) if h.privilege == "SELECT"}
+    return not readable & {"", evidence.contract.column_of(_name(evidence, promise))}
+
+
+def _counts(evidence: Evidence, identity: Identity, tables: list[Table]) -> dict[str, tuple[int, int]]:
+    one = "select {i}::int, pg_catalog.count(*) filter (where {own}), pg_catalog.count(*) filter (where not {own})"
+    asked = [
+        statement(
+            one + " from {table} as r",
+            i=i,
+            own=statement("true") if _blind(evidence, identity, table) else _own(evidence, identity, table),
+            table=Name.of(str(table)),
+        )
+        for i, table in enumerate(tables)
+    ]
+    what = f"reading {tables[0] if len(tables) == 1 else f'{len(tables)} relations'} as {identity}"
+    with evidence.database.acting(identity.role, dict(identity.settings)):
+        answer = evidence.database.rows(joined(asked, " union all "), what)
+    return {str(tables[i]): (own, foreign) for i, own, foreign in answer}
+
+
+def _own(evidence: Evidence, identity: Identity, table: Table) -> Statement:
+    """The condition under which row ``r`` is one that the identity should see."""
+    contract = evidence.contract
+    promise = promise_of(evidence.catalog, contract, table)
+    if promise is None:
+        return statement("false")
+    declared = next(name for name, p in contract.tables.items() if p is promise)
+    scope = contract.scope(declared, identity.role, "select")
+    if scope in ("all", "shared"):
+        return statement("true")
+    if scope == "none" or promise.holds in ("shared", "service"):
+        return statement("false")
+    return belongs(evidence, declared, identity)
+
+
+def belongs(evidence: Evidence, declared: str, identity: Identity, alias: str = "r") -> Statement:
+    """The condition under which a row of a declared relation is the identity's own; never null."""
+    contract = evidence.contract
+    promise = contract.tables[declared]
+    own = column(contract.column_of(declared), alias)
+    if promise.holds == "tenant":
+        return statement("coalesce({own}::text = any({t}::text[]), false)", own=own, t=tuple(sorted(identity.tenants)))
+    if promise.holds == "user":
+        return statement("coalesce({own}::text = {user}, false)", own=own, user=identity.user)
+    inner = belongs(evidence, promise.parent, identity, alias + "p")
+    return statement(
+        "exists (select from {parent} as {alias} where {key} = {own} and {inner})",
+        parent=Name.of(promise.parent), alias=Name((alias + "p",)), key=column(promise.parent_key, alias + "p"),
+        own=own, inner=inner,
+    )  # fmt: skip
+
+
+def _expected(evidence: Evidence, identity: Identity, table: Table) -> int:
+    """How many rows the identity should see, counted by a session that sees everything."""
+    promise = promise_of(evidence.catalog, evidence.contract, table)
+    if promise is None or promise.holds != "tenant":
+        own = _own(evidence, identity, table)
+        question = statement("select pg_catalog.count(*) from {t} as r where {own}", t=Name.of(str(table)), own=own)
+        return int(evidence.database.remembered(question, f"counting rows of {table}")[0][0])
+    scope = evidence.contract.scope(_name(evidence, promise), identity.role, "select")
+    per_tenant = tenant_counts(evidence, str(table), evidence.contract.column_of(_name(evidence, promise)))
+    if scope in ("all", "shared"):
+        return sum(per_tenant.values())
+    return sum(per_tenant[t] for t in identity.tenants) if scope == "own" else 0
+
+
+def _name(evidence: Evidence, promise: TablePromise) -> str:
+    return next(name for name, p in evidence.contract.tables.items() if p is promise)
+
+
+def tenant_counts(evidence: Evidence, table: str, tenant: str) -> Counter[str]:
+    """Rows of each tenant (as text) in a relation; rows without tenant are counted under ''."""
+    question = statement(
+        "select coalesce({tenant}::text, ''), pg_catalog.count(*) from {table} as r group by 1",
+        tenant=column(tenant), table=Name.of(table),
+    )  # fmt: skip
+    return Counter(dict(evidence.database.remembered(question, f"counting rows of each tenant in {table}")))

@@ -1,0 +1,216 @@
+"""SQL that puts a database right, as far as the contract tells what is right. Text only: nothing is run here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from pgconform import subjects
+from pgconform.contract import COMMANDS, Contract, Session, TablePromise, Tenancy, Vector
+from pgconform.identities import active
+from pgconform.names import literal, qualified, quote, split
+from pgconform.statements import Name, statement
+
+if TYPE_CHECKING:
+    from pgconform.catalog import Catalog, Table
+    from pgconform.checks import Evidence
+
+# The operator class of each vector type and metric that pgvector's index methods take.
+OPERATOR_CLASSES = {"cosine": "cosine_ops", "l2": "l2_ops", "ip": "ip_ops", "l1": "l1_ops"}
+# Dimensions that an index can take, by type (pgvector's README, "Indexing").
+INDEXABLE = {"vector": 2000, "halfvec": 4000, "bit": 64_000, "sparsevec": 1000}
+
+_PROMISES = (
+    subjects.tenant_rows, subjects.vectors, subjects.references, subjects.unique_keys, subjects.exclusive_columns,
+    subjects.distinct_columns, subjects.time_columns, subjects.determined_columns, subjects.chunked_tables,
+    subjects.minimums, subjects.value_sets, subjects.filled_columns, subjects.allowed_values, subjects.flags,
+    subjects.retentions, subjects.archives, subjects.totals, subjects.reports, subjects.metrics, subjects.tenancies,
+    subjects.memberships, subjects.completeness,
+)  # fmt: skip
+
+
+def promised_columns(contract: Contract, table: str) -> list[str]:
+    """Columns of a relation that any promise of the contract speaks of, each once, in a fixed order."""
+    wanted: list[str] = []
+    for selector in _PROMISES:
+        for subject in selector(contract):
+            wanted += [name for needed, names in subject.needs if needed == table for name in names]
+    if promise := contract.tables.get(table):
+        wanted += filter(None, [contract.column_of(table)])
+        wanted += [c for granted in promise.columns.values() for names in granted.values() for c in names]
+    return list(dict.fromkeys(wanted))
+
+
+# -- relations and columns --------------------------------------------------------------------------------------
+
+
+def column_type(contract: Contract, catalog: Catalog, table: str, name: str) -> str:
+    """The type that the contract tells or implies for a column; text where it says nothing."""
+    promise = contract.tables.get(table, TablePromise(holds="service"))
+    if promise.holds == "tenant" and name == contract.column_of(table):
+        return contract.tenancy_of(promise).type
+    if vector := promise.vectors.get(name):
+        return vector_type(catalog, vector)
+    for reference in promise.references:
+        if name in reference.columns and (target := catalog.table(reference.table)):
+            if found := target.column(reference.to[reference.columns.index(name)]):
+                return found.type
+    if name in promise.times or (promise.retention and name == promise.retention.column):
+        return "timestamp with time zone"
+    if promise.chunks and name in (promise.chunks.number, promise.chunks.total):
+        return "integer"
+    return "numeric" if name in promise.minimum else "boolean" if name in {f.flag for f in promise.flags} else "text"
+
+
+def create_table(contract: Contract, catalog: Catalog, name: str) -> str:
+    """A skeleton with the promised columns, protected by row security, for its owner to complete."""
+    listed = [f"{quote(c)} {column_type(contract, catalog, name, c)}" for c in promised_columns(contract, name)]
+    body = ", ".join(listed)
+    schema = quote(split(name)[0])
+    return (
+        f"create schema if not exists {schema};\ncreate table {name} ({body});\n"
+        f"alter table {name} enable row level security;"
+    )
+
+
+def add_column(contract: Contract, catalog: Catalog, table: str, name: str) -> str:
+    return f"alter table {table} add column {quote(name)} {column_type(contract, catalog, table, name)};"
+
+
+def noun(table: Table) -> str:
+    """What SQL calls this kind of relation."""
+    return {"view": "view", "materialized": "materialized view", "foreign": "foreign table"}.get(table.kind, "table")
+
+
+# -- vectors ----------------------------------------------------------------------------------------------------
+
+
+def vector_type(catalog: Catalog, vector: Vector) -> str:
+    """The declared type with its dimension, in the schema of the extension."""
+    return f"{_extension_schema(catalog)}{vector.type}({vector.dimension})"
+
+
+def _extension_schema(catalog: Catalog) -> str:
+    extension = catalog.extension("vector")
+    return f"{quote(extension.schema)}." if extension else ""
+
+
+def index_cast(vector: Vector) -> str:
+    """The type that the indexed expression casts to, '' for the column as it is (see INDEXABLE)."""
+    if vector.index and vector.index.cast and vector.index.cast != vector.type:
+        return vector.index.cast
+    return "halfvec" if vector.type == "vector" and vector.dimension > INDEXABLE["vector"] else ""
+
+
+def create_vector_index(catalog: Catalog, table: Table, name: str, vector: Vector) -> str:
+    """An index that a search by the declared metric can use, with options suited to the number of rows."""
+    schema, cast = _extension_schema(catalog), index_cast(vector)
+    key = f"({quote(name)}::{schema}{cast}({vector.dimension}))" if cast else quote(name)
+    operators = f"{schema}{cast or vector.type}_{OPERATOR_CLASSES[vector.metric]}"
+    assert vector.index
+    method = vector.index.methods[0]
+    options = f" with (lists = {suited_lists(table.rows)})" if method == "ivfflat" else ""
+    return f"create index on {table} using {method} ({key} {operators}){options};"
+
+
+def suited_lists(rows: float) -> int:
+    """Lists for an ivfflat index: rows/1000 up to a million rows, then their root (pgvector's README)."""
+    if rows <= 1_000_000:
+        return max(1, round(max(rows, 0) / 1000) or min(10, max(1, int(max(rows, 0) / 10))))
+    return int(rows**0.5)
+
+
+# -- policies ---------------------------------------------------------------------------------------------------
+
+
+def create_policy(contract: Contract, table: str, command: str, role: str, on: str = "") -> str:
+    """The policy that gives a role just the rows that the contract's access profile says."""
+    scope = contract.scope(table, role, command.lower())  # type: ignore[arg-type]
+    own = "true" if scope in ("shared", "all") else own_condition(contract, table, on)
+    parts = {"SELECT": f"using ({own})", "DELETE": f"using ({own})", "INSERT": f"with check ({own})",
+             "UPDATE": f"using ({own}) with check ({own})", "ALL": f"using ({own}) with check ({own})"}  # fmt: skip
+    title = quote(f"pgconform {role} {command.lower()}"[:63])
+    return f"create policy {title} on {on or table} for {command.lower()} to {_role(role)} {parts[command]};"
+
+
+def close(evidence: Evidence, table: Table) -> str:
+    """Takes away what shows foreign rows: an undeclared relation from the clients; else all policies anew."""
+    promise = subjects.promise_of(evidence.catalog, evidence.contract, table)
+    if promise is None or table.kind == "materialized":
+        clients = ", ".join(map(quote, evidence.contract.roles.clients))
+        return f"revoke all on {table} from public, {clients};"
+    if table.kind == "view":
+        return f"alter view {table} set (security_invoker = true);"
+    return reopen(evidence, table)
+
+
+def reopen(evidence: Evidence, table: Table) -> str:
+    """Replaces the policies of a table by those that the contract's access profile tells."""
+    contract, lines = evidence.contract, [f"alter table {table} enable row level security;"]
+    promise = subjects.promise_of(evidence.catalog, contract, table)
+    declared = next((name for name, p in contract.tables.items() if p is promise), "")
+    lines += [f"drop policy {quote(policy.name)} on {table};" for policy in table.policies]
+    for role in contract.roles.clients if declared else ():
+        for command in COMMANDS:
+            if contract.scope(declared, role, command) != "none":
+                lines.append(create_policy(contract, declared, command.upper(), role, on=str(table)))
+    return "\n".join(lines)
+
+
+def own_condition(contract: Contract, table: str, alias: str = "") -> str:
+    """SQL that is true for the rows of the session's tenants or user, by the contract's tenancy."""
+    promise = contract.tables[table]
+    column = qualified(*split(alias or table), contract.column_of(table))
+    if promise.holds == "user":
+        return f"{column}::text = {_carried(contract, _session(contract), '{user}')}"
+    if promise.holds == "child":
+        inner = own_condition(contract, promise.parent)
+        key = qualified(*split(promise.parent), promise.parent_key)
+        return f"exists (select from {promise.parent} where {key} = {column} and {inner})"
+    tenancy = contract.tenancy_of(promise)
+    session = contract.sessions[tenancy.session]
+    if tenancy.members is None:
+        return f"{column}::text = {_carried(contract, session, '{tenant}')}"
+    return f"{column} in ({_own_tenants(contract, tenancy, session)})"
+
+
+def _own_tenants(contract: Contract, tenancy: Tenancy, session: Session) -> str:
+    members = tenancy.members
+    assert members
+    user = _carried(contract, session, "{user}")
+    return str(
+        statement(
+            "select {tenant} from {table} as m where {user}::text = " + user.replace("{", "{{").replace("}", "}}")
+            + " and {active}",
+            tenant=Name(("m", members.tenant)), table=Name.of(members.table), user=Name(("m", members.user)),
+            active=active(members),
+        )
+    )  # fmt: skip
+
+
+def _session(contract: Contract) -> Session:
+    return next(s for s in contract.sessions.values() if any(_paths(s.claims, "{user}")))
+
+
+def _carried(contract: Contract, session: Session, blank: str) -> str:
+    """SQL that reads what the session carries: out of its claims or out of a setting."""
+    for path in _paths(session.claims, blank):
+        claims = f"nullif(pg_catalog.current_setting({literal(contract.claims_setting)}, true), '')::pg_catalog.jsonb"
+        keys = ", ".join(map(literal, path))
+        return f"(select pg_catalog.jsonb_extract_path_text({claims}, {keys}))"
+    for name, value in session.settings.items():
+        if value == blank:
+            return f"(select nullif(pg_catalog.current_setting({literal(name)}, true), ''))"
+    return "null"
+
+
+def _paths(claims: Any, blank: str, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    if isinstance(claims, dict):
+        for key, value in claims.items():
+            yield from _paths(value, blank, (*path, key))
+    elif claims == blank:
+        yield path
+
+
+def _role(role: str) -> str:
+    return "public" if role == "public" else quote(role)

@@ -1,0 +1,93 @@
+"""The stream of results of one run, and what it amounts to. Reports are written from it and from nothing else."""
+
+from __future__ import annotations
+
+import datetime
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import msgspec
+
+from pgconform.checks import covers
+from pgconform.contract import Contract
+from pgconform.model import Finding, Result, Severity, Verdict
+
+# Exit statuses; 2 and 4 are pytest's own.
+CONFORMS, FINDINGS, NOT_VERIFIED, USAGE, NOTHING, LOST = 0, 1, 3, 4, 5, 75
+
+
+def to_json(result: Result) -> str:
+    """The result as text, safe to cross process borders and to stand in a report."""
+    return msgspec.json.encode(result).decode()
+
+
+def from_json(text: str) -> Result:
+    return msgspec.json.decode(text, type=Result)
+
+
+@dataclass
+class Run:
+    """What a run has judged so far. ``facts`` say what was tested, never how it was reached."""
+
+    contracts: tuple[Contract, ...]
+    facts: dict[str, str] = field(default_factory=dict)
+    results: list[Result] = field(default_factory=list)
+    troubles: list[str] = field(default_factory=list)  # what went wrong in pgconform or pytest itself
+    lost: str = ""
+    started: datetime.datetime = field(default_factory=lambda: datetime.datetime.now(datetime.UTC))
+    finished: datetime.datetime | None = None
+    interrupted: bool = False
+
+    def finish(self, today: datetime.date, facts: dict[str, str]) -> None:
+        """Sorts the results and judges the waivers: one that has ended, or that matched nothing, is a finding."""
+        self.finished = datetime.datetime.now(datetime.UTC)
+        self.facts |= facts
+        for contract in self.contracts:
+            self.results += stale_waivers(contract, self.results, today)
+        self.results.sort(key=lambda r: (r.contract, r.check, r.subject))
+
+    def counts(self) -> Counter[Verdict]:
+        return Counter(result.verdict for result in self.results)
+
+    def status(self) -> tuple[int, str]:
+        """Exit status of the run, and one line that says why."""
+        counts = self.counts()
+        must = [r for r in self.results if r.verdict is Verdict.FAILED and r.severity is Severity.MUST]
+        unaccepted = [r for r in self.results if r.verdict is Verdict.SKIPPED and not r.accepted]
+        if self.lost:
+            return LOST, self.lost
+        if must:
+            found = sum(len(r.findings) for r in must)
+            return FINDINGS, f"does not conform: {found} finding(s) in {len(must)} check(s)"
+        if self.troubles:
+            return NOT_VERIFIED, self.troubles[0]
+        if counts[Verdict.BROKEN]:
+            return NOT_VERIFIED, f"{counts[Verdict.BROKEN]} check(s) could not be verified"
+        if unaccepted:
+            names = sorted({r.check for r in unaccepted})
+            return NOTHING, f"nothing to examine for {', '.join(names)}; if that is right, list them under [skips]"
+        if not counts[Verdict.PASSED] + counts[Verdict.WAIVED] + counts[Verdict.FAILED]:
+            return NOTHING, "nothing was examined"
+        return CONFORMS, f"conforms: {counts[Verdict.PASSED]} check(s) passed"
+
+
+def stale_waivers(contract: Contract, results: Iterable[Result], today: datetime.date) -> list[Result]:
+    """A result for each waiver that has ended or matched nothing, of checks that ran and were not broken."""
+    found = []
+    ran = {r.check: r for r in results if r.contract == contract.name}
+    broken = {r.check for r in results if r.contract == contract.name and r.verdict is Verdict.BROKEN}
+    for waiver in contract.waivers:
+        seen = [f for r in results if r.contract == contract.name for f in (*r.findings, *(f for f, _ in r.waived))]
+        matched = any(covers(waiver, waiver.check, finding) for finding in seen)
+        if waiver.check not in ran or waiver.check in broken or (matched and today <= waiver.until):
+            continue
+        why = f"ended on {waiver.until}" if matched else "matches nothing any more"
+        finding = Finding(waiver.object, f"the waiver of {waiver.check} ({waiver.owner}) {why}", "", waiver.check)
+        found.append(
+            Result(
+                "waivers-current", contract.name, Verdict.FAILED, "Every waiver has an end that is not past, and matches",
+                examined=1, looked_for="waivers", findings=(finding,), subject=f"{waiver.check} {waiver.object}",
+            )
+        )  # fmt: skip
+    return found

@@ -1,0 +1,114 @@
+"""One run's databases: opened and pictured once by the controller, joined by workers. Never talks to pytest."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pgconform.catalog import Catalog
+from pgconform.checks import Evidence
+from pgconform.contract import Contract
+from pgconform.database import Database, begin
+from pgconform.model import TargetLost
+from pgconform.targets import TargetError, databases
+
+if TYPE_CHECKING:
+    import psycopg
+    from psycopg import Connection
+
+# Refusals that trying again will not mend: wrong password, no such role or database (SQLSTATE 28xxx, 3Dxxx).
+_OUR_MISTAKE = ("28", "3D")
+
+
+@dataclass(frozen=True, repr=False)
+class Opened:
+    """One database of the run. Has no repr: the connection string is a secret."""
+
+    contract: Contract
+    dsn: str
+    snapshot: str
+    catalog: Catalog
+
+    def to_worker(self) -> dict[str, str]:
+        """What an xdist worker needs to join: plain text only."""
+        return {"dsn": self.dsn, "snapshot": self.snapshot, "catalog": self.catalog.to_json().decode()}
+
+
+class Databases:
+    """The open databases of a process, by contract. Close it to end transactions and stop what was started."""
+
+    def __init__(self, today: datetime.date) -> None:
+        self.today = today
+        self.opened: dict[str, Opened] = {}
+        self._evidence: dict[str, Evidence] = {}
+        self._stack = ExitStack()
+
+    def open(self, target: str, contracts: Sequence[Contract]) -> None:
+        """Start or find the target, and picture each database. Raises TargetError or TargetLost."""
+        from pgconform.introspect import snapshot
+
+        for name, dsn in self._stack.enter_context(databases(target, contracts)).items():
+            contract = next(c for c in contracts if c.name == name)
+            connection = self._connect(dsn, contract)
+            exported = connection.execute("select pg_catalog.pg_export_snapshot()", prepare=False).fetchone()
+            catalog = snapshot(connection)
+            self.opened[name] = Opened(contract, dsn, str(exported[0]) if exported else "", catalog)
+            self._evidence[name] = Evidence(contract, catalog, Database(connection), self.today)
+
+    def join(self, contract: Contract, given: dict[str, str]) -> None:
+        """Take over what the controller saw. The connection is made when a check first asks for it."""
+        catalog = Catalog.from_json(given["catalog"])
+        self.opened[contract.name] = Opened(contract, given["dsn"], given["snapshot"], catalog)
+
+    def evidence(self, name: str) -> Evidence:
+        """What checks of one contract judge. Raises TargetLost where the database cannot be reached any more."""
+        if name not in self._evidence:
+            opened = self.opened[name]
+            database = Database(self._connect(opened.dsn, opened.contract, opened.snapshot))
+            self._evidence[name] = Evidence(opened.contract, opened.catalog, database, self.today)
+        return self._evidence[name]
+
+    def facts(self) -> dict[str, str]:
+        """What was tested, by contract: never how it was reached."""
+        return {name: f"PostgreSQL {_version(opened.catalog)}" for name, opened in self.opened.items()}
+
+    def close(self) -> None:
+        self._stack.close()
+
+    def _connect(self, dsn: str, contract: Contract, snapshot: str = "") -> Connection[Any]:
+        import psycopg
+
+        from pgconform.introspect import read_text
+
+        try:
+            connection = psycopg.connect(dsn, autocommit=True, prepare_threshold=None, connect_timeout=10)
+            self._stack.callback(connection.close)
+            read_text(connection)
+            begin(connection, contract.limits, snapshot=snapshot)
+        except psycopg.Error as error:
+            raise _refusal(error, contract) from None
+        return connection
+
+
+def _version(catalog: Catalog) -> str:
+    major, minor = divmod(catalog.server.version, 10_000)
+    return f"{major}.{minor}, {len(catalog.tables)} relations"
+
+
+def _refusal(error: psycopg.Error, contract: Contract) -> Exception:
+    """One line without host, user or password: libpq's own message may hold them."""
+    import psycopg
+
+    state = error.sqlstate or ""
+    text = str(error)
+    if isinstance(error, psycopg.ProgrammingError) and not state:
+        return TargetError("the connection string is not valid; write postgresql://USER@HOST:PORT/DATABASE")
+    refused = {"authentication failed": "28P01", "does not exist": "3D000", "no password supplied": "28P01"}
+    state = state or next((code for part, code in refused.items() if part in text), "")
+    what = f"the database of contract {contract.name}"
+    if state.startswith(_OUR_MISTAKE):
+        return TargetError(f"{what} refuses the login (SQLSTATE {state}); check user, password and database name")
+    return TargetLost(f"{what} cannot be reached ({state or type(error).__name__}); is the server up, and its address right?")

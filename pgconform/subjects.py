@@ -1,0 +1,326 @@
+"""What checks look at: the contract's promises one by one, and the catalogue's objects that a rule is about.
+
+The first line of each docstring is what a report says was looked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from pgconform.contract import (
+    Allowed, Chunks, Complete, Contract, Filled, Flag, FunctionPromise, Metrics, Reference, Report, Retention,
+    TablePromise, Tenancy, Total, Vector,
+)  # fmt: skip
+from pgconform.names import qualified, quote, split, type_name
+
+if TYPE_CHECKING:
+    from pgconform.catalog import Catalog, Function, Index, Policy, Sequence, Table
+    from pgconform.privileges import Privileges
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Declared(Generic[T]):
+    """One promise about a relation. ``needs`` lists what must exist before it can be judged."""
+
+    table: str
+    name: str
+    item: T
+    needs: tuple[tuple[str, tuple[str, ...]], ...]
+    vector: str = ""  # a column that must be of one of pgvector's types
+
+    def __str__(self) -> str:
+        return f"{self.table}.{self.name}" if self.name else self.table
+
+
+def _declared(
+    table: str, columns: Iterable[str], item: T, also: Iterable[tuple[str, tuple[str, ...]]] = (), name: str = ""
+) -> Declared[T]:
+    wanted = tuple(columns)
+    return Declared(table, name or ",".join(map(quote, wanted)), item, ((table, wanted), *also))
+
+
+# -- the contract's promises ------------------------------------------------------------------------------------
+
+
+def tables(contract: Contract) -> Iterator[Declared[TablePromise]]:
+    """Relations that the contract declares."""
+    return (Declared(name, "", promise, ()) for name, promise in contract.tables.items())
+
+
+def tenant_rows(contract: Contract) -> Iterator[Declared[Tenancy]]:
+    """Declared relations whose rows name a tenant."""
+    for name in contract.tenant_tables():
+        promise = contract.tables[name]
+        yield _declared(name, [contract.column_of(name)], contract.tenancy_of(promise))
+
+
+def vectors(contract: Contract) -> Iterator[Declared[Vector]]:
+    """Declared vector columns."""
+    for name, promise in contract.tables.items():
+        yield from (_declared(name, [column], vector) for column, vector in promise.vectors.items())
+
+
+def stored_vectors(contract: Contract) -> Iterator[Declared[Vector]]:
+    """Declared vector columns of a vector type."""
+    return (replace(subject, vector=subject.needs[0][1][0]) for subject in vectors(contract))
+
+
+def references(contract: Contract) -> Iterator[Declared[Reference]]:
+    """Declared references from one relation to another."""
+    for name, promise in contract.tables.items():
+        for item in promise.references:
+            yield _declared(name, item.columns, item, [(item.table, item.to)])
+
+
+def unique_keys(contract: Contract) -> Iterator[Declared[tuple[str, ...]]]:
+    """Declared unique keys."""
+    for name, promise in contract.tables.items():
+        yield from (_declared(name, key, key) for key in promise.unique)
+
+
+def exclusive_columns(contract: Contract) -> Iterator[Declared[str]]:
+    """Columns whose values must never appear under two tenants."""
+    for name, promise in contract.tables.items():
+        tenant = contract.column_of(name)
+        for column in promise.exclusive:
+            yield _declared(name, [column, tenant], tenant, name=quote(column))
+
+
+def distinct_columns(contract: Contract) -> Iterator[Declared[str]]:
+    """Columns whose values must not repeat within a tenant."""
+    for name, promise in contract.tables.items():
+        tenant = contract.column_of(name)
+        for column in promise.distinct:
+            yield _declared(name, [column, *filter(None, [tenant])], tenant, name=quote(column))
+
+
+def time_columns(contract: Contract) -> Iterator[Declared[str]]:
+    """Columns that hold a past time."""
+    for name, promise in contract.tables.items():
+        yield from (_declared(name, [column], column) for column in promise.times)
+
+
+def determined_columns(contract: Contract) -> Iterator[Declared[str]]:
+    """Columns that are determined by a key within a tenant."""
+    for name, promise in contract.tables.items():
+        tenant = contract.column_of(name)
+        for key, column in promise.determines.items():
+            yield _declared(name, [key, column, tenant], column, name=quote(key))
+
+
+def chunked_tables(contract: Contract) -> Iterator[Declared[Chunks]]:
+    """Declared relations whose rows are the chunks of a text."""
+    for name, promise in contract.tables.items():
+        if item := promise.chunks:
+            yield _declared(name, [*item.unit, item.number, item.total], item, name=quote(item.number))
+
+
+def minimums(contract: Contract) -> Iterator[Declared[float]]:
+    """Columns with a declared minimum."""
+    for name, promise in contract.tables.items():
+        yield from (_declared(name, [column], least) for column, least in promise.minimum.items())
+
+
+def value_sets(contract: Contract) -> Iterator[Declared[tuple[str, ...]]]:
+    """Columns with a declared set of values."""
+    for name, promise in contract.tables.items():
+        yield from (_declared(name, [column], values) for column, values in promise.values.items())
+
+
+def filled_columns(contract: Contract) -> Iterator[Declared[Filled]]:
+    """Columns with a declared minimum share of filled rows."""
+    for name, promise in contract.tables.items():
+        yield from (_declared(name, [item.column], item) for item in promise.filled)
+
+
+def allowed_values(contract: Contract) -> Iterator[Declared[Allowed]]:
+    """Values that only listed rows may hold."""
+    for name, promise in contract.tables.items():
+        for item in promise.allowed:
+            yield _declared(name, [item.column, item.key], item, name=quote(item.column))
+
+
+def flags(contract: Contract) -> Iterator[Declared[Flag]]:
+    """Flags that say whether another column is filled."""
+    for name, promise in contract.tables.items():
+        yield from (_declared(name, [item.flag, item.column], item, name=quote(item.flag)) for item in promise.flags)
+
+
+def retentions(contract: Contract) -> Iterator[Declared[Retention]]:
+    """Declared relations whose old rows move to an archive."""
+    for name, promise in contract.tables.items():
+        if item := promise.retention:
+            yield _declared(name, [item.column], item)
+
+
+def archives(contract: Contract) -> Iterator[Declared[Retention]]:
+    """Declared archives."""
+    for name, promise in contract.tables.items():
+        if (item := promise.retention) and item.archive:
+            yield _declared(name, [item.key], item, [(item.archive, (item.key,))], name="archive")
+
+
+def totals(contract: Contract) -> Iterator[Declared[Total]]:
+    """Columns that are the total of another relation's rows."""
+    for name, promise in contract.tables.items():
+        for item in promise.totals:
+            also = [(item.detail, (item.detail_column, item.detail_key))]
+            yield _declared(name, [item.column, item.key], item, also, name=quote(item.column))
+
+
+def reports(contract: Contract) -> Iterator[Declared[Report]]:
+    """Declared figures of reports."""
+    for item in contract.reports:
+        wanted = (*filter(None, [item.of]), *item.where)
+        yield _declared(item.relation, [item.column], item, [(item.table, wanted)])
+
+
+def metrics(contract: Contract) -> Iterator[Declared[Metrics]]:
+    """The table of the database's own measurements."""
+    if item := contract.metrics:
+        yield _declared(item.table, [item.name, item.value, item.time], item, name=quote(item.name))
+
+
+def tenancies(contract: Contract) -> Iterator[Declared[Tenancy]]:
+    """Tenancies with a registry."""
+    for name, item in contract.tenancies.items():
+        if registry := item.registry:
+            wanted = [registry.key, *filter(None, [registry.active, registry.created])]
+            yield _declared(registry.table, wanted, item, name=quote(name))
+
+
+def memberships(contract: Contract) -> Iterator[Declared[Tenancy]]:
+    """Tenancies with a table of members."""
+    for item in contract.tenancies.values():
+        if members := item.members:
+            wanted = [members.user, members.tenant, *filter(None, [members.role, members.active, members.expires])]
+            yield _declared(members.table, wanted, item, name=quote(members.user))
+
+
+def completeness(contract: Contract) -> Iterator[Declared[tuple[Tenancy, Complete]]]:
+    """Tables in which every registered tenant has a row."""
+    for item in contract.tenancies.values():
+        for part in item.complete if item.registry else ():
+            assert item.registry
+            also = [(item.registry.table, (item.registry.key,))]
+            yield _declared(part.table, [part.column], (item, part), also)
+
+
+def functions(contract: Contract) -> Iterator[tuple[str, FunctionPromise]]:
+    """Functions that the contract declares."""
+    yield from contract.functions.items()
+
+
+@dataclass(frozen=True, slots=True)
+class Searching:
+    """A declared search function with the vector column behind it."""
+
+    function: str
+    promise: FunctionPromise
+    table: str
+    column: str
+    vector: Vector
+
+    @property
+    def needs(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        return ((self.table, (self.column,)),)
+
+    def recreate(self, catalog: Catalog) -> str:
+        """Drops whatever has the name and creates the function by the contract's definition."""
+        return recreate(self.function, self.promise, *catalog.functions_named(self.function))
+
+    def __str__(self) -> str:
+        return self.function
+
+
+def declared_overload(name: str, promise: FunctionPromise, catalog: Catalog) -> Function | None:
+    """The function with the declared arguments: the same names and types in the same order; None without one."""
+    wanted = [(a.name, type_name(a.type)) for a in promise.arguments]
+    for function in catalog.functions_named(name):
+        if [(a.name, type_name(a.type)) for a in function.inputs] == wanted:
+            return function
+    return None
+
+
+def recreate(name: str, promise: FunctionPromise, *gone: Function) -> str:
+    """Drops what stands in the way and creates the function by the contract's own definition."""
+    drops = [f"drop {'procedure' if f.kind == 'p' else 'function'} {f.signature};\n" for f in gone]
+    return "".join(drops) + (promise.definition or f"-- the contract has no definition of {name}")
+
+
+def searches(contract: Contract) -> Iterator[Searching]:
+    """Declared search functions."""
+    for name, promise in contract.functions.items():
+        if promise.search:
+            schema, table, column = split(promise.search.vector)
+            relation = qualified(schema, table)
+            yield Searching(name, promise, relation, column, contract.tables[relation].vectors[column])
+
+
+# -- the catalogue's objects ------------------------------------------------------------------------------------
+
+
+def promise_of(catalog: Catalog, contract: Contract, table: Table) -> TablePromise | None:
+    """The promise that speaks for a relation: its own, or that of the table it is a partition of."""
+    seen: Table | None = table
+    while seen is not None:
+        if found := contract.tables.get(str(seen)):
+            return found
+        seen = catalog.table(seen.parent) if seen.parent else None
+    return None
+
+
+def application_tables(catalog: Catalog, contract: Contract) -> Iterator[Table]:
+    """Relations of the declared schemas that no extension owns."""
+    wanted = {*contract.schemas.exposed, *contract.schemas.tenant} | {split(name)[0] for name in contract.tables}
+    return (t for t in catalog.tables if t.schema in wanted and not t.extension)
+
+
+def reachable_tables(catalog: Catalog, contract: Contract, privileges: Privileges) -> Iterator[Table]:
+    """Relations that a client role can reach."""
+    for table in catalog.tables:
+        if not table.extension and any(privileges.reaches(role, table) for role in contract.roles.clients):
+            yield table
+
+
+def protectable_tables(catalog: Catalog, contract: Contract, privileges: Privileges) -> Iterator[Table]:
+    """Tables with row security that a client role can reach."""
+    for table in reachable_tables(catalog, contract, privileges):
+        if table.kind in ("table", "partitioned") and table.row_security:
+            yield table
+
+
+def policies(catalog: Catalog, contract: Contract, privileges: Privileges) -> Iterator[tuple[Table, Policy]]:
+    """Policies of tables that a client role can reach."""
+    for table in protectable_tables(catalog, contract, privileges):
+        yield from ((table, policy) for policy in table.policies)
+
+
+def indexes(catalog: Catalog, contract: Contract) -> Iterator[tuple[Table, Index]]:
+    """Indexes of application tables."""
+    for table in application_tables(catalog, contract):
+        yield from ((table, index) for index in table.indexes)
+
+
+def client_functions(catalog: Catalog, contract: Contract, privileges: Privileges) -> Iterator[Function]:
+    """Functions that a client role can execute."""
+    for function in catalog.functions:
+        schema = catalog.schema(function.schema)
+        if function.extension or schema is None or function.returns in ("trigger", "event_trigger"):
+            continue
+        for role in contract.roles.clients:
+            if privileges.may(role, "EXECUTE", function) and privileges.may(role, "USAGE", schema):
+                yield function
+                break
+
+
+def sequences(catalog: Catalog, contract: Contract) -> Iterator[Sequence]:
+    """Sequences of the declared schemas."""
+    wanted = {*contract.schemas.exposed, *contract.schemas.tenant}
+    return (s for s in catalog.sequences if s.schema in wanted and not s.extension)
+
+

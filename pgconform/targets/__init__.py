@@ -1,0 +1,44 @@
+"""Where the databases are: ``kind[:id]`` resolved to one connection string for each contract.
+
+A target is a context manager: what it starts, it stops. Its errors are one line each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from pgconform.contract import Contract
+
+KINDS = ("embedded", "live")
+
+
+class TargetError(ValueError):
+    """The target cannot be used as asked: what, accepted values, next step."""
+
+
+def split(text: str) -> tuple[str, str]:
+    """Kind and id of a target's name. Raises TargetError."""
+    kind, _, identifier = text.partition(":")
+    if kind not in KINDS:
+        raise TargetError(f"unknown target {kind!r}; use one of {', '.join(KINDS)}, as in --target=live:URI")
+    return kind, identifier
+
+
+@contextmanager
+def databases(target: str, contracts: Sequence[Contract]) -> Iterator[dict[str, str]]:
+    """The libpq connection string of each contract's database, by the contract's name.
+
+    Raises TargetError for a target that cannot be used as asked.
+    """
+    kind, identifier = split(target)
+    if kind == "live":
+        from pgconform.targets import live
+
+        with live.databases(identifier, contracts) as found:
+            yield found
+    else:
+        from pgconform.targets import embedded
+
+        with embedded.databases(identifier, contracts) as found:
+            yield found

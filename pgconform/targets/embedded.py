@@ -1,0 +1,67 @@
+"""The bundled reference databases on a server of our own, started for the run and stopped after it."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.resources import files
+from pathlib import Path
+
+from pgconform import __version__
+from pgconform.contract import Contract
+from pgconform.targets import TargetError
+from pgconform.targets.server import Server, ServerError, find_binaries, prepared, running
+
+DEFAULT_VERSION = "16"
+
+
+@contextmanager
+def databases(identifier: str, contracts: Sequence[Contract]) -> Iterator[dict[str, str]]:
+    """Each contract's reference database; ``identifier`` is the server's major version, 16 where it is ''.
+
+    Raises TargetError for a contract without reference database, or a version that is not here.
+    """
+    for contract in contracts:
+        if not contract.reference:
+            raise TargetError(
+                f"contract {contract.name} names no reference database; set reference, or use --target=live"
+            )
+    try:
+        with server([contract.reference for contract in contracts], identifier) as running_server:
+            yield {contract.name: running_server.dsn(contract.reference) for contract in contracts}
+    except ServerError as error:
+        raise TargetError(str(error)) from None
+
+
+@contextmanager
+def server(references: Sequence[str], version: str = "") -> Iterator[Server]:
+    """A running server with these reference databases, copied from a prepared data directory. Raises ServerError."""
+    binaries = find_binaries(version or DEFAULT_VERSION)
+    names = sorted(set(references))
+    template = prepared(_key(names, binaries), binaries, lambda empty: _build(empty, names))
+    with running(version or DEFAULT_VERSION, template=template) as started:
+        yield started
+
+
+def _build(server: Server, names: Sequence[str]) -> None:
+    import psycopg
+    from psycopg import sql
+
+    from pgconform.fixtures.databases import build
+
+    for name in names:
+        with psycopg.connect(server.dsn(), autocommit=True) as connection:
+            connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
+        with psycopg.connect(server.dsn(name)) as connection:
+            build(connection, name)
+
+
+def _key(names: Sequence[str], binaries: Path) -> str:
+    """Changes with what is built, by which server, and by the day: the rows' times are relative to it."""
+    digest = hashlib.sha256(f"{__version__} {binaries} {datetime.datetime.now(datetime.UTC).date()}".encode())
+    root = Path(str(files("pgconform.fixtures"))) / "databases"
+    for path in sorted(p for p in root.rglob("*") if p.suffix in (".sql", ".py")):
+        digest.update(path.read_bytes())
+    return f"{'-'.join(names)}-{digest.hexdigest()[:16]}"

@@ -1,0 +1,22 @@
+"""A database that somebody else runs: read only, through libpq's own way to connect."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from pgconform.contract import Contract
+from pgconform.targets import TargetError
+
+
+@contextmanager
+def databases(identifier: str, contracts: Sequence[Contract]) -> Iterator[dict[str, str]]:
+    """The one database of the one contract: ``identifier`` is a connection string, or '' for libpq's environment.
+
+    Raises TargetError unless there is exactly one contract.
+    """
+    if len(contracts) != 1:
+        names = ", ".join(contract.name for contract in contracts)
+        raise TargetError(f"target live is one database: name its contract with --contract= (one of {names}, or a file)")
+    yield {contracts[0].name: identifier or os.environ.get("PGC_DSN", "")}

@@ -1,0 +1,46 @@
+"""The summary at the end of a run: counts by verdict, then each finding with object, observation and remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from pgconform.judging import text
+from pgconform.model import Verdict
+from pgconform.results import CONFORMS
+
+if TYPE_CHECKING:
+    from pgconform.results import Run
+
+_ORDER = (Verdict.FAILED, Verdict.BROKEN, Verdict.WAIVED, Verdict.SKIPPED, Verdict.PASSED)
+_STYLE = {Verdict.FAILED: "red", Verdict.BROKEN: "red", Verdict.WAIVED: "yellow", Verdict.SKIPPED: "yellow"}
+
+
+def lines(run: Run, full: bool) -> Iterator[tuple[str, str]]:
+    """Lines with their styles; ``full`` lists findings, which pytest itself shows otherwise."""
+    status, reason = run.status()
+    yield "", ""
+    for contract in run.contracts:
+        mine = [r for r in run.results if r.contract == contract.name]
+        counted = {v: sum(r.verdict is v for r in mine) for v in _ORDER}
+        facts = run.facts.get(contract.name, "")
+        counts = ", ".join(f"{n} {v}" for v, n in counted.items() if n) or "nothing judged"
+        yield f"{contract.name}{f' ({facts})' if facts else ''}: {counts}", "bold"
+    for result in run.results if full else ():
+        if result.verdict in (Verdict.FAILED, Verdict.BROKEN):
+            where = result.contract + (f", {result.subject}" if result.subject else "")
+            yield "", ""
+            for number, line in enumerate(text(result).splitlines()):
+                yield (f"{line}  [{where}; {', '.join(result.guide)}]" if not number else line), (
+                    _STYLE[result.verdict] if not number else ""
+                )
+    for result in run.results:
+        for finding, waiver in result.waived:
+            yield f"waived: {result.check}: {finding.key}: {waiver}", "yellow"
+        if result.verdict is Verdict.SKIPPED and not result.accepted:
+            where = f"{result.contract}{f', {result.subject}' if result.subject else ''}"
+            yield f"skipped: {result.check} [{where}]: {result.reason}", "yellow"
+        for missing in result.unverified[1:] if result.verdict is Verdict.BROKEN else result.unverified:
+            yield f"not verified: {result.check}: {missing}", "red"
+    yield "", ""
+    yield f"exit {status}: {reason}", "green bold" if status == CONFORMS else "red bold"

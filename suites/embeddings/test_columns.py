@@ -1,0 +1,140 @@
+"""Vector columns and their indexes, as the catalogue has them."""
+
+from collections.abc import Iterator
+
+from pgconform.catalog import Catalog, Column, Index, Table
+from pgconform.checks import check
+from pgconform.contract import Contract, Vector
+from pgconform.model import Finding
+from pgconform.names import quote
+from pgconform.remedies import OPERATOR_CLASSES, create_vector_index, index_cast, suited_lists, vector_type
+from pgconform.subjects import Declared, stored_vectors, vectors
+
+
+def _retype(table: Table, name: str, wanted: str) -> tuple[str, str]:
+    """The remedy that gives a column the wanted type, and the SELECT of what it would lose."""
+    drop = [f"drop index {i};\n" for i in table.indexes if _reads(i, name)]
+    change = f"alter table {table} alter column {quote(name)} type {wanted} using null;"
+    return "".join(drop) + change, f"select * from {table} where {quote(name)} is not null;"
+
+
+def _reads(index: Index, name: str) -> bool:
+    """True when the index has the column as a key, or inside an expression."""
+    from pgconform.expressions import shape
+
+    return any(
+        column == name or (not column and name in shape(key).columns)
+        for column, key in zip(index.columns, index.keys, strict=True)
+    )
+
+
+@check("vector-dimension", guide=["muva-4"], when=["gate"], each=vectors)
+def test_every_embedding_column_has_its_dimension(
+    subject: Declared[Vector], catalog: Catalog, contract: Contract
+) -> Iterator[Finding]:
+    """Every declared embedding column is of the declared vector type and dimension.
+
+    A bare vector column takes vectors of any length: the first wrong one makes searches fail.
+    """
+    table, name = catalog.table(subject.table), subject.needs[0][1][0]
+    column = table.column(name) if table else None
+    if table is None or column is None:
+        return
+    kind = catalog.vector_types.get(column.base_oid)
+    if kind == subject.item.type and column.modifier == subject.item.dimension:
+        return
+    wanted = vector_type(catalog, subject.item)
+    remedy, rows = f"alter table {table} alter column {quote(name)} type {wanted};", ""
+    if kind is None or column.modifier != -1:
+        remedy, rows = _retype(table, name, wanted)
+    yield Finding(str(table), f"{quote(name)} is {column.type}, not {wanted}", remedy, quote(name), bool(rows), rows)
+
+
+def vector_columns(catalog: Catalog, contract: Contract) -> Iterator[tuple[Table, Column]]:
+    """Columns of pgvector's types that the contract does not declare."""
+    for table in catalog.tables:
+        declared = contract.tables[str(table)].vectors if str(table) in contract.tables else {}
+        if table.stores_rows and not table.parent and not table.extension:
+            for column in table.columns:
+                if column.base_oid in catalog.vector_types and column.name not in declared:
+                    yield table, column
+
+
+@check("vector-columns-dimensioned", guide=["muva-11"], when=["gate"], of=vector_columns)
+def test_every_other_vector_column_has_a_declared_dimension(
+    subject: tuple[Table, Column], catalog: Catalog, contract: Contract
+) -> Iterator[Finding]:
+    """Every vector column that the contract does not name has a dimension, and one that the contract knows.
+
+    Vectors of two models in one database cannot be compared; a search over them fails, or finds nonsense.
+    """
+    table, column = subject
+    known = {v.dimension for t in contract.tables.values() for v in t.vectors.values()}
+    if column.modifier not in known and known:
+        declared = next(v for t in contract.tables.values() for v in t.vectors.values())
+        remedy, rows = _retype(table, column.name, vector_type(catalog, declared))
+        observed = f"{quote(column.name)} is {column.type}; declared dimensions: {', '.join(map(str, sorted(known)))}"
+        yield Finding(str(table), observed, remedy, quote(column.name), True, rows)
+
+
+def _usable(index: Index, name: str, vector: Vector) -> str:
+    """Why a search by the declared metric cannot use the index; '' where it can."""
+    assert vector.index
+    operators = f"{index_cast(vector) or vector.type}_{OPERATOR_CLASSES[vector.metric]}"
+    if index.method not in vector.index.methods:
+        return f"its method is {index.method}"
+    if not (index.valid and index.ready):
+        return "it is not valid"
+    if len(index.keys) != 1 or index.operator_classes[0].rpartition(".")[2] != operators:
+        return f"its operator class is {index.operator_classes[0]}, not {operators}"
+    if index.predicate:
+        return "it has a predicate, so it does not have all rows"
+    cast = index_cast(vector)
+    if (cast and f"({vector.dimension})" not in index.keys[0]) or (not cast and index.columns[0] != name):
+        return f"it indexes {index.keys[0]}"
+    return ""
+
+
+def _candidates(table: Table, name: str) -> list[Index]:
+    return [i for i in table.indexes if i.method in ("hnsw", "ivfflat") and _reads(i, name)]
+
+
+@check("vector-index", guide=["muva-12", "muva-37"], when=["gate", "quarterly"], each=stored_vectors)
+def test_every_embedding_column_has_a_usable_index(subject: Declared[Vector], catalog: Catalog) -> Iterator[Finding]:
+    """Every declared embedding column has a valid approximate index of all rows that its searches can use.
+
+    pgvector indexes up to 2000 dimensions of vector and 4000 of halfvec: an index on another expression, or by
+    another operator class, is never used, and every search reads the whole table.
+    """
+    table, name = catalog.table(subject.table), subject.needs[0][1][0]
+    if table is None or subject.item.index is None:
+        return
+    faults = {str(i): _usable(i, name, subject.item) for i in _candidates(table, name)}
+    if "" not in faults.values():
+        observed = "; ".join(f"{i}: {why}" for i, why in faults.items()) or f"no approximate index on {quote(name)}"
+        drops = "".join(f"drop index {i};\n" for i in faults)
+        remedy = drops + create_vector_index(catalog, table, name, subject.item)
+        yield Finding(str(table), observed, remedy, detail=quote(name))
+
+
+@check("vector-index-options", guide=["muva-12"], when=["gate"], each=stored_vectors)
+def test_every_vector_index_suits_its_rows(subject: Declared[Vector], catalog: Catalog) -> Iterator[Finding]:
+    """Lists, m and ef_construction of the vector indexes are in range for the number of rows.
+
+    More lists than the rows can fill, or too few, cost recall or speed; both look like a slow database.
+    """
+    table, name, promise = catalog.table(subject.table), subject.needs[0][1][0], subject.item.index
+    for index in _candidates(table, name) if table and promise else ():
+        assert table and promise
+        if index.method == "ivfflat":
+            lists = int(index.options.get("lists", 100))  # pgvector's default
+            low, high = promise.rows_per_list
+            if table.rows > 0 and not low <= table.rows / lists <= high:
+                observed = f"lists = {lists} for about {table.rows:.0f} rows: not {low:g} to {high:g} rows a list"
+                remedy = f"alter index {index} set (lists = {suited_lists(table.rows)});\nreindex index {index};"
+                yield Finding(str(index), observed, remedy)
+        for option, default, bounds in (("m", 16, promise.m), ("ef_construction", 64, promise.ef_construction)):
+            value = int(index.options.get(option, default))
+            if index.method == "hnsw" and not bounds[0] <= value <= bounds[1]:
+                remedy = f"alter index {index} set ({option} = {default});\nreindex index {index};"
+                yield Finding(str(index), f"{option} = {value}, not {bounds[0]} to {bounds[1]}", remedy, option)

@@ -1,0 +1,80 @@
+"""Rows: each kind of session sees its own, all of them, and nobody else's."""
+
+from collections.abc import Iterator
+
+from pgconform.catalog import Table
+from pgconform.checks import Evidence, check
+from pgconform.model import Finding, Nothing
+from pgconform.names import quote
+from pgconform.probes.visibility import Sight, readable_tables, seen, sights
+from pgconform.remedies import close, reopen
+
+AUDIT = ["gate", "quarterly"]
+MEMBERS = ("one", "many")
+STRANGERS = ("anonymous", "none", "former")
+
+
+def _who(found: list[Sight]) -> str:
+    kinds = dict.fromkeys(str(s.identity).partition(" #")[0] for s in found)
+    return ", ".join(kinds)
+
+
+@check("own-rows-visible", guide=["muva-18", "vs-24", "muva-42"], when=AUDIT, of=readable_tables)
+def test_members_see_all_of_their_own_rows(table: Table, evidence: Evidence) -> Iterator[Finding]:
+    """A member of one tenant, or of several, sees every row of its own.
+
+    A policy that hides everything also passes every test that counts foreign rows.
+    """
+    looks = [s for s in seen(evidence, table, *MEMBERS) if s.expected]
+    short = [s for s in looks if s.own < s.expected]
+    if short:
+        worst = min(short, key=lambda s: s.own / s.expected)
+        observed = f"{_who(short)} sees {worst.own} of {worst.expected} own rows"
+        yield Finding(str(table), observed, reopen(evidence, table))
+    elif not looks:
+        raise Nothing(f"no member has rows in {table}")
+
+
+@check("foreign-rows-hidden", guide=["muva-18", "vs-24", "muva-42"], when=AUDIT, of=readable_tables)
+def test_members_see_no_row_of_another_tenant(table: Table, evidence: Evidence) -> Iterator[Finding]:
+    """A member sees no row of another tenant, nor any that is nobody's business but the service's.
+
+    It is the promise that all the others are there for.
+    """
+    looks = list(seen(evidence, table, *MEMBERS))
+    leaks = [s for s in looks if s.foreign]
+    if leaks:
+        worst = max(leaks, key=lambda s: s.foreign)
+        observed = f"{_who(leaks)} sees {worst.foreign} row(s) that are not its own"
+        yield Finding(str(table), observed, close(evidence, table))
+    elif not looks:
+        raise Nothing(f"no member can read {table}")
+
+
+@check("strangers-see-nothing", guide=["vs-24", "muva-18", "muva-42"], when=AUDIT, of=readable_tables)
+def test_strangers_see_nothing_of_any_tenant(table: Table, evidence: Evidence) -> Iterator[Finding]:
+    """Anonymous sessions, users without a tenant, and deactivated or expired members see no tenant's rows.
+
+    Access that outlives a membership is the leak that nobody looks for.
+    """
+    looks = list(seen(evidence, table, *STRANGERS))
+    leaks = [s for s in looks if s.foreign]
+    if leaks:
+        worst = max(leaks, key=lambda s: s.foreign)
+        observed = f"{_who(leaks)} sees {worst.foreign} row(s)"
+        yield Finding(str(table), observed, close(evidence, table))
+    elif not looks:
+        raise Nothing(f"no stranger can read {table}")
+
+
+@check("relations-answer", guide=["vs-14", "vs-24"], when=["gate", "weekly"], of=readable_tables)
+def test_every_readable_relation_answers(table: Table, evidence: Evidence) -> Iterator[Finding]:
+    """Every relation that a client may read answers each kind of session.
+
+    A policy that looks up its own table fails every query with SQLSTATE 42P17: what looks protected is broken.
+    """
+    refused = [s for s in sights(evidence) if s.table == str(table) and s.error]
+    if refused:
+        roles = dict.fromkeys(quote(s.identity.role) for s in refused)
+        observed = f"{', '.join(roles)}: {refused[0].error}"
+        yield Finding(str(table), observed, reopen(evidence, table))

@@ -1,0 +1,69 @@
+"""Indexes: valid, and none that another one already does the work of."""
+
+from collections.abc import Iterator
+
+from pgconform.catalog import Index, Table
+from pgconform.checks import check
+from pgconform.model import Finding
+from pgconform.subjects import indexes
+
+
+@check("index-valid", guide=["muva-37", "vs-12"], when=["gate", "weekly", "quarterly"], of=indexes)
+def test_every_index_is_valid(subject: tuple[Table, Index]) -> Iterator[Finding]:
+    """Every index is valid and ready.
+
+    An invalid one, left behind by a failed concurrent build, costs every write and serves no query.
+    """
+    table, index = subject
+    if not (index.valid and index.ready):
+        yield Finding(str(index), f"the index of {table} is not valid", f"reindex index {index};")
+
+
+def _work(index: Index) -> tuple[object, ...]:
+    """What two indexes must share so that one of them is enough."""
+    return index.method, index.predicate, tuple(sorted(index.options.items()))
+
+
+def _keys(index: Index) -> list[tuple[object, ...]]:
+    return list(zip(index.keys, index.operator_classes, index.collations, index.directions, strict=True))
+
+
+def _serves(other: Index, index: Index) -> bool:
+    """True when ``other`` has the same keys, and keeps whatever rule ``index`` keeps."""
+    rule = not index.unique or (other.unique and other.nulls_not_distinct == index.nulls_not_distinct)
+    same = _work(index) == _work(other) and _keys(index) == _keys(other)
+    return same and rule and set(index.included) <= set(other.included)
+
+
+def _kept_first(index: Index) -> tuple[bool, bool, int, str]:
+    return (not index.constraint, not index.unique, -len(index.included), index.name)
+
+
+@check("index-duplicate", guide=["vs-12"], when=["weekly"], of=indexes)
+def test_no_index_is_a_duplicate(subject: tuple[Table, Index]) -> Iterator[Finding]:
+    """No two indexes of a table have the same keys, method, predicate and options.
+
+    The second one costs every write and every vacuum, and serves nothing.
+    """
+    table, index = subject
+    others = [o for o in table.indexes if o.name != index.name and o.valid and _serves(o, index)]
+    twin = next((o for o in sorted(others, key=_kept_first) if _kept_first(o) < _kept_first(index)), None)
+    if twin and not index.constraint and not index.inherited:
+        yield Finding(str(index), f"it does the same work as {twin}", f"drop index {index};")
+
+
+@check("index-redundant", guide=["vs-12"], when=["weekly"], of=indexes)
+def test_no_index_is_the_beginning_of_another(subject: tuple[Table, Index]) -> Iterator[Finding]:
+    """No plain btree index has just the leading keys of another one.
+
+    The longer index answers whatever the shorter one does.
+    """
+    table, index = subject
+    if index.method != "btree" or index.unique or index.constraint or index.inherited or index.included:
+        return
+    for other in table.indexes:
+        keys = _keys(index)
+        longer = len(other.keys) > len(keys) and _keys(other)[: len(keys)] == keys
+        if longer and other.valid and other.method == "btree" and other.predicate == index.predicate:
+            yield Finding(str(index), f"its keys are the first ones of {other}", f"drop index {index};")
+            return

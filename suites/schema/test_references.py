@@ -1,0 +1,92 @@
+"""References: declared as validated foreign keys, with the declared action, and indexed."""
+
+from collections.abc import Iterator
+
+from pgconform.catalog import Catalog, Constraint, Table
+from pgconform.checks import check
+from pgconform.contract import Contract, Reference
+from pgconform.model import Finding
+from pgconform.names import quote
+from pgconform.subjects import Declared, application_tables, references
+
+
+def _columns(names: tuple[str, ...]) -> str:
+    return ", ".join(map(quote, names))
+
+
+def _foreign_key(subject: Declared[Reference], catalog: Catalog) -> Constraint | None:
+    """The foreign key that the reference promises: same columns to same columns, in whatever order."""
+    table = catalog.table(subject.table)
+    wanted = set(zip(subject.item.columns, subject.item.to, strict=True))
+    for key in table.foreign_keys() if table else ():
+        same = set(zip(key.columns, key.referenced_columns, strict=True)) == wanted
+        if same and key.references == subject.item.table:
+            return key
+    return None
+
+
+def _add(subject: Declared[Reference]) -> str:
+    item = subject.item
+    action = f" on delete {item.on_delete}" if item.on_delete else ""
+    return (
+        f"alter table {subject.table} add foreign key ({_columns(item.columns)})"
+        f" references {item.table} ({_columns(item.to)}){action};"
+    )
+
+
+@check("reference-declared", guide=["muva-29", "vs-34"], when=["gate", "quarterly"], each=references)
+def test_every_reference_is_a_foreign_key(subject: Declared[Reference], catalog: Catalog) -> Iterator[Finding]:
+    """Every reference of the contract is a foreign key of the database.
+
+    Without it nothing stops a row from naming a tenant, a call or an invoice that never was.
+    """
+    if subject.item.declared and _foreign_key(subject, catalog) is None:
+        observed = f"no foreign key from ({_columns(subject.item.columns)}) to {subject.item.table}"
+        yield Finding(subject.table, observed, _add(subject), detail=subject.name)
+
+
+@check("reference-action", guide=["vs-34"], when=["quarterly"], each=references)
+def test_every_reference_has_the_declared_action(subject: Declared[Reference], catalog: Catalog) -> Iterator[Finding]:
+    """The foreign key's ON DELETE action is the declared one.
+
+    A CASCADE where nobody expects one deletes a tenant's invoices along with the tenant.
+    """
+    key, wanted = _foreign_key(subject, catalog), subject.item.on_delete
+    if key and wanted and key.on_delete != wanted:
+        remedy = f"alter table {subject.table} drop constraint {quote(key.name)};\n{_add(subject)}"
+        yield Finding(subject.table, f"on delete {key.on_delete}, not {wanted}", remedy, detail=subject.name)
+
+
+def keyed_tables(catalog: Catalog, contract: Contract) -> Iterator[Table]:
+    """Application tables with foreign keys."""
+    return (t for t in application_tables(catalog, contract) if any(t.foreign_keys()))
+
+
+@check("foreign-key-validated", guide=["muva-29", "vs-34"], when=["gate", "quarterly"], of=keyed_tables)
+def test_every_foreign_key_is_validated(table: Table) -> Iterator[Finding]:
+    """Every foreign key is validated and enforced.
+
+    One that is NOT VALID says nothing about the rows that were there before it.
+    """
+    for key in table.foreign_keys():
+        if not key.enforced:
+            remedy = f"alter table {table} alter constraint {quote(key.name)} enforced;"
+            yield Finding(str(table), f"{quote(key.name)} is not enforced", remedy, detail=quote(key.name))
+        elif not key.validated and not key.inherited:
+            remedy = f"alter table {table} validate constraint {quote(key.name)};"
+            yield Finding(str(table), f"{quote(key.name)} is not validated", remedy, detail=quote(key.name))
+
+
+@check("foreign-key-indexed", guide=["vs-12"], when=["weekly"], of=keyed_tables)
+def test_every_foreign_key_is_indexed(table: Table) -> Iterator[Finding]:
+    """Every foreign key's columns are the leading columns, in any order, of a valid index that has all rows.
+
+    Otherwise each delete or key change of a referenced row reads the whole referencing table.
+    """
+    usable = [i for i in table.indexes if i.valid and i.ready and not i.predicate and i.method in ("btree", "hash")]
+    for key in table.foreign_keys():
+        wanted = set(key.columns)
+        if not key.inherited and not any(set(i.columns[: len(wanted)]) == wanted for i in usable):
+            observed = f"no index leads with ({_columns(key.columns)}) of {quote(key.name)}"
+            remedy = f"create index on {table} ({_columns(key.columns)});"
+            yield Finding(str(table), observed, remedy, detail=quote(key.name))

@@ -1,0 +1,122 @@
+"""What exists: declared relations and columns, nothing undeclared beside them, no copy of the tenant tables."""
+
+from collections.abc import Iterator
+
+from pgconform.catalog import Catalog, Schema, Table
+from pgconform.checks import check
+from pgconform.contract import Contract, TablePromise, Tenancy
+from pgconform.model import Finding
+from pgconform.names import quote, split
+from pgconform.privileges import Privileges
+from pgconform.remedies import add_column, create_table, noun, promised_columns
+from pgconform.subjects import Declared, promise_of, tables, tenant_rows
+
+
+@check("tables-exist", guide=["muva-1", "vs-1"], when=["gate"], each=tables)
+def test_every_declared_table_exists(
+    subject: Declared[TablePromise], catalog: Catalog, contract: Contract
+) -> Iterator[Finding]:
+    """Every relation that the contract declares exists.
+
+    A missing table means a migration that did not run, or ran elsewhere: what depends on it fails at run time.
+    """
+    if catalog.table(subject.table) is None and not subject.item.optional:
+        remedy = create_table(contract, catalog, subject.table)
+        yield Finding(subject.table, "the relation does not exist", remedy)
+
+
+@check("columns-exist", guide=["muva-1", "vs-1"], when=["gate"], each=tables)
+def test_every_declared_column_exists(
+    subject: Declared[TablePromise], catalog: Catalog, contract: Contract
+) -> Iterator[Finding]:
+    """Every column that a promise of the contract speaks of exists.
+
+    A promise about a column that is gone or was renamed would otherwise go unchecked.
+    """
+    table = catalog.table(subject.table)
+    for name in promised_columns(contract, subject.table) if table else ():
+        if table and table.column(name) is None:
+            observed = f"the column {quote(name)} does not exist"
+            remedy = add_column(contract, catalog, subject.table, name)
+            yield Finding(subject.table, observed, remedy, detail=quote(name))
+
+
+def undeclared(catalog: Catalog, contract: Contract, privileges: Privileges) -> Iterator[Table]:
+    """Relations in tenant schemas, or that a client role can reach."""
+    for table in catalog.tables:
+        reached = any(privileges.reaches(role, table) for role in contract.roles.clients)
+        if not table.extension and (table.schema in contract.schemas.tenant or reached):
+            yield table
+
+
+@check("tables-declared", guide=["muva-1"], when=["gate"], of=undeclared)
+def test_nothing_undeclared_is_reachable(table: Table, catalog: Catalog, contract: Contract) -> Iterator[Finding]:
+    """Every relation in a tenant schema, or within reach of a client role, is declared.
+
+    What nobody declared nobody protects: a helper table, a copy made for a migration, a view for a dashboard.
+    """
+    if promise_of(catalog, contract, table) is None:
+        stored = table.stores_rows
+        rows = f"select * from {table};" if stored else ""
+        observed = f"the {noun(table)} is not in the contract"
+        yield Finding(str(table), observed, f"drop {noun(table)} {table} cascade;", destroys=stored, rows=rows)
+
+
+def schemas(catalog: Catalog) -> Iterator[Schema]:
+    """Schemas of the database."""
+    return iter(catalog.schemas)
+
+
+@check("schema-per-tenant", guide=["muva-6"], when=["gate"], of=schemas)
+def test_no_schema_holds_a_copy_of_the_tenant_tables(
+    schema: Schema, catalog: Catalog, contract: Contract
+) -> Iterator[Finding]:
+    """No undeclared schema holds tables that are called like the tenant tables.
+
+    A schema for each tenant is the pattern that was given up: nobody maintains, indexes or protects its tables.
+    """
+    declared = {*contract.schemas.exposed, *contract.schemas.tenant, *contract.schemas.internal}
+    wanted = {name for name in contract.tenant_tables() if split(name)[0] in contract.schemas.tenant}
+    names = {split(name)[1] for name in wanted}
+    copies = sorted(t.name for t in catalog.tables if t.schema == schema.name and t.stores_rows and t.name in names)
+    if copies and schema.name not in declared | {split(name)[0] for name in contract.tables}:
+        observed = f"the schema is not declared and holds copies of tenant tables: {', '.join(map(quote, copies))}"
+        rows = " ".join(f"select * from {schema}.{quote(name)};" for name in copies)
+        yield Finding(str(schema), observed, f"drop schema {schema} cascade;", destroys=True, rows=rows)
+
+
+@check("tenant-column", guide=["muva-3", "vs-1"], when=["gate"], each=tenant_rows)
+def test_every_tenant_table_has_its_tenant_column(
+    subject: Declared[Tenancy], catalog: Catalog, contract: Contract
+) -> Iterator[Finding]:
+    """The tenant column is of the declared type and NOT NULL.
+
+    A row without a tenant belongs to nobody, or, under a careless policy, to everybody.
+    """
+    table, name = catalog.table(subject.table), contract.column_of(subject.table)
+    column = table.column(name) if table else None
+    if table is None or column is None or table.kind in ("view", "materialized"):
+        return
+    if column.type != subject.item.type:
+        remedy = f"alter table {table} alter column {quote(name)} type {subject.item.type};"
+        yield Finding(str(table), f"{quote(name)} is {column.type}, not {subject.item.type}", remedy, "type")
+    if not column.not_null and not contract.tables[subject.table].nullable:
+        remedy = f"alter table {table} alter column {quote(name)} set not null;"
+        yield Finding(str(table), f"{quote(name)} may be null", remedy, "not null")
+
+
+@check("tenant-column-indexed", guide=["muva-3"], when=["gate"], each=tenant_rows)
+def test_every_tenant_column_leads_an_index(
+    subject: Declared[Tenancy], catalog: Catalog, contract: Contract
+) -> Iterator[Finding]:
+    """Some valid index without a predicate has the tenant column as its leading column.
+
+    Every policy filters by it: without the index each query of each tenant reads all tenants' rows.
+    """
+    table, name = catalog.table(subject.table), contract.column_of(subject.table)
+    if table is None or table.kind == "view":
+        return
+    usable = (i for i in table.indexes if i.valid and i.ready and not i.predicate and i.method == "btree")
+    if not any(index.columns and index.columns[0] == name for index in usable):
+        remedy = f"create index on {table} ({quote(name)});"
+        yield Finding(str(table), f"no valid index leads with {quote(name)}", remedy)

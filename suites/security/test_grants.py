@@ -1,0 +1,170 @@
+"""Grants: exactly the declared ones, now and for objects created tomorrow."""
+
+from collections.abc import Iterator
+
+from pgconform.catalog import Catalog, DefaultPrivilege, Schema, Sequence, Table
+from pgconform.checks import check
+from pgconform.contract import COMMANDS, Contract, TablePromise
+from pgconform.database import role_text
+from pgconform.model import Finding
+from pgconform.names import quote, split
+from pgconform.privileges import Held, Privileges
+from pgconform.subjects import Declared, application_tables, promise_of, reachable_tables, sequences, tables
+
+# Row-level security does not apply to these (PostgreSQL manual, "Row Security Policies").
+DANGEROUS = ("TRUNCATE", "REFERENCES", "TRIGGER", "MAINTAIN")
+AUDIT = ["gate", "quarterly"]
+
+
+def _revoke(privilege: str, kind: str, name: str, role: str, held: Held) -> str:
+    """Takes the privilege away where it comes from: the role itself, PUBLIC, a group, or ownership."""
+    if held.via in (role, "public"):
+        columns = f" ({quote(held.column)})" if held.column else ""
+        return f"revoke {privilege.lower()}{columns} on {kind}{name} from {role_text([held.via])};"
+    return f"revoke {quote(held.via)} from {quote(role)};"
+
+
+@check("grants-missing", guide=["muva-9", "muva-42"], when=AUDIT, each=tables)
+def test_every_declared_grant_is_there(
+    subject: Declared[TablePromise], catalog: Catalog, contract: Contract, privileges: Privileges
+) -> Iterator[Finding]:
+    """Every role holds the privileges on relations that its access profile declares.
+
+    What is missing shows itself as "permission denied" in the application, after the deployment.
+    """
+    table = catalog.table(subject.table)
+    for role in [r for r in (*contract.roles.clients, *contract.roles.services) if table and catalog.role(r)]:
+        for command in COMMANDS:
+            wanted = subject.item.columns.get(role, {}).get(command, ("",))
+            held = {h.column for h in privileges.on(role, table) if h.privilege == command.upper()}  # type: ignore[arg-type]
+            lacking = [c for c in wanted if not held & {"", c}]
+            if contract.scope(subject.table, role, command) != "none" and lacking:
+                part = f" ({', '.join(map(quote, lacking))})" if lacking != [""] else ""
+                remedy = f"grant {command}{part} on {table} to {quote(role)};"
+                yield Finding(str(table), f"{role} may not {command}{part}", remedy, detail=f"{role} {command}")
+
+
+@check("grants-excess", guide=["muva-9", "muva-42"], when=AUDIT, of=reachable_tables)
+def test_no_client_holds_an_undeclared_grant(
+    table: Table, catalog: Catalog, contract: Contract, privileges: Privileges
+) -> Iterator[Finding]:
+    """No client role may select, insert, update or delete beyond its access profile, not even single columns.
+
+    A grant is the outer wall: behind it, one careless policy is enough.
+    """
+    promise = promise_of(catalog, contract, table)
+    declared = next((name for name, p in contract.tables.items() if p is promise), "")
+    for role in contract.roles.clients if promise else ():
+        for held in privileges.on(role, table):
+            command = held.privilege.lower()
+            if command not in COMMANDS:
+                continue
+            columns = promise.columns.get(role, {}).get(command, ()) if promise else ()  # type: ignore[call-overload]
+            open_to = contract.scope(declared, role, command) != "none"  # type: ignore[arg-type]
+            if not open_to or (columns and held.column not in columns):
+                part = f" ({quote(held.column)})" if held.column else ""
+                observed = f"{role} may {command}{part}, through {held.via}"
+                detail = f"{role} {command}{part}"
+                yield Finding(str(table), observed, _revoke(held.privilege, "", str(table), role, held), detail=detail)
+
+
+@check("client-dangerous-privileges", guide=["muva-10", "muva-42"], when=AUDIT, of=reachable_tables)
+def test_no_client_holds_a_privilege_that_row_security_ignores(
+    table: Table, contract: Contract, privileges: Privileges
+) -> Iterator[Finding]:
+    """No client role holds TRUNCATE, REFERENCES, TRIGGER or MAINTAIN.
+
+    Row-level security does not apply to them: TRUNCATE empties the table of every tenant.
+    """
+    for role in contract.roles.clients:
+        for held in privileges.on(role, table):
+            if held.privilege in DANGEROUS:
+                remedy = _revoke(held.privilege, "", str(table), role, held)
+                observed = f"{role} holds {held.privilege}, through {held.via}"
+                yield Finding(str(table), observed, remedy, detail=f"{role} {held.privilege.lower()}")
+
+
+def schemas(catalog: Catalog, contract: Contract) -> Iterator[Schema]:
+    """Schemas of the database that the contract names."""
+    named = {*contract.schemas.exposed, *contract.schemas.tenant, *contract.schemas.internal}
+    return (s for s in catalog.schemas if s.name in named)
+
+
+@check("schema-grants", guide=["muva-9", "muva-42"], when=AUDIT, of=schemas)
+def test_schema_privileges_are_the_declared_ones(
+    schema: Schema, contract: Contract, privileges: Privileges
+) -> Iterator[Finding]:
+    """Clients and services can use just the schemas in which something is declared for them; no client creates.
+
+    Who can create in a schema on the search path can put a function or table in front of a trusted one.
+    """
+    for role in (*contract.roles.clients, *contract.roles.services):
+        mine = [name for name in contract.tables if split(name)[0] == schema.name]
+        needed = any(contract.scope(name, role, c) != "none" for name in mine for c in COMMANDS)
+        if needed and not privileges.may(role, "USAGE", schema):
+            remedy = f"grant usage on schema {schema} to {quote(role)};"
+            yield Finding(str(schema), f"{role} may not use the schema", remedy, detail=f"{role} usage")
+        for held in privileges.on(role, schema) if role in contract.roles.clients else ():
+            stray = held.privilege == "USAGE" and schema.name in contract.schemas.tenant and not needed
+            if held.privilege == "CREATE" or stray:
+                remedy = _revoke(held.privilege, "schema ", str(schema), role, held)
+                observed = f"{role} holds {held.privilege}, through {held.via}"
+                yield Finding(str(schema), observed, remedy, detail=f"{role} {held.privilege.lower()}")
+
+
+@check("sequence-grants", guide=["muva-9", "muva-42"], when=AUDIT, of=sequences)
+def test_sequence_privileges_follow_the_tables(
+    sequence: Sequence, catalog: Catalog, contract: Contract, privileges: Privileges
+) -> Iterator[Finding]:
+    """A client role has a privilege on a sequence just where it may insert into the table that owns it.
+
+    A sequence that a client may set or advance reveals how much other tenants write, and can be run out.
+    """
+    owner = catalog.table(".".join(quote(p) for p in split(sequence.owned_by)[:2])) if sequence.owned_by else None
+    column = owner.column(split(sequence.owned_by)[2]) if owner else None
+    for role in contract.roles.clients:
+        inserts = owner is not None and any(h.privilege == "INSERT" for h in privileges.on(role, owner))
+        held = privileges.on(role, sequence)
+        if inserts and column and not column.identity and not any(h.privilege == "USAGE" for h in held):
+            remedy = f"grant usage on sequence {sequence} to {quote(role)};"
+            yield Finding(str(sequence), f"{role} may insert but not draw a number", remedy, detail=f"{role} usage")
+        for each in held:
+            if each.privilege == "UPDATE" or not inserts:
+                remedy = _revoke(each.privilege, "sequence ", str(sequence), role, each)
+                observed = f"{role} holds {each.privilege}, through {each.via}"
+                yield Finding(str(sequence), observed, remedy, detail=f"{role} {each.privilege.lower()}")
+
+
+_KINDS = {"r": "tables", "S": "sequences", "f": "functions", "T": "types", "n": "schemas", "L": "large objects"}
+
+
+def default_privileges(catalog: Catalog, contract: Contract) -> Iterator[tuple[str, DefaultPrivilege]]:
+    """Default privileges of roles that own application tables, built-in ones included."""
+    owners = sorted({t.owner for t in application_tables(catalog, contract)})
+    stated = {(d.owner, d.kind) for d in catalog.default_privileges if not d.schema}
+    yield from ((d.owner, d) for d in catalog.default_privileges)
+    for owner in owners:
+        if (owner, "f") not in stated:  # the built-in default lets everybody execute (manual, "Privileges")
+            from pgconform.acl import decode
+
+            yield owner, DefaultPrivilege(owner, "", "f", decode(None, "f", owner))
+
+
+@check("default-privileges", guide=["muva-10", "muva-42"], when=AUDIT, of=default_privileges)
+def test_nothing_is_opened_to_clients_in_advance(
+    subject: tuple[str, DefaultPrivilege], contract: Contract, privileges: Privileges
+) -> Iterator[Finding]:
+    """Default privileges open no table, sequence, function or schema of tomorrow to clients or to PUBLIC.
+
+    Otherwise each new table is within reach before anybody has thought of its policies.
+    """
+    owner, default = subject
+    reached = {"public"}.union(*(privileges.inherited(role) for role in contract.roles.clients))
+    for grantee in sorted({g.grantee for g in default.acl} & reached):
+        if default.kind in "rSfnL":
+            place = f" in schema {quote(default.schema)}" if default.schema else ""
+            kind, to = _KINDS[default.kind], role_text([grantee])
+            remedy = f"alter default privileges for role {quote(owner)}{place} revoke all on {kind} from {to};"
+            held = ", ".join(sorted({g.privilege for g in default.acl if g.grantee == grantee}))
+            observed = f"{grantee} will hold {held} on {kind} that {owner} creates{place}"
+            yield Finding(quote(owner), observed, remedy, detail=f"{grantee} {kind}{place}")

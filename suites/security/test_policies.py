@@ -1,0 +1,173 @@
+"""Policies: one for each command that the grants allow, each of them tied to the tenant, for old rows and new."""
+
+from collections.abc import Iterator
+
+from pgconform.catalog import Catalog, Policy, Table
+from pgconform.checks import check
+from pgconform.contract import COMMANDS, Command, Contract
+from pgconform.expressions import compares, constrains, shape
+from pgconform.model import Finding
+from pgconform.names import quote, split
+from pgconform.privileges import Privileges
+from pgconform.remedies import create_policy, own_condition
+from pgconform.subjects import policies, promise_of, protectable_tables
+
+EVERY_AUDIT = ["gate", "weekly", "quarterly"]
+
+
+def _declared(catalog: Catalog, contract: Contract, table: Table) -> str:
+    """The name under which the contract speaks for the table; '' where it does not."""
+    promise = promise_of(catalog, contract, table)
+    return next((name for name, p in contract.tables.items() if p is promise), "")
+
+
+def _applies(policy: Policy, role: str, command: str, privileges: Privileges) -> bool:
+    """True when the policy is asked for a role's command (PostgreSQL manual, CREATE POLICY, "Policies Applied by Command Type")."""
+    named = "public" in policy.roles or bool(privileges.inherited(role) & set(policy.roles))
+    return named and policy.command in ("ALL", command.upper())
+
+
+def _may(privileges: Privileges, role: str, command: str, table: Table) -> bool:
+    return any(h.privilege == command.upper() for h in privileges.on(role, table))
+
+
+@check("policy-per-command", guide=["vs-14"], when=EVERY_AUDIT, of=protectable_tables)
+def test_every_granted_command_has_a_policy(
+    table: Table, catalog: Catalog, contract: Contract, privileges: Privileges
+) -> Iterator[Finding]:
+    """Every command that the contract gives a client on a table has a permissive policy there.
+
+    Where row-level security is on and no policy speaks for a command, the command finds nothing at all.
+    """
+    declared = _declared(catalog, contract, table)
+    if table.parent and not any(p.permissive for p in table.policies):
+        return  # a partition is reached through its parent, whose policies count
+    for role in contract.roles.clients if declared else ():
+        for command in COMMANDS:
+            wanted = contract.scope(declared, role, command) != "none" and _may(privileges, role, command, table)
+            if wanted and not any(p.permissive and _applies(p, role, command, privileges) for p in table.policies):
+                remedy = create_policy(contract, declared, command.upper(), role)
+                yield Finding(str(table), f"no policy lets {role} {command}", remedy, detail=f"{role} {command}")
+
+
+def _bound(contract: Contract, declared: str, text: str | None, table: Table) -> bool:
+    """True when an expression can only be true for rows that are compared with the session."""
+    column = contract.column_of(declared)
+    return text is not None and not shape(text, table.name).always_true and constrains(text, [column], table.name)
+
+
+def _loose_commands(
+    table: Table, policy: Policy, declared: str, contract: Contract, privileges: Privileges, commands: tuple[Command, ...]
+) -> list[str]:
+    """Role and command for which the policy alone decides, and the contract gives own rows only."""
+    found = []
+    for role in contract.roles.clients if declared and policy.permissive else ():
+        for command in commands:
+            guarded = any(
+                not p.permissive and _applies(p, role, command, privileges)
+                and _bound(contract, declared, p.check or p.using if command == "insert" else p.using, table)
+                for p in table.policies
+            )  # fmt: skip
+            limited = contract.scope(declared, role, command) in ("own", "none") and contract.column_of(declared)
+            asked = _applies(policy, role, command, privileges) and _may(privileges, role, command, table)
+            if limited and asked and not guarded:
+                found.append(f"{role} {command}")
+    return found
+
+
+def _tie(table: Table, policy: Policy, contract: Contract, declared: str) -> str:
+    """ALTER POLICY that ties the policy to the own rows."""
+    own = own_condition(contract, declared, str(table))
+    using = f" using ({own})" if policy.command != "INSERT" else ""
+    checked = f" with check ({own})" if policy.command in ("ALL", "INSERT", "UPDATE") else ""
+    return f"alter policy {quote(policy.name)} on {table}{using}{checked};"
+
+
+@check("policy-always-true", guide=["vs-14", "muva-42"], when=EVERY_AUDIT, of=policies)
+def test_no_policy_is_always_true(
+    subject: tuple[Table, Policy], catalog: Catalog, contract: Contract, privileges: Privileges
+) -> Iterator[Finding]:
+    """No policy for own rows is true whatever the row and the session, in any disguise.
+
+    Permissive policies add up: one that is always true makes all others pointless.
+    """
+    table, policy = subject
+    declared = _declared(catalog, contract, table)
+    loose = _loose_commands(table, policy, declared, contract, privileges, ("select", "update", "delete"))
+    if loose and policy.using is not None and shape(policy.using, table.name).always_true:
+        observed = f"policy {quote(policy.name)} is always true ({', '.join(loose)})"
+        yield Finding(str(table), observed, _tie(table, policy, contract, declared), detail=quote(policy.name))
+
+
+@check("policy-bound-to-tenant", guide=["vs-14", "muva-42"], when=EVERY_AUDIT, of=policies)
+def test_every_policy_ties_rows_to_the_session(
+    subject: tuple[Table, Policy], catalog: Catalog, contract: Contract, privileges: Privileges
+) -> Iterator[Finding]:
+    """Every policy for own rows compares the row's tenant or owner with the session, on each way to be true.
+
+    "Somebody is signed in" is no tenant; nor is a flag on the row, nor a null that lets everybody through.
+    """
+    table, policy = subject
+    declared = _declared(catalog, contract, table)
+    loose = _loose_commands(table, policy, declared, contract, privileges, ("select", "update", "delete"))
+    if not loose or policy.using is None or shape(policy.using, table.name).always_true:
+        return
+    if not shape(policy.using, table.name).always_false and not _bound(contract, declared, policy.using, table):
+        observed = f"policy {quote(policy.name)} does not tie rows to the session ({', '.join(loose)})"
+        yield Finding(str(table), observed, _tie(table, policy, contract, declared), detail=quote(policy.name))
+
+
+@check("policy-checks-new-row", guide=["vs-14", "muva-42"], when=EVERY_AUDIT, of=policies)
+def test_every_write_policy_checks_the_new_row(
+    subject: tuple[Table, Policy], catalog: Catalog, contract: Contract, privileges: Privileges
+) -> Iterator[Finding]:
+    """Every policy for writing own rows ties the new row, too, to the session.
+
+    Otherwise a client inserts rows for another tenant, or moves an own row to it.
+    """
+    table, policy = subject
+    declared = _declared(catalog, contract, table)
+    loose = _loose_commands(table, policy, declared, contract, privileges, ("insert", "update"))
+    explicit = policy.check if policy.check is not None else policy.using if policy.command == "INSERT" else None
+    if loose and explicit is not None and not _bound(contract, declared, explicit, table):
+        if shape(explicit, table.name).always_false:
+            return
+        observed = f"policy {quote(policy.name)} does not check the new row's tenant ({', '.join(loose)})"
+        yield Finding(str(table), observed, _tie(table, policy, contract, declared), detail=quote(policy.name))
+
+
+@check("policy-user-as-tenant", guide=["vs-14", "muva-42"], when=EVERY_AUDIT, of=policies)
+def test_no_policy_compares_the_tenant_to_the_user(
+    subject: tuple[Table, Policy], catalog: Catalog, contract: Contract
+) -> Iterator[Finding]:
+    """No policy compares a tenant's id with the user's id.
+
+    The two are never equal: every member sees nothing, until somebody opens the table to everybody.
+    """
+    table, policy = subject
+    declared = _declared(catalog, contract, table)
+    if not declared or contract.tables[declared].holds != "tenant":
+        return
+    users = [tuple(split(name)) for name in contract.user_functions]
+    column = contract.column_of(declared)
+    if any(text and compares(text, column, users, table.name) for text in (policy.using, policy.check)):
+        observed = f"policy {quote(policy.name)} compares {quote(column)} with the user's id"
+        yield Finding(str(table), observed, _tie(table, policy, contract, declared), detail=quote(policy.name))
+
+
+@check("policy-trusted-settings", guide=["vs-14", "muva-42"], when=EVERY_AUDIT, of=policies)
+def test_no_policy_trusts_a_setting_of_anybody(
+    subject: tuple[Table, Policy], catalog: Catalog, contract: Contract
+) -> Iterator[Finding]:
+    """Policies read no setting but those that the contract's sessions are signed in by.
+
+    Any session may set any other custom setting, so what it says of the tenant proves nothing.
+    """
+    table, policy = subject
+    declared = _declared(catalog, contract, table)
+    trusted = {contract.claims_setting, *(name for s in contract.sessions.values() for name in s.settings)}
+    read = {name for text in (policy.using, policy.check) if text for name in shape(text, table.name).settings}
+    odd = sorted(name for name in read - trusted if not name.startswith("request.jwt.claim"))
+    if declared and odd:
+        observed = f"policy {quote(policy.name)} trusts the setting {', '.join(odd)}"
+        yield Finding(str(table), observed, _tie(table, policy, contract, declared), detail=quote(policy.name))

@@ -1,0 +1,44 @@
+"""Realtime: what is published is protected, and its changes can be told apart."""
+
+from collections.abc import Iterator
+
+from pgconform.catalog import Catalog, Publication, Table
+from pgconform.checks import check
+from pgconform.contract import Contract
+from pgconform.model import Finding
+from pgconform.names import quote
+
+
+def published_tables(catalog: Catalog, contract: Contract) -> Iterator[tuple[Publication, Table]]:
+    """Tables in a realtime publication."""
+    for publication in catalog.publications:
+        if publication.name in contract.publications:
+            for name in publication.tables:
+                if table := catalog.table(name):
+                    yield publication, table
+
+
+@check("realtime-row-security", guide=["vs-35", "muva-42"], when=["gate", "quarterly"], of=published_tables)
+def test_every_published_table_has_row_security(subject: tuple[Publication, Table]) -> Iterator[Finding]:
+    """Every table in a realtime publication has row-level security.
+
+    The realtime server asks the policies who may hear of a change: without them everybody hears of all.
+    """
+    publication, table = subject
+    if not table.row_security:
+        observed = f"it is published by {quote(publication.name)} without row-level security"
+        yield Finding(str(table), observed, f"alter table {table} enable row level security;")
+
+
+@check("realtime-replica-identity", guide=["vs-35"], when=["gate"], of=published_tables)
+def test_every_published_table_has_a_replica_identity(subject: tuple[Publication, Table]) -> Iterator[Finding]:
+    """Every table in a publication of updates or deletes has a replica identity.
+
+    Without one the server refuses each UPDATE and DELETE on the table.
+    """
+    publication, table = subject
+    lacking = table.replica_identity == "n" or (table.replica_identity == "d" and not table.primary_key)
+    if lacking and {"update", "delete"} & set(publication.operations):
+        kind = "default" if table.primary_key else "full"
+        remedy = f"alter table {table} replica identity {kind};"
+        yield Finding(str(table), f"it has no replica identity for {quote(publication.name)}", remedy)
