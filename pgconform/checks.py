@@ -183,11 +183,11 @@ def _missing(subject: Any, catalog: Catalog) -> str:
         for name in wanted:
             if present.column(name) is None:
                 return f"{table}, column {name}"
-    if column := getattr(subject, "vector", ""):
+    if column := getattr(subject, "vector_column", ""):
         stored = catalog.table(subject.table)
         found = stored.column(column) if stored else None
         if found is None or found.base_oid not in catalog.vector_types:
-            return f"a vector column {subject}"
+            return f"a vector column {column} of {subject.table}"
     return ""
 
 

@@ -88,7 +88,7 @@ def load(path: Path) -> Contract:
     if len(data) > LARGEST:
         raise ContractError(f"{file}: larger than {LARGEST // 1_000_000} MB; a contract is a short TOML file")
     try:
-        return validate(tomllib.loads(data.decode("utf-8-sig")), file)
+        return _defined(validate(tomllib.loads(data.decode("utf-8-sig")), file), path.parent, file)
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ContractError(f"{file}: not UTF-8 at line {line}; save the file as UTF-8") from None
@@ -98,6 +98,24 @@ def load(path: Path) -> Contract:
         raise
     except ValueError as error:  # tomllib's own, and int()'s of far too many digits
         raise ContractError(f"{file}: not TOML: {one_line(str(error))}") from None
+
+
+def _defined(contract: Contract, home: Path, file: str) -> Contract:
+    """The contract with the text of its ``file:NAME`` definitions in place of their names."""
+    functions = {}
+    for name, promise in contract.functions.items():
+        kind, _, target = promise.definition.partition("file:")
+        if target and not kind:
+            where = f"{file}: [functions.{json.dumps(name)}] definition"
+            if not target.endswith(".sql"):
+                raise ContractError(f"{where}: wanted the name of an .sql file after 'file:'")
+            try:
+                text = (home / target).read_text(encoding="utf-8")
+            except (OSError, ValueError):
+                raise ContractError(f"{where}: the file cannot be read; its name is relative to the contract") from None
+            promise = msgspec.structs.replace(promise, definition=text)
+        functions[name] = promise
+    return msgspec.structs.replace(contract, functions=functions)
 
 
 def validate(raw: Mapping[str, Any], file: str) -> Contract:

@@ -30,7 +30,7 @@ class Declared(Generic[T]):
     name: str
     item: T
     needs: tuple[tuple[str, tuple[str, ...]], ...]
-    vector: str = ""  # a column that must be of one of pgvector's types
+    vector_column: str = ""  # a column that must be of one of pgvector's types
 
     def __str__(self) -> str:
         return f"{self.table}.{self.name}" if self.name else self.table
@@ -66,7 +66,7 @@ def vectors(contract: Contract) -> Iterator[Declared[Vector]]:
 
 def stored_vectors(contract: Contract) -> Iterator[Declared[Vector]]:
     """Declared vector columns of a vector type."""
-    return (replace(subject, vector=subject.needs[0][1][0]) for subject in vectors(contract))
+    return (replace(subject, vector_column=subject.needs[0][1][0]) for subject in vectors(contract))
 
 
 def references(contract: Contract) -> Iterator[Declared[Reference]]:
@@ -228,6 +228,10 @@ class Searching:
     @property
     def needs(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
         return ((self.table, (self.column,)),)
+
+    @property
+    def vector_column(self) -> str:
+        return self.column
 
     def recreate(self, catalog: Catalog) -> str:
         """Drops whatever has the name and creates the function by the contract's definition."""

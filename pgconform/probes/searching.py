@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pgconform.checks import Evidence
 from pgconform.contract import Search
 from pgconform.identities import Identity, identities
+from pgconform.model import NotVerified
 from pgconform.statements import Name, Statement, column, joined, statement
 from pgconform.subjects import Searching
 
@@ -29,6 +30,7 @@ class Answer:
     similarities: tuple[float, ...]
     exact: tuple[float, ...]
     foreign: int
+    refused: str = ""  # why the server did not let the caller search
 
 
 def callers(search: Searching, evidence: Evidence) -> list[Identity]:
@@ -157,8 +159,13 @@ def _call(search: Searching, vector: str, given: dict[str, object]) -> Statement
 def _answer(
     search: Searching, evidence: Evidence, identity: Identity, vector: str, asked: str, given: dict[str, object]
 ) -> Answer:
-    with evidence.database.acting(identity.role, dict(identity.settings)):
-        rows = evidence.database.rows(_call(search, vector, given), f"searching through {search.function}")
+    try:
+        with evidence.database.acting(identity.role, dict(identity.settings)):
+            rows = evidence.database.rows(_call(search, vector, given), f"searching through {search.function}")
+    except NotVerified as reason:
+        if reason.state.startswith("42"):  # the caller's own call is refused: that is an observation
+            return Answer(identity, asked, (), (), (), 0, str(reason))
+        raise
     keys = tuple(key for key, _ in rows)
     mine = own_rows(search, evidence, identity)
     stray = statement(

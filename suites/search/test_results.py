@@ -13,6 +13,8 @@ from pgconform.subjects import Searching, searches
 def _fault(answer: Answer, threshold: float | None) -> str:
     """What is wrong with one answer, measured by the exact one; '' where nothing is."""
     got, exact = answer.similarities, answer.exact
+    if answer.refused:
+        return f"the call is refused: {answer.refused}"
     if any(later > earlier + TOLERANCE for earlier, later in zip(got, got[1:], strict=False)):
         return "the results are not nearest first"
     if threshold is not None and any(s < threshold - TOLERANCE or s != s for s in got):
