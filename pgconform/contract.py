@@ -16,8 +16,10 @@ from msgspec import Meta
 Share = Annotated[float, Meta(ge=0, le=1, description="a share between 0 and 1")]
 Scope = Annotated[
     Literal["none", "own", "shared", "all"],
-    Meta(description="none: no privilege; own: rows of the session's tenants or user; shared: rows common to "
-         "all tenants; all: every tenant's rows"),
+    Meta(
+        description="none: no privilege; own: rows of the session's tenants or user; shared: rows common to "
+        "all tenants; all: every tenant's rows"
+    ),
 ]
 Command = Literal["select", "insert", "update", "delete"]
 COMMANDS: tuple[Command, ...] = ("select", "insert", "update", "delete")

@@ -41,7 +41,16 @@ from pgconform.expression_truth import escapes, fixed, never
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-__all__ = ["ExpressionError", "Shape", "compares", "constant", "constrains", "null_escapes", "per_row_calls", "shape"]
+__all__ = [
+    "ExpressionError",
+    "Shape",
+    "compares",
+    "constant",
+    "constrains",
+    "null_escapes",
+    "per_row_calls",
+    "shape",
+]
 
 _EQUALITIES = frozenset(("=", "is"))
 _LINKS = _EQUALITIES | {"@>", "<@", "&&", "?", "?|"}

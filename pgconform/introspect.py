@@ -13,8 +13,26 @@ from typing import TYPE_CHECKING, Any
 
 from pgconform.acl import decode
 from pgconform.catalog import (
-    Argument, Catalog, Column, Constraint, DefaultPrivilege, EventTrigger, Extension, Function, Index, Membership,
-    Policy, Publication, Role, Schema, Sequence, Server, Setting, Table, Trigger, Type,
+    Argument,
+    Catalog,
+    Column,
+    Constraint,
+    DefaultPrivilege,
+    EventTrigger,
+    Extension,
+    Function,
+    Index,
+    Membership,
+    Policy,
+    Publication,
+    Role,
+    Schema,
+    Sequence,
+    Server,
+    Setting,
+    Table,
+    Trigger,
+    Type,
 )  # fmt: skip
 from pgconform.catalog_queries import queries
 from pgconform.names import qualified
@@ -153,7 +171,14 @@ class _Builder:
         )  # fmt: skip
 
     def _policy(
-        self, _: int, name: str, command: str, permissive: bool, roles: list[str], using: str | None, check: str | None
+        self,
+        _: int,
+        name: str,
+        command: str,
+        permissive: bool,
+        roles: list[str],
+        using: str | None,
+        check: str | None,
     ) -> Policy:
         return Policy(name, COMMANDS[command], permissive, tuple(roles), using, check)
 

@@ -29,7 +29,15 @@ def judged(databases: Databases, check: Check, contract: str, subject: Any) -> R
         reason = f"pgconform's own error: {type(error).__name__} in {place}; set PGC_DEBUG=1 for the traceback"
     name = "" if subject is None else subject_name(subject)
     return Result(
-        check.id, contract, Verdict.BROKEN, check.title, name, check.why, check.guide, check.severity, reason=reason
+        check.id,
+        contract,
+        Verdict.BROKEN,
+        check.title,
+        name,
+        check.why,
+        check.guide,
+        check.severity,
+        reason=reason,
     )
 
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from pgconform.checks import Check
     from pgconform.contract import Contract
     from pgconform.results import Run
-    from pgconform.session import Databases
 
 CONTRACTS = pytest.StashKey["list[Contract]"]()
 DATABASES = pytest.StashKey["Databases"]()
@@ -45,7 +44,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def option(config: pytest.Config, name: str, default: str = "") -> str:
     """An option by its sources, nearest first: command line, environment, ini file."""
-    given = config.getoption(f"--pgc-{name}") or os.environ.get(f"PGC_{name.upper()}") or config.getini(f"pgc_{name}")
+    given = (
+        config.getoption(f"--pgc-{name}") or os.environ.get(f"PGC_{name.upper()}") or config.getini(f"pgc_{name}")
+    )
     return str(given or default)
 
 
@@ -187,7 +188,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         from pgconform.reports.terminal import lines
 
         for text, style in lines(run, full=config.option.tbstyle == "no"):
-            terminalreporter.write_line(text, **{name: True for name in style.split()})
+            terminalreporter.write_line(text, **dict.fromkeys(style.split(), True))
         terminalreporter.write_line(f"reports: {option(config, 'out', 'reports/out')}")
 
 

@@ -59,7 +59,9 @@ def column_type(contract: Contract, catalog: Catalog, table: str, name: str) -> 
         return "timestamp with time zone"
     if promise.chunks and name in (promise.chunks.number, promise.chunks.total):
         return "integer"
-    return "numeric" if name in promise.minimum else "boolean" if name in {f.flag for f in promise.flags} else "text"
+    return (
+        "numeric" if name in promise.minimum else "boolean" if name in {f.flag for f in promise.flags} else "text"
+    )
 
 
 def create_table(contract: Contract, catalog: Catalog, name: str) -> str:
@@ -79,7 +81,9 @@ def add_column(contract: Contract, catalog: Catalog, table: str, name: str) -> s
 
 def noun(table: Table) -> str:
     """What SQL calls this kind of relation."""
-    return {"view": "view", "materialized": "materialized view", "foreign": "foreign table"}.get(table.kind, "table")
+    return {"view": "view", "materialized": "materialized view", "foreign": "foreign table"}.get(
+        table.kind, "table"
+    )
 
 
 # -- vectors ----------------------------------------------------------------------------------------------------
@@ -195,7 +199,9 @@ def _session(contract: Contract) -> Session:
 def _carried(contract: Contract, session: Session, blank: str) -> str:
     """SQL that reads what the session carries: out of its claims or out of a setting."""
     for path in _paths(session.claims, blank):
-        claims = f"nullif(pg_catalog.current_setting({literal(contract.claims_setting)}, true), '')::pg_catalog.jsonb"
+        claims = (
+            f"nullif(pg_catalog.current_setting({literal(contract.claims_setting)}, true), '')::pg_catalog.jsonb"
+        )
         keys = ", ".join(map(literal, path))
         return f"(select pg_catalog.jsonb_extract_path_text({claims}, {keys}))"
     for name, value in session.settings.items():

@@ -78,7 +78,9 @@ def stale_waivers(contract: Contract, results: Iterable[Result], today: datetime
     ran = {r.check: r for r in results if r.contract == contract.name}
     broken = {r.check for r in results if r.contract == contract.name and r.verdict is Verdict.BROKEN}
     for waiver in contract.waivers:
-        seen = [f for r in results if r.contract == contract.name for f in (*r.findings, *(f for f, _ in r.waived))]
+        seen = [
+            f for r in results if r.contract == contract.name for f in (*r.findings, *(f for f, _ in r.waived))
+        ]
         matched = any(covers(waiver, waiver.check, finding) for finding in seen)
         if waiver.check not in ran or waiver.check in broken or (matched and today <= waiver.until):
             continue

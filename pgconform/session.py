@@ -111,4 +111,6 @@ def _refusal(error: psycopg.Error, contract: Contract) -> Exception:
     what = f"the database of contract {contract.name}"
     if state.startswith(_OUR_MISTAKE):
         return TargetError(f"{what} refuses the login (SQLSTATE {state}); check user, password and database name")
-    return TargetLost(f"{what} cannot be reached ({state or type(error).__name__}); is the server up, and its address right?")
+    return TargetLost(
+        f"{what} cannot be reached ({state or type(error).__name__}); is the server up, and its address right?"
+    )

@@ -10,8 +10,21 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from pgconform.contract import (
-    Allowed, Chunks, Complete, Contract, Filled, Flag, FunctionPromise, Metrics, Reference, Report, Retention,
-    TablePromise, Tenancy, Total, Vector,
+    Allowed,
+    Chunks,
+    Complete,
+    Contract,
+    Filled,
+    Flag,
+    FunctionPromise,
+    Metrics,
+    Reference,
+    Report,
+    Retention,
+    TablePromise,
+    Tenancy,
+    Total,
+    Vector,
 )  # fmt: skip
 from pgconform.names import qualified, quote, split, type_name
 
@@ -147,7 +160,9 @@ def allowed_values(contract: Contract) -> Iterator[Declared[Allowed]]:
 def flags(contract: Contract) -> Iterator[Declared[Flag]]:
     """Flags that say whether another column is filled."""
     for name, promise in contract.tables.items():
-        yield from (_declared(name, [item.flag, item.column], item, name=quote(item.flag)) for item in promise.flags)
+        yield from (
+            _declared(name, [item.flag, item.column], item, name=quote(item.flag)) for item in promise.flags
+        )
 
 
 def retentions(contract: Contract) -> Iterator[Declared[Retention]]:
@@ -326,5 +341,3 @@ def sequences(catalog: Catalog, contract: Contract) -> Iterator[Sequence]:
     """Sequences of the declared schemas."""
     wanted = {*contract.schemas.exposed, *contract.schemas.tenant}
     return (s for s in catalog.sequences if s.schema in wanted and not s.extension)
-
-

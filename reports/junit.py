@@ -76,7 +76,11 @@ def _troubles(run: Run) -> list[TestCase]:
     from junit_xml import TestCase
 
     found = []
-    texts = [*run.troubles, *([run.lost] if run.lost else []), *(["the run was interrupted"] if run.interrupted else [])]
+    texts = [
+        *run.troubles,
+        *([run.lost] if run.lost else []),
+        *(["the run was interrupted"] if run.interrupted else []),
+    ]
     for number, trouble in enumerate(texts, 1):
         case = TestCase(f"complete run {number}", classname="pgconform.run")
         case.add_error_info(clean(trouble), error_type="incomplete")

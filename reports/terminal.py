@@ -31,8 +31,9 @@ def lines(run: Run, full: bool) -> Iterator[tuple[str, str]]:
             where = result.contract + (f", {result.subject}" if result.subject else "")
             yield "", ""
             for number, line in enumerate(text(result).splitlines()):
-                yield (f"{line}  [{where}; {', '.join(result.guide)}]" if not number else line), (
-                    _STYLE[result.verdict] if not number else ""
+                yield (
+                    (f"{line}  [{where}; {', '.join(result.guide)}]" if not number else line),
+                    (_STYLE[result.verdict] if not number else ""),
                 )
     for result in run.results:
         for finding, waiver in result.waived:

@@ -200,6 +200,7 @@ def contracts(draw: st.DrawFn) -> dict[str, Any]:
 
 def dumped(contract: pgconform.contract.Contract) -> Any:
     """The contract as TOML would have it."""
+
     def without_none(value: Any) -> Any:
         if isinstance(value, dict):
             return {key: without_none(item) for key, item in value.items()}

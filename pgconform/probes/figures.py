@@ -43,7 +43,8 @@ def compare_allowed(subject: Declared[Allowed], database: Database) -> list[Find
         statement("{c}::text = {value} and ({key} is null or {key}::text <> all({keys}::text[]))", **parts),
     )
     lost = Rows(
-        subject.table, statement("{c}::text is distinct from {value} and {key}::text = any({keys}::text[])", **parts)
+        subject.table,
+        statement("{c}::text is distinct from {value} and {key}::text = any({keys}::text[])", **parts),
     )
     found = []
     for rows, value, says in ((stray, item.otherwise, "hold it and are not listed"),
@@ -52,7 +53,11 @@ def compare_allowed(subject: Declared[Allowed], database: Database) -> list[Find
         if count:
             remedy = rows.update(statement("{c} = {v}", c=Name((item.column,)), v=value))
             observed = f"{item.value}: {count} row(s) {says}"
-            found.append(Finding(subject.table, observed, remedy, f"{quote(item.column)} {says}", rows=rows.shown, count=count))
+            found.append(
+                Finding(
+                    subject.table, observed, remedy, f"{quote(item.column)} {says}", rows=rows.shown, count=count
+                )
+            )
     need_rows(database, subject.table)
     return found
 
@@ -75,10 +80,10 @@ def _aggregate(item: Report) -> Statement:
     """The figure by the base table; identifiers and values come from the contract, the aggregate from its set."""
     of = column(item.of) if item.of else statement("*")
     function, _, distinct = item.aggregate.partition(" ")
-    where = [
-        statement("{c}::text = {v}", c=column(name), v=value) for name, value in sorted(item.where.items())
-    ]
-    template = "select pg_catalog." + function + "(" + ("distinct " if distinct else "") + "{of}) from {table} as r"
+    where = [statement("{c}::text = {v}", c=column(name), v=value) for name, value in sorted(item.where.items())]
+    template = (
+        "select pg_catalog." + function + "(" + ("distinct " if distinct else "") + "{of}) from {table} as r"
+    )
     if where:
         template += " where {where}"
     return statement(template, of=of, table=Name.of(item.table), where=joined(where, " and "))
@@ -86,7 +91,9 @@ def _aggregate(item: Report) -> Statement:
 
 def report(subject: Declared[Report], database: Database) -> tuple[Decimal | None, Decimal | None]:
     """What the report says, and what the base says; None is a null figure. Raises Nothing without a report row."""
-    question = statement("select {c} from {t} as r limit 2", c=column(subject.item.column), t=Name.of(subject.table))
+    question = statement(
+        "select {c} from {t} as r limit 2", c=column(subject.item.column), t=Name.of(subject.table)
+    )
     reported = database.rows(question, f"reading {subject.table}")
     if not reported:
         raise Nothing(f"{subject.table} has no rows")

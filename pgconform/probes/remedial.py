@@ -31,4 +31,3 @@ def admit_admins(lacking: Rows, registry: Registry, members: Members) -> str:
         members=Name.of(members.table), changes=joined(changes), candidate=candidate,
     )  # fmt: skip
     return str(promote)
-

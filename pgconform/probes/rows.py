@@ -69,7 +69,9 @@ def orphans(subject: Declared[Reference], nullable: bool) -> Offence:
     """Rows that name a row which is not there; a reference with a null column names nothing (MATCH SIMPLE)."""
     item = subject.item
     given = joined((statement("{c} is not null", c=column(name)) for name in item.columns), " and ")
-    pairs = (statement("p.{to} = r.{c}", to=Name((to,)), c=Name((name,))) for to, name in zip(item.to, item.columns))
+    pairs = (
+        statement("p.{to} = r.{c}", to=Name((to,)), c=Name((name,))) for to, name in zip(item.to, item.columns)
+    )
     where = statement(
         "{given} and not exists (select from {table} as p where {same})",
         given=given, table=Name.of(item.table), same=joined(pairs, " and "),
@@ -103,7 +105,9 @@ def before_registration(subject: Declared[str], tenant: str, registry: Registry)
 
 def in_future(subject: Declared[str]) -> Offence:
     where = statement("{c} > pg_catalog.now()", c=column(subject.item))
-    return _offence(subject, where, "lie in the future", statement("{c} = pg_catalog.now()", c=Name((subject.item,))))
+    return _offence(
+        subject, where, "lie in the future", statement("{c} = pg_catalog.now()", c=Name((subject.item,)))
+    )
 
 
 # -- repeated rows ----------------------------------------------------------------------------------------------
@@ -240,13 +244,17 @@ def broken_units(subject: Declared[Chunks], unit: tuple[str, ...]) -> Offence:
         unit=columns(unit), unit_d=columns(unit, "d"), table=Name.of(subject.table), number=Name((item.number,)),
         total=Name((item.total,)), first=item.first, nameless=joined(map(null, unit), " or "),
     )  # fmt: skip
-    return _offence(subject, where, "are chunks of a text whose chunks are not complete, numbered and counted alike")
+    return _offence(
+        subject, where, "are chunks of a text whose chunks are not complete, numbered and counted alike"
+    )
 
 
 def overdue(subject: Declared[Retention]) -> Offence:
     item = subject.item
     where = statement(
-        "{c} < pg_catalog.now() - pg_catalog.make_interval(days => {days}::int)", c=column(item.column), days=item.days
+        "{c} < pg_catalog.now() - pg_catalog.make_interval(days => {days}::int)",
+        c=column(item.column),
+        days=item.days,
     )
     return _offence(subject, where, f"are older than {item.days} days and still live")
 
@@ -254,14 +262,20 @@ def overdue(subject: Declared[Retention]) -> Offence:
 def live_and_archived(subject: Declared[Retention]) -> Offence:
     item = subject.item
     where = statement(
-        "exists (select from {live} as l where l.{key} = r.{key})", live=Name.of(subject.table), key=Name((item.key,))
+        "exists (select from {live} as l where l.{key} = r.{key})",
+        live=Name.of(subject.table),
+        key=Name((item.key,)),
     )
-    return Offence(item.archive, Rows(item.archive, where), f"are in {subject.table} as well", None, names.quote(item.key))
+    return Offence(
+        item.archive, Rows(item.archive, where), f"are in {subject.table} as well", None, names.quote(item.key)
+    )
 
 
 def unknown_metrics(subject: Declared[Metrics]) -> Offence:
     name = Name((subject.item.name,))
-    where = statement("r.{n}::text is null or r.{n}::text <> all({known}::text[])", n=name, known=subject.item.known)
+    where = statement(
+        "r.{n}::text is null or r.{n}::text <> all({known}::text[])", n=name, known=subject.item.known
+    )
     return _offence(subject, where, f"name a metric that is none of {', '.join(subject.item.known)}")
 
 
@@ -269,7 +283,9 @@ def infinite_metrics(subject: Declared[Metrics]) -> Offence:
     where = statement(
         "r.{v} is null or r.{v}::float8 in ('NaN', 'Infinity', '-Infinity')", v=Name((subject.item.value,))
     )
-    return Offence(subject.table, Rows(subject.table, where), "hold no finite value", None, names.quote(subject.item.value))
+    return Offence(
+        subject.table, Rows(subject.table, where), "hold no finite value", None, names.quote(subject.item.value)
+    )
 
 
 def tenant_key(contract: Contract, table: str, key: tuple[str, ...]) -> tuple[str, ...]:

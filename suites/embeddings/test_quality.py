@@ -28,7 +28,9 @@ def test_enough_rows_have_an_embedding(subject: Subject, evidence: Evidence) -> 
     if not found.rows:
         raise Nothing(f"{subject.table} has no rows")
     if found.poor_tenants or found.share < subject.item.coverage:
-        observed = f"{found.share:.1%} of {found.rows} rows have {subject.name}, wanted {subject.item.coverage:.0%}"
+        observed = (
+            f"{found.share:.1%} of {found.rows} rows have {subject.name}, wanted {subject.item.coverage:.0%}"
+        )
         if found.tenants > 1:
             observed += f"; too few for {found.poor_tenants} of {found.tenants} tenants (embed these rows again)"
         missing = _fill(subject)
@@ -94,5 +96,3 @@ def test_no_vector_is_used_twice(subject: Subject, catalog: Catalog, database: D
     """
     if subject.item.distinct:
         yield from rows.judge(database, vectors.repeated(subject, catalog))
-
-

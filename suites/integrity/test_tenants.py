@@ -10,8 +10,16 @@ from pgconform.names import quote
 from pgconform.probes import rows
 from pgconform.probes.remedial import admit_admins, complete_tenants
 from pgconform.subjects import (
-    Declared, completeness, determined_columns, distinct_columns, exclusive_columns, memberships, tenancies,
-    tenant_rows, time_columns, unique_keys,
+    Declared,
+    completeness,
+    determined_columns,
+    distinct_columns,
+    exclusive_columns,
+    memberships,
+    tenancies,
+    tenant_rows,
+    time_columns,
+    unique_keys,
 )  # fmt: skip
 
 
@@ -44,7 +52,9 @@ def test_declared_keys_are_unique(
 
 
 @check("one-value-per-key", guide=["muva-16"], when=["daily"], each=determined_columns)
-def test_a_key_names_one_thing(subject: Declared[str], contract: Contract, database: Database) -> Iterator[Finding]:
+def test_a_key_names_one_thing(
+    subject: Declared[str], contract: Contract, database: Database
+) -> Iterator[Finding]:
     """Within a tenant, rows of one key agree in what it names.
 
     One unit code for two units mixes their answers.
@@ -75,7 +85,9 @@ def test_no_content_appears_twice(
 
 
 @check("times-plausible", guide=["muva-17"], when=["daily"], each=time_columns)
-def test_no_time_is_impossible(subject: Declared[str], contract: Contract, database: Database) -> Iterator[Finding]:
+def test_no_time_is_impossible(
+    subject: Declared[str], contract: Contract, database: Database
+) -> Iterator[Finding]:
     """No time lies in the future, or before the row's tenant was registered.
 
     Such a row was imported for the wrong tenant, or by a clock that is wrong.
@@ -102,7 +114,9 @@ def test_every_tenant_is_onboarded_completely(
     count = int(database.one(missing.count, f"comparing {part.table} with {tenancy.registry.table}")[0])
     if count:
         observed = f"{count} tenant(s) of {tenancy.registry.table} have no row"
-        yield Finding(part.table, observed, complete_tenants(missing), quote(part.column), True, missing.shown, count)
+        yield Finding(
+            part.table, observed, complete_tenants(missing), quote(part.column), True, missing.shown, count
+        )
     rows.need_rows(database, tenancy.registry.table)
 
 

@@ -91,6 +91,8 @@ def test_every_definer_function_pins_its_search_path(
     open_to = [s for s in catalog.schemas if s.name in parts]
     writable = [str(s) for s in open_to if any(privileges.may(r, "CREATE", s) for r in contract.roles.clients)]
     if not function.sql_body and (path is None or writable):
-        observed = "its search path is not pinned" if path is None else f"clients may create in {', '.join(writable)}"
+        observed = (
+            "its search path is not pinned" if path is None else f"clients may create in {', '.join(writable)}"
+        )
         remedy = f"alter {_kind(function)} {function.signature} set search_path = '';"
         yield Finding(function.signature, observed, remedy)

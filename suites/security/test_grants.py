@@ -65,7 +65,9 @@ def test_no_client_holds_an_undeclared_grant(
                 part = f" ({quote(held.column)})" if held.column else ""
                 observed = f"{role} may {command}{part}, through {held.via}"
                 detail = f"{role} {command}{part}"
-                yield Finding(str(table), observed, _revoke(held.privilege, "", str(table), role, held), detail=detail)
+                yield Finding(
+                    str(table), observed, _revoke(held.privilege, "", str(table), role, held), detail=detail
+                )
 
 
 @check("client-dangerous-privileges", guide=["muva-10", "muva-42"], when=AUDIT, of=reachable_tables)
@@ -127,7 +129,9 @@ def test_sequence_privileges_follow_the_tables(
         held = privileges.on(role, sequence)
         if inserts and column and not column.identity and not any(h.privilege == "USAGE" for h in held):
             remedy = f"grant usage on sequence {sequence} to {quote(role)};"
-            yield Finding(str(sequence), f"{role} may insert but not draw a number", remedy, detail=f"{role} usage")
+            yield Finding(
+                str(sequence), f"{role} may insert but not draw a number", remedy, detail=f"{role} usage"
+            )
         for each in held:
             if each.privilege == "UPDATE" or not inserts:
                 remedy = _revoke(each.privilege, "sequence ", str(sequence), role, each)

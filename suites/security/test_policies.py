@@ -57,7 +57,12 @@ def _bound(contract: Contract, declared: str, text: str | None, table: Table) ->
 
 
 def _loose_commands(
-    table: Table, policy: Policy, declared: str, contract: Contract, privileges: Privileges, commands: tuple[Command, ...]
+    table: Table,
+    policy: Policy,
+    declared: str,
+    contract: Contract,
+    privileges: Privileges,
+    commands: tuple[Command, ...],
 ) -> list[str]:
     """Role and command for which the policy alone decides, and the contract gives own rows only."""
     found = []

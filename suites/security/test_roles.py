@@ -33,8 +33,14 @@ def test_only_declared_roles_are_privileged(
     allowed = contract.roles.privileged.get(role.name, ())
     for name in sorted(privileges.can_become(role.name) if not role.superuser else {role.name}):
         other = catalog.role(name)
-        for attribute in [a for a, held in (_attributes(other) if other else {}).items() if held and a not in allowed]:
+        for attribute in [
+            a for a, held in (_attributes(other) if other else {}).items() if held and a not in allowed
+        ]:
             own = name == role.name
-            remedy = f"alter role {quote(name)} no{attribute.lower()};" if own else f"revoke {quote(name)} from {quote(role.name)};"
+            remedy = (
+                f"alter role {quote(name)} no{attribute.lower()};"
+                if own
+                else f"revoke {quote(name)} from {quote(role.name)};"
+            )
             how = "" if own else f" through {name}"
             yield Finding(quote(role.name), f"it has {attribute}{how}", remedy, detail=f"{attribute}{how}")

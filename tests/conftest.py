@@ -1,0 +1,38 @@
+"""Servers and connections of the project's own tests: one server a worker, started when first asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from pgconform.introspect import read_text
+from pgconform.targets.embedded import server
+from pgconform.targets.server import Server
+
+Connect = Callable[[str], psycopg.Connection[Any]]
+
+
+@pytest.fixture(scope="session")
+def references() -> Iterator[Server]:
+    """A server with both reference databases, PostgreSQL 16."""
+    with server(["muva", "victorysync"]) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def connect(references: Server) -> Iterator[Connect]:
+    """Connections to the reference databases as superuser, one for each, kept for the session."""
+    opened: dict[str, psycopg.Connection[Any]] = {}
+
+    def get(name: str) -> psycopg.Connection[Any]:
+        if name not in opened:
+            opened[name] = psycopg.connect(references.dsn(name), autocommit=True, prepare_threshold=None)
+            read_text(opened[name])
+        return opened[name]
+
+    yield get
+    for connection in opened.values():
+        connection.close()

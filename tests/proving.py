@@ -1,0 +1,140 @@
+"""Runs all checks on a reference database in one transaction: with a fault in it, and after its remedies."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from pgconform.catalogue_of_checks import load
+from pgconform.checks import Evidence, evaluate
+from pgconform.contract import Contract
+from pgconform.contract_file import load as load_contract
+from pgconform.contract_file import resolve
+from pgconform.database import Database, begin
+from pgconform.introspect import snapshot
+from pgconform.model import Finding, Result, Verdict
+
+FAULTS = Path(__file__).parent.parent / "fixtures" / "faults"
+# What a remedy may meet when another one has already dropped or made its object.
+POINTLESS = (
+    psycopg.errors.UndefinedObject, psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn,
+    psycopg.errors.UndefinedFunction, psycopg.errors.DuplicateObject, psycopg.errors.DuplicateTable,
+    psycopg.errors.DuplicateFunction, psycopg.errors.InvalidSchemaName,
+)  # fmt: skip
+ROUNDS = 4  # a remedy may uncover what another check then finds
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One SQL file: what it breaks, and the exact findings of all checks; a decoy has none."""
+
+    path: Path
+    check: str
+    contract: str
+    finds: frozenset[str]
+    errata: tuple[str, ...]
+    sql: str
+    notes: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return f"{self.check}/{self.path.stem}"
+
+
+def faults() -> list[Fault]:
+    """All faults and decoys, in the order of their paths. Raises ValueError for a malformed header."""
+    return [read(path) for path in sorted(FAULTS.glob("*/*.sql"))]
+
+
+def read(path: Path) -> Fault:
+    """The header's ``-- word: text`` lines: contract, finds (any number), errata, about."""
+    headers: list[tuple[str, str]] = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("-- "):
+            break
+        word, colon, text = line[3:].partition(": ")
+        if not colon or word not in ("contract", "finds", "errata", "about"):
+            raise ValueError(f"{path}: header lines are '-- contract|finds|errata|about: text', not {line!r}")
+        headers.append((word, text.strip()))
+    contract = [text for word, text in headers if word == "contract"]
+    finds = frozenset(text for word, text in headers if word == "finds")
+    errata = tuple(e for word, text in headers if word == "errata" for e in text.split(", "))
+    if len(contract) != 1 or not any(word == "about" for word, _ in headers):
+        raise ValueError(f"{path}: one '-- contract:' and one '-- about:' line wanted")
+    if path.stem.startswith("decoy") == bool(finds):
+        raise ValueError(f"{path}: a decoy finds nothing, a fault something; decoys' names begin with 'decoy'")
+    return Fault(path, path.parent.name, contract[0], finds, errata, path.read_text(encoding="utf-8"))
+
+
+def contract_of(name: str) -> Contract:
+    return load_contract(resolve(name))
+
+
+@contextmanager
+def transaction(connection: psycopg.Connection[Any], contract: Contract) -> Iterator[None]:
+    """A transaction like a run's, but one that may write; it is rolled back."""
+    begin(connection, contract.limits, read_only=False)
+    try:
+        yield
+    finally:
+        connection.execute("rollback")
+
+
+def judge(connection: psycopg.Connection[Any], contract: Contract) -> list[Result]:
+    """The results of all checks, on what the open transaction sees."""
+    catalog = snapshot(connection)
+    evidence = Evidence(contract, catalog, Database(connection), datetime.datetime.now(datetime.UTC).date())
+    return [evaluate(check, evidence) for check in load().values()]
+
+
+def found(results: list[Result]) -> dict[str, Finding]:
+    """Findings by 'check: key'."""
+    return {f"{r.check}: {f.key}": f for r in results for f in r.findings}
+
+
+def broken(results: list[Result]) -> list[str]:
+    return [
+        f"{r.check}: {text}"
+        for r in results
+        for text in r.unverified or ([r.reason] * (r.verdict is Verdict.BROKEN))
+    ]
+
+
+def prove(connection: psycopg.Connection[Any], fault: Fault) -> None:
+    """Applies a fault, compares the findings of all checks, runs their remedies, and wants silence.
+
+    Raises AssertionError that says what differs.
+    """
+    contract = contract_of(fault.contract)
+    with transaction(connection, contract):
+        connection.execute(fault.sql.encode())
+        results = judge(connection, contract)
+        findings = found(results)
+        differ = {"missed": sorted(fault.finds - set(findings)), "unexpected": {
+            key: f.observed for key, f in sorted(findings.items()) if key not in fault.finds}}  # fmt: skip
+        assert not any(differ.values()), f"{fault.path}: {differ}"
+        assert not broken(results), f"{fault.path}: broken: {broken(results)}"
+        for _ in range(ROUNDS):
+            if not findings:
+                break
+            for remedy in dict.fromkeys(f.remedy for _, f in sorted(findings.items())):
+                run_remedy(connection, remedy)
+            results = judge(connection, contract)
+            findings = found(results)
+        left = {key: (f.observed, f.remedy) for key, f in findings.items()}
+        assert not left, f"{fault.path}: not silenced by its remedies: {left}"
+
+
+def run_remedy(connection: psycopg.Connection[Any], remedy: str) -> None:
+    """Runs a remedy as an engineer would paste it; one that another remedy made pointless may fail."""
+    try:
+        with connection.transaction():
+            connection.execute(remedy.encode())
+    except POINTLESS:
+        pass
