@@ -303,6 +303,7 @@ class Catalog(msgspec.Struct, frozen=True, dict=True):
     publications: tuple[Publication, ...] = ()
     settings: tuple[Setting, ...] = ()
     event_triggers: tuple[EventTrigger, ...] = ()
+    unseen: tuple[str, ...] = ()  # relations whose parts could not be read: another session holds them locked
 
     def table(self, name: str) -> Table | None:
         """The relation of that qualified name, or None."""

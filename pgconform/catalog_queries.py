@@ -8,11 +8,17 @@ from __future__ import annotations
 
 # Schemas of the system are nobody's promise.
 OURS = "n.nspname <> 'information_schema' and n.nspname !~ '^pg_'"
+# Relations that are left out because another session holds them ACCESS EXCLUSIVE: deparsing would wait for it. A
+# setting of the transaction, since the same text is asked with and without them.
+UNSEEN = "pg_catalog.string_to_array(pg_catalog.current_setting('pgconform.unseen', true), ',')::oid[]"
+_SEEN = f"c.oid <> all({UNSEEN})"
 _SPACE = "join pg_catalog.pg_namespace as n on n.oid = "
 # The extension that owns an object of a catalogue, '' for none.
-_EXT = """coalesce((select e.extname from pg_catalog.pg_depend as d join pg_catalog.pg_extension as e on e.oid = d.refobjid
+_EXT = """coalesce((select e.extname from pg_catalog.pg_depend as d
+  join pg_catalog.pg_extension as e on e.oid = d.refobjid
   where d.classid = 'pg_catalog.{catalog}'::pg_catalog.regclass and d.objid = {oid} and d.deptype = 'e'
   and d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass limit 1), '')"""
+_PUBLISHED_SCHEMAS = "select s.pnnspid::bigint from pg_catalog.pg_publication_namespace as s where s.pnpubid = p.oid"
 _OWNER = "pg_catalog.pg_get_userbyid({})"
 
 
@@ -34,7 +40,7 @@ from pg_catalog.pg_namespace as n where {OURS} order by 1""",
 select c.oid::bigint, n.nspname, c.relname, c.relkind, {_OWNER.format("c.relowner")}, c.relacl::text[],
   c.relrowsecurity, c.relforcerowsecurity, c.relreplident, c.relpersistence, c.relispartition, c.reloptions,
   c.reltuples, c.relpages, {_ext("pg_class", "c.oid")},
-  case when c.relkind in ('v', 'm') then pg_catalog.pg_get_viewdef(c.oid) else '' end
+  case when c.relkind in ('v', 'm') and {_SEEN} then pg_catalog.pg_get_viewdef(c.oid) else '' end
 from pg_catalog.pg_class as c {_SPACE} c.relnamespace
 where c.relkind in ('r', 'p', 'v', 'm', 'f') and {OURS} order by 2, 3""",
         "columns": f"""
@@ -45,15 +51,16 @@ select a.attrelid::bigint, a.attname, a.attnum, pg_catalog.format_type(a.atttypi
 from pg_catalog.pg_attribute as a
 join pg_catalog.pg_class as c on c.oid = a.attrelid {_SPACE} c.relnamespace
 left join pg_catalog.pg_attrdef as x on x.adrelid = a.attrelid and x.adnum = a.attnum
-where c.relkind in ('r', 'p', 'v', 'm', 'f') and a.attnum > 0 and not a.attisdropped and {OURS}
+where c.relkind in ('r', 'p', 'v', 'm', 'f') and a.attnum > 0 and not a.attisdropped and {OURS} and {_SEEN}
 order by 1, 3""",
         "constraints": f"""
-select k.conrelid::bigint, k.conname, k.contype, k.conkey::int[], pg_catalog.pg_get_constraintdef(k.oid), k.convalidated,
+select k.conrelid::bigint, k.conname, k.contype, k.conkey::int[], pg_catalog.pg_get_constraintdef(k.oid),
+  k.convalidated,
   {"k.conenforced" if version >= 180_000 else "true"}, k.condeferrable, k.conparentid <> 0, k.confrelid::bigint,
   k.confkey::int[], k.confdeltype, k.confupdtype
 from pg_catalog.pg_constraint as k
 join pg_catalog.pg_class as c on c.oid = k.conrelid {_SPACE} c.relnamespace
-where {OURS} order by 1, 3, 2""",
+where {OURS} and {_SEEN} order by 1, 3, 2""",
         "indexes": f"""
 select i.indrelid::bigint, n.nspname, c.relname, am.amname, i.indnkeyatts, i.indkey::int[], i.indclass::bigint[],
   i.indcollation::bigint[], i.indoption::int[], pg_catalog.pg_get_indexdef(i.indexrelid),
@@ -68,7 +75,7 @@ select i.indrelid::bigint, n.nspname, c.relname, am.amname, i.indnkeyatts, i.ind
 from pg_catalog.pg_index as i
 join pg_catalog.pg_class as c on c.oid = i.indexrelid {_SPACE} c.relnamespace
 join pg_catalog.pg_am as am on am.oid = c.relam
-where {OURS} order by 1, 2, 3""",
+where {OURS} and i.indrelid <> all({UNSEEN}) order by 1, 2, 3""",
         "operator_classes": """
 select o.oid::bigint, n.nspname, o.opcname from pg_catalog.pg_opclass as o
 join pg_catalog.pg_namespace as n on n.oid = o.opcnamespace order by 1""",
@@ -79,14 +86,14 @@ select p.polrelid::bigint, p.polname, p.polcmd, p.polpermissive,
   pg_catalog.pg_get_expr(p.polqual, p.polrelid), pg_catalog.pg_get_expr(p.polwithcheck, p.polrelid)
 from pg_catalog.pg_policy as p
 join pg_catalog.pg_class as c on c.oid = p.polrelid {_SPACE} c.relnamespace
-where {OURS} order by 1, 2""",
+where {OURS} and {_SEEN} order by 1, 2""",
         "triggers": f"""
 select t.tgrelid::bigint, t.tgname, f.pronamespace::bigint, f.proname, t.tgenabled,
   case when t.tgisinternal then '' else pg_catalog.pg_get_triggerdef(t.oid) end, t.tgisinternal
 from pg_catalog.pg_trigger as t
 join pg_catalog.pg_class as c on c.oid = t.tgrelid {_SPACE} c.relnamespace
 join pg_catalog.pg_proc as f on f.oid = t.tgfoid
-where {OURS} order by 1, 2""",
+where {OURS} and {_SEEN} order by 1, 2""",
         "inherits": """
 select i.inhrelid::bigint, i.inhparent::bigint from pg_catalog.pg_inherits as i order by 1, i.inhseqno""",
         "reads": """
@@ -147,11 +154,7 @@ from pg_catalog.pg_default_acl as d
 left join pg_catalog.pg_namespace as n on n.oid = d.defaclnamespace order by 1, 2, 3""",
         "publications": f"""
 select p.oid::bigint, p.pubname, p.puballtables, p.pubinsert, p.pubupdate, p.pubdelete, p.pubtruncate,
-  {
-            '''array(select s.pnnspid::bigint from pg_catalog.pg_publication_namespace as s where s.pnpubid = p.oid order by 1)'''
-            if version >= 150_000
-            else "array[]::bigint[]"
-        }
+  array({_PUBLISHED_SCHEMAS if version >= 150_000 else "select null::bigint where false"})
 from pg_catalog.pg_publication as p order by 2""",
         "published": f"""
 select r.prpubid::bigint, r.prrelid::bigint, {"r.prattrs::int[]" if version >= 150_000 else "null::int[]"},
@@ -164,5 +167,23 @@ where s.setdatabase = 0 or d.datname = pg_catalog.current_database() order by 1,
         "event_triggers": f"""
 select t.evtname, t.evtevent, f.pronamespace::bigint, f.proname, t.evtenabled, {_OWNER.format("t.evtowner")}
 from pg_catalog.pg_event_trigger as t join pg_catalog.pg_proc as f on f.oid = t.evtfoid order by 1""",
+        "unseen": f"""
+select c.oid::bigint from pg_catalog.pg_class as c where c.oid = any({UNSEEN}) order by 1""",
         "namespaces": "select n.oid::bigint, n.nspname from pg_catalog.pg_namespace as n order by 1",
     }
+
+
+# Relations that another session holds ACCESS EXCLUSIVE, and the views that read them, directly or not.
+LOCKED = """
+with recursive locked as (
+  select l.relation as oid from pg_catalog.pg_locks as l
+  where l.locktype = 'relation' and l.mode = 'AccessExclusiveLock' and l.granted
+    and l.database = (select d.oid from pg_catalog.pg_database as d where d.datname = pg_catalog.current_database())
+    and l.pid <> pg_catalog.pg_backend_pid()
+  union
+  select w.ev_class from locked
+  join pg_catalog.pg_depend as d on d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
+    and d.refobjid = locked.oid and d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass
+  join pg_catalog.pg_rewrite as w on w.oid = d.objid
+)
+select coalesce(pg_catalog.string_agg(oid::text, ',' order by oid), '') from locked"""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pgconform.database import Database
     from pgconform.privileges import Privileges
 
+LOCKED = "{} is locked by another session (ACCESS EXCLUSIVE); run again when its change is done"
 CADENCES = ("gate", "daily", "weekly", "monthly", "quarterly")
 
 
@@ -98,7 +99,7 @@ def check(
             raise ValueError(f"check {id}: docstring with obligation and reason, and one on its subjects, wanted")
         if id in REGISTRY and REGISTRY[id].judge.__qualname__ != judge.__qualname__:
             raise ValueError(f"check {id} exists already, in {REGISTRY[id].module}")
-        subject, *asks = inspect.signature(judge).parameters
+        _, *asks = inspect.signature(judge).parameters
         REGISTRY[id] = Check(
             id, judge, select, each is not None, tuple(guide), tuple(when), severity, title.rstrip("."),
             " ".join(why.split()), judge.__module__, looked_for, tuple(asks),
@@ -122,19 +123,26 @@ def evaluate(check: Check, evidence: Evidence, subjects: Sequence[Any] | None = 
     started = time.perf_counter()
     contract = evidence.contract
     found: list[Finding] = []
-    unverified: list[str] = []
+    unverified: list[tuple[str, str]] = []
     empty: list[str] = []
     examined = 0
-    for subject in check.subjects(contract, evidence) if subjects is None else subjects:
+    hidden = set(evidence.catalog.unseen)
+    given = check.subjects(contract, evidence) if subjects is None else subjects
+    if hidden and not check.by_contract and any(_relations(subject) for subject in given):
+        given = [*given, *(t for t in evidence.catalog.tables if str(t) in hidden)]  # they yield no policies now
+    for subject in given:
+        if locked := hidden & _relations(subject):
+            unverified.append((subject_name(subject), LOCKED.format(", ".join(sorted(locked)))))
+            continue
         if missing := _missing(subject, evidence.catalog):
             empty.append(f"{missing} does not exist")
             continue
         try:
             found += check.judge(subject, **{name: evidence.part(name) for name in check.asks})
-        except Nothing as reason:
-            empty.append(str(reason))
-        except NotVerified as reason:
-            unverified.append(f"{subject_name(subject)}: {reason}")
+        except Nothing as nothing:
+            empty.append(str(nothing))
+        except NotVerified as refusal:
+            unverified.append((subject_name(subject), str(refusal)))
         else:
             examined += 1
     failing, waived = _waive(check, found, contract.waivers, evidence.today)
@@ -145,8 +153,15 @@ def evaluate(check: Check, evidence: Evidence, subjects: Sequence[Any] | None = 
         check=check.id, contract=contract.name, verdict=verdict, title=check.title, why=check.why, subject=name,
         guide=check.guide, severity=check.severity, examined=examined, looked_for=check.looked_for,
         findings=tuple(failing), waived=tuple(waived), reason=reason, accepted=bool(accepted),
-        unverified=tuple(unverified), seconds=time.perf_counter() - started,
+        unverified=tuple(dict.fromkeys(unverified)), seconds=time.perf_counter() - started,
     )  # fmt: skip
+
+
+def _relations(subject: Any) -> set[str]:
+    """The relations that a subject is about: an object of the catalogue, a pair that begins with one, a promise."""
+    first = subject[0] if isinstance(subject, tuple) else subject
+    named = [getattr(first, "table", ""), *(name for name, _ in getattr(first, "needs", ()))]
+    return {name for name in [*named, str(first) if hasattr(first, "row_security") else ""] if name}
 
 
 def subject_name(subject: Any) -> str:
@@ -155,13 +170,13 @@ def subject_name(subject: Any) -> str:
 
 
 def _verdict(
-    check: Check, failing: list[Finding], waived: list[tuple[Finding, str]], unverified: list[str],
+    check: Check, failing: list[Finding], waived: list[tuple[Finding, str]], unverified: list[tuple[str, str]],
     empty: list[str], examined: int, accepted: str,
 ) -> tuple[Verdict, str]:  # fmt: skip
     if failing:
         return Verdict.FAILED, ""
     if unverified:
-        return Verdict.BROKEN, unverified[0]
+        return Verdict.BROKEN, unverified[0][1]
     if waived:
         return Verdict.WAIVED, ""
     if examined:

@@ -53,9 +53,7 @@ def _parser() -> argparse.ArgumentParser:
 
     added = commands.add_parser("build", help="load a reference database into an empty database elsewhere")
     added.add_argument("contract", metavar="CONTRACT", help="a bundled contract's name, or a file")
-    added.add_argument(
-        "--dsn", default="", metavar="URI", help="the empty database (default: libpq's environment)"
-    )
+    added.add_argument("--dsn", default="", metavar="URI", help="the empty database (default: libpq's environment)")
     added.add_argument("--rows", type=float, default=1.0, metavar="SCALE", help="multiplies the number of rows")
     added.add_argument("--seed", type=int, default=1, help="seed of the generator of rows")
     added.set_defaults(command=build)
@@ -114,9 +112,7 @@ def build(known: argparse.Namespace, _: list[str]) -> int:
             load(connection, reference, scale=known.rows, seed=known.seed)
     except psycopg.Error as error:  # libpq's own message may hold host, user and password
         state = error.sqlstate or type(error).__name__
-        message = (
-            (error.diag.message_primary or "") if error.sqlstate else "is the server up, and its address right?"
-        )
+        message = (error.diag.message_primary or "") if error.sqlstate else "is the server up, and its address right?"
         raise ConnectionError(f"cannot build {reference} ({state}): {message}") from None
     print(f"built {reference}")
     return 0

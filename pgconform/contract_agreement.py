@@ -119,9 +119,7 @@ def _function(contract: Contract, path: KeyPath, function: FunctionPromise) -> I
     for n, role in enumerate(function.execute):
         yield from _role(contract, (*path, "execute", n), role)
     if search := function.search:
-        vectors = [
-            f"{name}.{qualified(column)}" for name, table in contract.tables.items() for column in table.vectors
-        ]
+        vectors = [f"{name}.{qualified(column)}" for name, table in contract.tables.items() for column in table.vectors]
         yield from _known((*path, "search", "vector"), search.vector, vectors, "vectors")
         arguments = [argument.name for argument in function.arguments]
         for key in ("query", "tenant", "threshold", "count"):

@@ -112,9 +112,7 @@ def _defined(contract: Contract, home: Path, file: str) -> Contract:
             try:
                 text = (home / target).read_text(encoding="utf-8")
             except (OSError, ValueError):
-                raise ContractError(
-                    f"{where}: the file cannot be read; its name is relative to the contract"
-                ) from None
+                raise ContractError(f"{where}: the file cannot be read; its name is relative to the contract") from None
             promise = msgspec.structs.replace(promise, definition=text)
         functions[name] = promise
     return msgspec.structs.replace(contract, functions=functions)

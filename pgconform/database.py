@@ -137,7 +137,7 @@ def explain(error: psycopg.Error, what: str) -> str:
     state = error.sqlstate or ""
     detail = (error.diag.message_primary or "") if state[:2] in _SAFE_CLASSES else ""
     advice = _advice().get(state, "")
-    parts = [f"could not verify while {what}", f"{detail or type(error).__name__} ({_code(error)})", advice]
+    parts = [f"while {what}", f"{detail or type(error).__name__} ({_code(error)})", advice]
     return "; ".join(" ".join(part.split()) for part in parts if part)
 
 

@@ -190,12 +190,7 @@ def compare(name: str, left: Node, right: Node, over: str = "") -> Node:
         return Op(name, (left, right), over)
     if name in _NEGATED:
         return Not(compare(_NEGATED[name], left, right))
-    if (
-        name == "="
-        and isinstance(left, Call)
-        and isinstance(right, Call)
-        and left.name == right.name == ("", "row")
-    ):
+    if name == "=" and isinstance(left, Call) and isinstance(right, Call) and left.name == right.name == ("", "row"):
         pairs = zip(left.args, right.args, strict=False)
         return Junction(True, tuple(compare("=", one, other) for one, other in pairs))
     if name == ">":

@@ -181,11 +181,7 @@ class _Goal:
     def counts(self, node: Node) -> bool:
         if not isinstance(node, Column):
             return False
-        return (
-            node.of in self.names
-            if node.of
-            else node.name in self.columns or (node.name == "*" and not self.names)
-        )
+        return node.of in self.names if node.of else node.name in self.columns or (node.name == "*" and not self.names)
 
 
 def _depends(node: Node) -> bool:

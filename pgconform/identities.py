@@ -140,9 +140,7 @@ def _members(evidence: Evidence, tenancy: Tenancy) -> Iterator[tuple[str, str, l
             " (select from {table} as m where m.{user} = u.{id}) order by 1 limit 1",
             id=Name(users[2:]), users=Name(users[:2]), table=parts["table"], user=Name((members.user,)),
         )  # fmt: skip
-        for (user,) in evidence.database.remembered(
-            outsider, f"choosing a user without membership from {users[1]}"
-        ):
+        for (user,) in evidence.database.remembered(outsider, f"choosing a user without membership from {users[1]}"):
             yield "none", user, []
 
 

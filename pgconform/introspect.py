@@ -34,7 +34,7 @@ from pgconform.catalog import (
     Trigger,
     Type,
 )  # fmt: skip
-from pgconform.catalog_queries import queries
+from pgconform.catalog_queries import LOCKED, queries
 from pgconform.names import qualified
 
 if TYPE_CHECKING:
@@ -68,11 +68,24 @@ def read_text(connection: Connection[Any]) -> None:
 
 def fetch(connection: Connection[Any]) -> dict[str, list[Row]]:
     """The raw answers of all queries, by kind of object."""
-    connection.execute("select pg_catalog.set_config('search_path', '', true)", prepare=False)
-    answers: dict[str, list[Row]] = {}
-    for kind, text in queries(connection.info.server_version).items():
-        answers[kind] = connection.execute(text.encode(), prepare=False).fetchall()
-    return answers
+    from psycopg.errors import LockNotAvailable
+
+    connection.execute(_PREPARE.encode(), [""], prepare=False)
+    try:
+        with connection.transaction():
+            return _ask(connection)
+    except LockNotAvailable:  # deparsing waits for the lock of a relation that is being changed: leave those out
+        row = connection.execute(LOCKED.encode(), prepare=False).fetchone()
+        connection.execute(_PREPARE.encode(), [row[0] if row else ""], prepare=False)
+        return _ask(connection)
+
+
+_PREPARE = "select pg_catalog.set_config('search_path', '', true), pg_catalog.set_config('pgconform.unseen', %s, true)"
+
+
+def _ask(connection: Connection[Any]) -> dict[str, list[Row]]:
+    asked = queries(connection.info.server_version)
+    return {kind: connection.execute(text.encode(), prepare=False).fetchall() for kind, text in asked.items()}
 
 
 def snapshot(connection: Connection[Any]) -> Catalog:
@@ -210,7 +223,7 @@ class _Builder:
             )  # fmt: skip
 
     def _functions(self) -> Iterator[Function]:
-        types = dict(self.rows["type_names"])
+        types: dict[int, str] = dict(self.rows["type_names"])
         for (
             schema, name, identity, kind, owner, oid, language, returns, many, volatility, parallel, definer, strict,
             leakproof, names, arguments, modes, defaults, configuration, body, sql_body, acl, extension,
@@ -273,4 +286,5 @@ class _Builder:
                 EventTrigger(name, event, qualified(self.spaces[space], function), enabled, owner)
                 for name, event, space, function, enabled, owner in rows["event_triggers"]
             ),
+            tuple(sorted(self.names[oid] for (oid,) in rows["unseen"] if oid in self.names)),
         )

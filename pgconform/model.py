@@ -70,10 +70,10 @@ class Finding:
 class Result:
     """What one check said of one contract's database.
 
-    ``subject`` is what the contract names, where a check is judged for each; ``examined`` counts the objects looked at; ``looked_for`` says what they are; ``reason`` explains a
-    skipped or broken verdict; ``accepted`` says that
-    the contract allows the skip; ``unverified`` lists the subjects that a check otherwise judged could not
-    verify; ``waived`` pairs each waived finding with the waiver's text.
+    ``subject`` is what the contract names, where a check is judged for each; ``examined`` counts the objects looked
+    at, ``looked_for`` says what they are; ``reason`` explains a skipped or broken verdict; ``accepted`` says that the
+    contract allows the skip; ``unverified`` pairs each subject that could not be verified with the
+    reason; ``waived`` pairs each waived finding with the waiver's text.
     """
 
     check: str
@@ -90,5 +90,5 @@ class Result:
     waived: tuple[tuple[Finding, str], ...] = ()
     reason: str = ""
     accepted: bool = False
-    unverified: tuple[str, ...] = ()
+    unverified: tuple[tuple[str, str], ...] = ()
     seconds: float = 0.0

@@ -22,10 +22,11 @@ if TYPE_CHECKING:
     from pgconform.checks import Check
     from pgconform.contract import Contract
     from pgconform.results import Run
+    from pgconform.session import Databases
 
-CONTRACTS = pytest.StashKey["list[Contract]"]()
-DATABASES = pytest.StashKey["Databases"]()
-RUN = pytest.StashKey["Run"]()
+CONTRACTS: pytest.StashKey[list[Contract]] = pytest.StashKey()
+DATABASES: pytest.StashKey[Databases] = pytest.StashKey()
+RUN: pytest.StashKey[Run] = pytest.StashKey()
 PROPERTY = "pgconform"
 _OPTIONS = {
     "contract": "contract to check: a bundled one's name, or a TOML file (default: all bundled ones)",
@@ -44,9 +45,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def option(config: pytest.Config, name: str, default: str = "") -> str:
     """An option by its sources, nearest first: command line, environment, ini file."""
-    given = (
-        config.getoption(f"--pgc-{name}") or os.environ.get(f"PGC_{name.upper()}") or config.getini(f"pgc_{name}")
-    )
+    given = config.getoption(f"--pgc-{name}") or os.environ.get(f"PGC_{name.upper()}") or config.getini(f"pgc_{name}")
     return str(given or default)
 
 

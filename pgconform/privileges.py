@@ -85,9 +85,7 @@ class Privileges:
             roles = self.inherited(role) | {PUBLIC}
             order = {name: number for number, name in enumerate(LETTERS.values())}
             mine = [Held(g.privilege, g.grantee) for g in acl if g.grantee in roles]
-            self._grants[key] = tuple(
-                sorted(dict.fromkeys(mine), key=lambda h: (order.get(h.privilege, 99), h.via))
-            )
+            self._grants[key] = tuple(sorted(dict.fromkeys(mine), key=lambda h: (order.get(h.privilege, 99), h.via)))
         return self._grants[key]
 
     def _closure(self, role: str, edges: dict[str, list[str]], inherit: bool) -> frozenset[str]:

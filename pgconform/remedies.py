@@ -52,16 +52,14 @@ def column_type(contract: Contract, catalog: Catalog, table: str, name: str) -> 
     if vector := promise.vectors.get(name):
         return vector_type(catalog, vector)
     for reference in promise.references:
-        if name in reference.columns and (target := catalog.table(reference.table)):
-            if found := target.column(reference.to[reference.columns.index(name)]):
-                return found.type
+        target = catalog.table(reference.table) if name in reference.columns else None
+        if target and (found := target.column(reference.to[reference.columns.index(name)])):
+            return found.type
     if name in promise.times or (promise.retention and name == promise.retention.column):
         return "timestamp with time zone"
     if promise.chunks and name in (promise.chunks.number, promise.chunks.total):
         return "integer"
-    return (
-        "numeric" if name in promise.minimum else "boolean" if name in {f.flag for f in promise.flags} else "text"
-    )
+    return "numeric" if name in promise.minimum else "boolean" if name in {f.flag for f in promise.flags} else "text"
 
 
 def create_table(contract: Contract, catalog: Catalog, name: str) -> str:
@@ -81,9 +79,7 @@ def add_column(contract: Contract, catalog: Catalog, table: str, name: str) -> s
 
 def noun(table: Table) -> str:
     """What SQL calls this kind of relation."""
-    return {"view": "view", "materialized": "materialized view", "foreign": "foreign table"}.get(
-        table.kind, "table"
-    )
+    return {"view": "view", "materialized": "materialized view", "foreign": "foreign table"}.get(table.kind, "table")
 
 
 # -- vectors ----------------------------------------------------------------------------------------------------
@@ -134,7 +130,8 @@ def create_policy(contract: Contract, table: str, command: str, role: str, on: s
     parts = {"SELECT": f"using ({own})", "DELETE": f"using ({own})", "INSERT": f"with check ({own})",
              "UPDATE": f"using ({own}) with check ({own})", "ALL": f"using ({own}) with check ({own})"}  # fmt: skip
     title = quote(f"pgconform {role} {command.lower()}"[:63])
-    return f"create policy {title} on {on or table} for {command.lower()} to {_role(role)} {parts[command]};"
+    again = f"drop policy if exists {title} on {on or table};\n"  # a remedy can be run twice
+    return f"{again}create policy {title} on {on or table} for {command.lower()} to {_role(role)} {parts[command]};"
 
 
 def close(evidence: Evidence, table: Table) -> str:
@@ -153,7 +150,7 @@ def reopen(evidence: Evidence, table: Table) -> str:
     contract, lines = evidence.contract, [f"alter table {table} enable row level security;"]
     promise = subjects.promise_of(evidence.catalog, contract, table)
     declared = next((name for name, p in contract.tables.items() if p is promise), "")
-    lines += [f"drop policy {quote(policy.name)} on {table};" for policy in table.policies]
+    lines += [f"drop policy if exists {quote(policy.name)} on {table};" for policy in table.policies]
     for role in contract.roles.clients if declared else ():
         for command in COMMANDS:
             if contract.scope(declared, role, command) != "none":
@@ -199,9 +196,7 @@ def _session(contract: Contract) -> Session:
 def _carried(contract: Contract, session: Session, blank: str) -> str:
     """SQL that reads what the session carries: out of its claims or out of a setting."""
     for path in _paths(session.claims, blank):
-        claims = (
-            f"nullif(pg_catalog.current_setting({literal(contract.claims_setting)}, true), '')::pg_catalog.jsonb"
-        )
+        claims = f"nullif(pg_catalog.current_setting({literal(contract.claims_setting)}, true), '')::pg_catalog.jsonb"
         keys = ", ".join(map(literal, path))
         return f"(select pg_catalog.jsonb_extract_path_text({claims}, {keys}))"
     for name, value in session.settings.items():

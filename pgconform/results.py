@@ -78,9 +78,7 @@ def stale_waivers(contract: Contract, results: Iterable[Result], today: datetime
     ran = {r.check: r for r in results if r.contract == contract.name}
     broken = {r.check for r in results if r.contract == contract.name and r.verdict is Verdict.BROKEN}
     for waiver in contract.waivers:
-        seen = [
-            f for r in results if r.contract == contract.name for f in (*r.findings, *(f for f, _ in r.waived))
-        ]
+        seen = [f for r in results if r.contract == contract.name for f in (*r.findings, *(f for f, _ in r.waived))]
         matched = any(covers(waiver, waiver.check, finding) for finding in seen)
         if waiver.check not in ran or waiver.check in broken or (matched and today <= waiver.until):
             continue
@@ -88,7 +86,7 @@ def stale_waivers(contract: Contract, results: Iterable[Result], today: datetime
         finding = Finding(waiver.object, f"the waiver of {waiver.check} ({waiver.owner}) {why}", "", waiver.check)
         found.append(
             Result(
-                "waivers-current", contract.name, Verdict.FAILED, "Every waiver has an end that is not past, and matches",
+                "waivers-current", contract.name, Verdict.FAILED, "Every waiver matches something and has not ended",
                 examined=1, looked_for="waivers", findings=(finding,), subject=f"{waiver.check} {waiver.object}",
             )
         )  # fmt: skip

@@ -90,9 +90,7 @@ def columns(wanted: Iterable[str], of: str = "r") -> Statement:
 
 def equal(wanted: Iterable[str], left: str, right: str) -> Statement:
     """The same columns of two aliases are equal, one by one."""
-    return joined(
-        (statement("{l} = {r}", l=column(name, left), r=column(name, right)) for name in wanted), " and "
-    )
+    return joined((statement("{l} = {r}", l=column(name, left), r=column(name, right)) for name in wanted), " and ")
 
 
 def _literal(value: object) -> str:

@@ -160,9 +160,7 @@ def allowed_values(contract: Contract) -> Iterator[Declared[Allowed]]:
 def flags(contract: Contract) -> Iterator[Declared[Flag]]:
     """Flags that say whether another column is filled."""
     for name, promise in contract.tables.items():
-        yield from (
-            _declared(name, [item.flag, item.column], item, name=quote(item.flag)) for item in promise.flags
-        )
+        yield from (_declared(name, [item.flag, item.column], item, name=quote(item.flag)) for item in promise.flags)
 
 
 def retentions(contract: Contract) -> Iterator[Declared[Retention]]:

@@ -44,7 +44,7 @@ def _result(result: Result) -> dict[str, Any]:
         "looked_for": result.looked_for,
         "reason": result.reason,
         "accepted": result.accepted,
-        "unverified": list(result.unverified),
+        "unverified": [{"subject": subject, "reason": reason} for subject, reason in result.unverified],
         "seconds": round(result.seconds, 4),
         "findings": [_finding(finding) for finding in result.findings],
         "waived": [{**_finding(finding), "waiver": waiver} for finding, waiver in result.waived],

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pgconform.results import Run
 
 _ORDER = (Verdict.FAILED, Verdict.BROKEN, Verdict.WAIVED, Verdict.SKIPPED, Verdict.PASSED)
-_STYLE = {Verdict.FAILED: "red", Verdict.BROKEN: "red", Verdict.WAIVED: "yellow", Verdict.SKIPPED: "yellow"}
+_SHOWN = 5  # names of one kind that a line lists
 
 
 def lines(run: Run, full: bool) -> Iterator[tuple[str, str]]:
@@ -27,13 +27,13 @@ def lines(run: Run, full: bool) -> Iterator[tuple[str, str]]:
         counts = ", ".join(f"{n} {v}" for v, n in counted.items() if n) or "nothing judged"
         yield f"{contract.name}{f' ({facts})' if facts else ''}: {counts}", "bold"
     for result in run.results if full else ():
-        if result.verdict in (Verdict.FAILED, Verdict.BROKEN):
+        if result.verdict is Verdict.FAILED:
             where = result.contract + (f", {result.subject}" if result.subject else "")
             yield "", ""
             for number, line in enumerate(text(result).splitlines()):
                 yield (
                     (f"{line}  [{where}; {', '.join(result.guide)}]" if not number else line),
-                    (_STYLE[result.verdict] if not number else ""),
+                    ("red" if not number else ""),
                 )
     for result in run.results:
         for finding, waiver in result.waived:
@@ -41,7 +41,21 @@ def lines(run: Run, full: bool) -> Iterator[tuple[str, str]]:
         if result.verdict is Verdict.SKIPPED and not result.accepted:
             where = f"{result.contract}{f', {result.subject}' if result.subject else ''}"
             yield f"skipped: {result.check} [{where}]: {result.reason}", "yellow"
-        for missing in result.unverified[1:] if result.verdict is Verdict.BROKEN else result.unverified:
-            yield f"not verified: {result.check}: {missing}", "red"
+    yield from _unverified(run)
     yield "", ""
     yield f"exit {status}: {reason}", "green bold" if status == CONFORMS else "red bold"
+
+
+def _unverified(run: Run) -> Iterator[tuple[str, str]]:
+    """One block for each reason: a missing grant keeps a hundred checks from being verified."""
+    checks: dict[str, list[str]] = {}
+    for result in run.results:
+        for subject, reason in result.unverified:
+            checks.setdefault(reason, []).append(f"{result.check} {subject}")
+        if result.verdict is Verdict.BROKEN and not result.unverified:
+            checks.setdefault(result.reason, []).append(result.check)
+    for reason, names in checks.items():
+        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+        yield "", ""
+        yield f"not verified: {reason}", "red"
+        yield f"  {', '.join(names[:_SHOWN])}{more}", ""

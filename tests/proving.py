@@ -99,11 +99,8 @@ def found(results: list[Result]) -> dict[str, Finding]:
 
 
 def broken(results: list[Result]) -> list[str]:
-    return [
-        f"{r.check}: {text}"
-        for r in results
-        for text in r.unverified or ([r.reason] * (r.verdict is Verdict.BROKEN))
-    ]
+    told = [f"{r.check}: {subject}: {reason}" for r in results for subject, reason in r.unverified]
+    return told + [f"{r.check}: {r.reason}" for r in results if r.verdict is Verdict.BROKEN and not r.unverified]
 
 
 def prove(connection: psycopg.Connection[Any], fault: Fault) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from pgconform import names
 from pgconform.contract import Chunks, Contract, Members, Metrics, Reference, Registry, Retention
@@ -50,7 +51,7 @@ def need_rows(database: Database, table: str) -> None:
         raise Nothing(f"{table} has no rows")
 
 
-def _offence(subject: Declared[object], where: Statement, says: str, change: Statement | None = None) -> Offence:
+def _offence(subject: Declared[Any], where: Statement, says: str, change: Statement | None = None) -> Offence:
     return Offence(subject.table, Rows(subject.table, where), says, change, subject.name)
 
 
@@ -69,9 +70,8 @@ def orphans(subject: Declared[Reference], nullable: bool) -> Offence:
     """Rows that name a row which is not there; a reference with a null column names nothing (MATCH SIMPLE)."""
     item = subject.item
     given = joined((statement("{c} is not null", c=column(name)) for name in item.columns), " and ")
-    pairs = (
-        statement("p.{to} = r.{c}", to=Name((to,)), c=Name((name,))) for to, name in zip(item.to, item.columns)
-    )
+    both = zip(item.to, item.columns, strict=True)
+    pairs = (statement("p.{to} = r.{c}", to=Name((to,)), c=Name((name,))) for to, name in both)
     where = statement(
         "{given} and not exists (select from {table} as p where {same})",
         given=given, table=Name.of(item.table), same=joined(pairs, " and "),
@@ -80,11 +80,11 @@ def orphans(subject: Declared[Reference], nullable: bool) -> Offence:
     return _offence(subject, where, f"name a row of {item.table} that does not exist", change)
 
 
-def without_tenant(subject: Declared[object], name: str) -> Offence:
+def without_tenant(subject: Declared[Any], name: str) -> Offence:
     return _offence(subject, null(name), "belong to no tenant")
 
 
-def unregistered(subject: Declared[object], name: str, registry: Registry) -> Offence:
+def unregistered(subject: Declared[Any], name: str, registry: Registry) -> Offence:
     where = statement(
         "{c} is not null and not exists (select from {registry} as t where {key}::text = {c}::text)",
         c=column(name), registry=Name.of(registry.table), key=column(registry.key, "t"),
@@ -121,7 +121,7 @@ def repeated(table: str, key: tuple[str, ...]) -> Statement:
     )  # fmt: skip
 
 
-def duplicates(subject: Declared[object], key: tuple[str, ...], says: str) -> Offence:
+def duplicates(subject: Declared[Any], key: tuple[str, ...], says: str) -> Offence:
     return _offence(subject, repeated(subject.table, key), says)
 
 
@@ -161,7 +161,7 @@ def below(subject: Declared[float], name: str) -> Offence:
     return _offence(subject, where, f"are below {subject.item:g}")
 
 
-def flag_differs(subject: Declared[object], flag: str, name: str) -> Offence:
+def flag_differs(subject: Declared[Any], flag: str, name: str) -> Offence:
     """A null flag counts as neither true nor false: it is in no list that filters by the flag."""
     where = statement("{f} is distinct from ({c} is not null)", f=column(flag), c=column(name))
     change = statement("{f} = ({c} is not null)", f=Name((flag,)), c=column(name))
@@ -171,14 +171,14 @@ def flag_differs(subject: Declared[object], flag: str, name: str) -> Offence:
 # -- members ----------------------------------------------------------------------------------------------------
 
 
-def unknown_role(subject: Declared[object], members: Members) -> Offence:
+def unknown_role(subject: Declared[Any], members: Members) -> Offence:
     where = statement(
         "{c} is null or {c}::text <> all({roles}::text[])", c=column(members.role), roles=members.roles
     )
     return _offence(subject, where, f"have a role that is none of {', '.join(members.roles)}")
 
 
-def unknown_user(subject: Declared[object], members: Members) -> Offence:
+def unknown_user(subject: Declared[Any], members: Members) -> Offence:
     users = Name.of(members.users)
     where = statement(
         "{c} is null or not exists (select from {users} as u where u.{id}::text = {c}::text)",
@@ -187,7 +187,7 @@ def unknown_user(subject: Declared[object], members: Members) -> Offence:
     return _offence(subject, where, f"name a user that {names.qualified(*users[:2])} does not know")
 
 
-def unknown_permissions(subject: Declared[object], members: Members) -> Offence:
+def unknown_permissions(subject: Declared[Any], members: Members) -> Offence:
     """Permission keys outside the declared ones; the remedy takes just those keys away."""
     keys = column(members.permissions)
     where = statement(

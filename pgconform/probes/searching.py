@@ -71,7 +71,7 @@ def answers(search: Searching, evidence: Evidence) -> Iterator[Answer]:
     """One answer for each caller, query vector and way to name the tenant. Raises NotVerified."""
     for identity in callers(search, evidence):
         for vector in queries(search, evidence, identity):
-            for asked, given in _ways(search, evidence, identity):
+            for asked, given in _ways(search, identity):
                 yield _answer(search, evidence, identity, vector, asked, given)
 
 
@@ -100,7 +100,7 @@ def index_scans(search: Searching, evidence: Evidence, index: Name) -> int:
     vectors = queries(search, evidence, able[-1]) if able else []
     if not vectors:
         return -1
-    given = next(_ways(search, evidence, able[-1]))[1]
+    given = next(_ways(search, able[-1]))[1]
     count = statement(
         "select pg_catalog.pg_stat_get_xact_numscans(c.oid) from pg_catalog.pg_class as c"
         " join pg_catalog.pg_namespace as n on n.oid = c.relnamespace where n.nspname = {s} and c.relname = {i}",
@@ -122,7 +122,7 @@ def _key(search: Searching) -> Name:
     return column(_spec(search).key)
 
 
-def _ways(search: Searching, evidence: Evidence, identity: Identity) -> Iterator[tuple[str, dict[str, object]]]:
+def _ways(search: Searching, identity: Identity) -> Iterator[tuple[str, dict[str, object]]]:
     """Arguments as an honest caller gives them: the own tenant named, and left out where that is allowed."""
     spec = _spec(search)
     if spec.tenant and identity.tenants:

@@ -88,7 +88,6 @@ def off_norm(subject: Declared[Vector], catalog: Catalog) -> Offence:
 def repeated(subject: Declared[Vector], catalog: Catalog) -> Offence:
     """Later rows with the very vector of another row; compared by digest, for a vector is kilobytes long."""
     send = _call(catalog, f"{catalog_type(subject, catalog)}_send", subject)
-    name = Name((subject.needs[0][1][0],))
     where = statement(
         "exists (select from {table} as d where pg_catalog.sha256({send_d}) = pg_catalog.sha256({send})"
         " and (d.tableoid, d.ctid) < (r.tableoid, r.ctid)) and {norm} <> 0",

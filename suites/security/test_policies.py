@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pgconform.catalog import Catalog, Policy, Table
 from pgconform.checks import check
 from pgconform.contract import COMMANDS, Command, Contract
+from pgconform.database import role_text
 from pgconform.expressions import compares, constrains, shape
 from pgconform.model import Finding
 from pgconform.names import quote, split
@@ -81,11 +82,15 @@ def _loose_commands(
 
 
 def _tie(table: Table, policy: Policy, contract: Contract, declared: str) -> str:
-    """ALTER POLICY that ties the policy to the own rows."""
+    """The policy anew, tied to the own rows; it can be run after another remedy has replaced the policy."""
     own = own_condition(contract, declared, str(table))
     using = f" using ({own})" if policy.command != "INSERT" else ""
     checked = f" with check ({own})" if policy.command in ("ALL", "INSERT", "UPDATE") else ""
-    return f"alter policy {quote(policy.name)} on {table}{using}{checked};"
+    name, roles = quote(policy.name), role_text(policy.roles)
+    return (
+        f"drop policy if exists {name} on {table};\n"
+        f"create policy {name} on {table} for {policy.command.lower()} to {roles}{using}{checked};"
+    )
 
 
 @check("policy-always-true", guide=["vs-14", "muva-42"], when=EVERY_AUDIT, of=policies)
