@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from pgconform.catalog import PUBLIC, Grant
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 # PostgreSQL manual, "Privileges", table "ACL Privilege Abbreviations".
 LETTERS = {
@@ -14,14 +17,18 @@ LETTERS = {
     "A": "ALTER SYSTEM",
 }  # fmt: skip
 # What the owner has, and what PUBLIC has, where the ACL is null; by kind of object. MAINTAIN exists from 17 on.
-_OWNER = {"r": "arwdDxtm", "S": "rwU", "f": "X", "n": "UC", "T": "U", "L": "rw", "d": "CTc", "c": ""}
-_PUBLIC = {"f": "X", "T": "U", "d": "Tc"}
+_OWNER = {
+    "r": "arwdDxtm", "S": "rwU", "f": "X", "n": "UC", "T": "U", "L": "rw", "d": "CTc", "l": "U",
+    "p": "sA", "c": "",
+}  # fmt: skip
+_PUBLIC = {"f": "X", "T": "U", "l": "U", "d": "Tc"}
 
 
 def decode(items: Sequence[str] | None, kind: str, owner: str, maintain: bool = True) -> tuple[Grant, ...]:
     """The grants of one object; the built-in default where the catalogue has none.
 
-    ``kind``: r relation, S sequence, f function, n schema, T type, L large object, d database, c column.
+    ``kind``: r relation, S sequence, f function, n schema, T type, L large object, d database, l language,
+    p parameter, c column. ``maintain`` says whether the server knows MAINTAIN, as it does from 17 on.
     """
     if items is None:
         return _default(kind, owner, maintain)

@@ -1,4 +1,4 @@
-"""Who may do what, from the catalogue alone: through grants, PUBLIC, inherited roles and ownership."""
+"""Who may do what, from the catalogue alone: through grants, PUBLIC, inherited roles and built-in roles."""
 
 from __future__ import annotations
 
@@ -6,19 +6,32 @@ from collections import defaultdict
 from typing import NamedTuple
 
 from pgconform.acl import LETTERS
-from pgconform.catalog import PUBLIC, Catalog, Function, Grant, Schema, Sequence, Table
+from pgconform.catalog import PUBLIC, Catalog, Function, Grant, Schema, Sequence, Table, Type
 
-Holder = Table | Sequence | Schema | Function
-_ALL = {
-    Table: ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER", "MAINTAIN"),
+Holder = Table | Sequence | Schema | Function | Type
+SUPERUSER = "(superuser)"  # how a superuser holds what nobody granted
+_ALL: dict[type[Holder], tuple[str, ...]] = {
+    Table: ("SELECT", "UPDATE", "INSERT", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER", "MAINTAIN"),
     Sequence: ("SELECT", "UPDATE", "USAGE"),
     Schema: ("USAGE", "CREATE"),
     Function: ("EXECUTE",),
+    Type: ("USAGE",),
 }
+# What built-in roles hold on everything, whatever its ACL says (PostgreSQL manual, "Predefined Roles").
+_PREDEFINED: dict[str, dict[type[Holder], tuple[str, ...]]] = {
+    "pg_read_all_data": {Table: ("SELECT",), Sequence: ("SELECT",), Schema: ("USAGE",)},
+    "pg_write_all_data": {Table: ("UPDATE", "INSERT", "DELETE"), Sequence: ("UPDATE",), Schema: ("USAGE",)},
+    "pg_maintain": {Table: ("MAINTAIN",)},
+}
+_ORDER = {name: number for number, name in enumerate(LETTERS.values())}
 
 
 class Held(NamedTuple):
-    """A privilege that a role has; ``via`` is the role itself, ``public``, a role it inherits from, or ``owner``."""
+    """A privilege that a role has.
+
+    ``via`` is who it was granted to: the role itself, ``public``, or a role that it inherits from, the owner
+    included (an owner holds privileges by grants too, and may lose them); ``(superuser)`` needs no grant.
+    """
 
     privilege: str
     via: str
@@ -30,6 +43,7 @@ class Privileges:
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
+        self._superusers = frozenset(role.name for role in catalog.roles if role.superuser)
         self._inherits: dict[str, list[str]] = defaultdict(list)
         self._sets: dict[str, list[str]] = defaultdict(list)
         for membership in catalog.memberships:
@@ -37,24 +51,30 @@ class Privileges:
                 self._inherits[membership.member].append(membership.role)
             if membership.set:
                 self._sets[membership.member].append(membership.role)
+        if catalog.role("pg_database_owner"):  # its one member is implicit
+            self._inherits[catalog.server.database_owner].append("pg_database_owner")
+            self._sets[catalog.server.database_owner].append("pg_database_owner")
         self._closures: dict[tuple[str, bool], frozenset[str]] = {}
-        self._grants: dict[tuple[str, tuple[Grant, ...]], tuple[Held, ...]] = {}
-        self._held: dict[tuple[str, int], tuple[Held, ...]] = {}
+        self._granted: dict[tuple[str, tuple[Grant, ...]], tuple[Held, ...]] = {}
+        self._held: dict[tuple[str, int], tuple[Holder, tuple[Held, ...]]] = {}
 
     def inherited(self, role: str) -> frozenset[str]:
-        """Roles whose privileges it has without SET ROLE: itself, and those that it inherits from."""
+        """Roles whose privileges it has without SET ROLE: itself, and those that it inherits from.
+
+        All roles for a superuser. PUBLIC is not among them.
+        """
         return self._closure(role, self._inherits, True)
 
     def can_become(self, role: str) -> frozenset[str]:
-        """Roles that it can take on by SET ROLE, itself included."""
+        """Roles that it can take on by SET ROLE, itself included; all roles for a superuser."""
         return self._closure(role, self._sets, False)
 
     def on(self, role: str, target: Holder) -> tuple[Held, ...]:
-        """What the role holds on an object, columns included, in a fixed order."""
-        key = (role, id(target))  # objects live as long as the catalogue
+        """What the role holds on an object, columns included, in a fixed order; one entry for each way to it."""
+        key = (role, id(target))
         if key not in self._held:
-            self._held[key] = self._on(role, target)
-        return self._held[key]
+            self._held[key] = target, self._on(role, target)  # the object too: its id must not be used again
+        return self._held[key][1]
 
     def may(self, role: str, privilege: str, target: Holder) -> bool:
         """True when the role holds the privilege on the whole object."""
@@ -66,36 +86,37 @@ class Privileges:
         return schema is not None and bool(self.on(role, table)) and self.may(role, "USAGE", schema)
 
     def _on(self, role: str, target: Holder) -> tuple[Held, ...]:
-        known = self._catalog.role(role)
-        if known and known.superuser:
-            return tuple(Held(privilege, "superuser") for privilege in self._all(target))
+        kind = type(target)
+        if role in self._superusers:
+            return tuple(
+                Held(privilege, SUPERUSER)
+                for privilege in _ALL[kind]
+                if privilege != "MAINTAIN" or self._catalog.server.version >= 170_000
+            )
         held = list(self._through(role, target.acl))
         for column in target.columns if isinstance(target, Table) else ():
             if column.acl:
                 held += [each._replace(column=column.name) for each in self._through(role, column.acl)]
-        return tuple(dict.fromkeys(held))
-
-    def _all(self, target: Holder) -> tuple[str, ...]:
-        names = _ALL[type(target)]
-        return names if self._catalog.server.version >= 170_000 else tuple(n for n in names if n != "MAINTAIN")
+        for name in sorted(self.inherited(role) & _PREDEFINED.keys()):
+            held += [Held(privilege, name) for privilege in _PREDEFINED[name].get(kind, ())]
+        return tuple(held)
 
     def _through(self, role: str, acl: tuple[Grant, ...]) -> tuple[Held, ...]:
         key = (role, acl)
-        if key not in self._grants:
+        if key not in self._granted:
             roles = self.inherited(role) | {PUBLIC}
-            order = {name: number for number, name in enumerate(LETTERS.values())}
-            mine = [Held(g.privilege, g.grantee) for g in acl if g.grantee in roles]
-            self._grants[key] = tuple(sorted(dict.fromkeys(mine), key=lambda h: (order.get(h.privilege, 99), h.via)))
-        return self._grants[key]
+            mine = {Held(grant.privilege, grant.grantee) for grant in acl if grant.grantee in roles}
+            self._granted[key] = tuple(sorted(mine, key=lambda held: (_ORDER.get(held.privilege, 99), held)))
+        return self._granted[key]
 
     def _closure(self, role: str, edges: dict[str, list[str]], inherit: bool) -> frozenset[str]:
-        key = (role, inherit)
-        if key not in self._closures:
+        if (role, inherit) not in self._closures:
             found, pending = {role}, [role]
+            if role in self._superusers:
+                found.update(each.name for each in self._catalog.roles)
             while pending:
-                for other in edges.get(pending.pop(), ()):
-                    if other not in found:
-                        found.add(other)
-                        pending.append(other)
-            self._closures[key] = frozenset(found)
-        return self._closures[key]
+                new = [other for other in edges.get(pending.pop(), ()) if other not in found]
+                found.update(new)
+                pending += new
+            self._closures[role, inherit] = frozenset(found)
+        return self._closures[role, inherit]

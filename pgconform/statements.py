@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 class Name(tuple[str, ...]):
-    """The parts of an identifier, unquoted: ``Name(("hotels", "content"))``."""
+    """The parts of an identifier, unquoted: ``Name(("shop", "orders"))``."""
 
     __slots__ = ()
 
     @classmethod
     def of(cls, canonical: str) -> Name:
-        """A name from the contract's canonical spelling, such as ``hotels."Weird"``."""
+        """A name from the contract's canonical spelling, such as ``shop."Weird"``."""
         return cls(names.split(canonical))
 
 
