@@ -22,7 +22,7 @@ KEYWORDS = frozenset(
     xmlroot xmlserialize xmltable""".split()  # noqa: SIM905 -- a hundred and fifty lines less
 )
 
-_PLAIN = re.compile(r"[a-z_][a-z0-9_$]*\Z")
+_PLAIN = re.compile(r"[a-z_][a-z0-9_]*\Z")
 _PART = re.compile(r'\s*(?:"((?:[^"]|"")+)"|([^\s".]+))\s*')
 
 

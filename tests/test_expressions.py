@@ -1,4 +1,4 @@
-# ruff: noqa: S608 -- the texts are policy expressions to be parsed; none reaches a server
+
 """Policy expressions: what is always true, what ties a row to the session, and what only looks as if it did."""
 
 from __future__ import annotations

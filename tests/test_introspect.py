@@ -15,6 +15,7 @@ from psycopg import sql
 from pgconform.catalog import Catalog, Function, Schema, Sequence, Table, Type
 from pgconform.catalog_queries import queries
 from pgconform.introspect import read_text, snapshot
+from pgconform.names import quote
 from pgconform.privileges import Privileges
 from pgconform.targets.server import ServerError, running
 from tests import rich_schema
@@ -117,11 +118,11 @@ def test_every_kind_of_object_is_described(catalog: Catalog, name: str) -> None:
     assert serial.default is not None
     assert serial.default.startswith("nextval(")
     assert {s.owned_by for s in catalog.sequences if s.schema == name} == {
-        "", f"{table}.s", f"{table}.{catalog_quote(name)}", f"{space}.second.ref2",
+        "", f"{table}.s", f"{table}.{quote(name)}", f"{space}.second.ref2",
     }  # fmt: skip
     index = next(i for i in table.indexes if i.predicate)
     assert index.columns == ("", "", "n")
-    assert index.keys == ("lower(g)", "(((\"b b\")::text || 'x'::text))", "n") or index.keys[0] == "lower(g)"
+    assert (index.keys[0], index.keys[2]) == ("lower(g)", "n")
     assert index.operator_classes[0] == "pg_catalog.text_pattern_ops"
     assert (index.included, index.options, index.directions[0]) == (("mood",), {"fillfactor": "70"}, 1)
     assert len(index.collations) == len(index.keys) == 3
@@ -144,10 +145,6 @@ def test_every_kind_of_object_is_described(catalog: Catalog, name: str) -> None:
     assert view.reads == tuple(sorted((str(table), f"{space}.second")))
     assert view.options == {"security_invoker": "true", "security_barrier": "true"}
     assert next(t for t in catalog.tables if str(t) == f"{space}.mat").reads == (str(view),)
-
-
-def catalog_quote(name: str) -> str:
-    return sql.Identifier(name).as_string(None) if not name.isidentifier() or name == "select" else name
 
 
 def test_functions_are_described(catalog: Catalog) -> None:
@@ -189,13 +186,10 @@ def test_what_belongs_to_no_schema_is_described(catalog: Catalog) -> None:
 def test_what_came_with_18(catalog: Catalog) -> None:
     table = catalog.table("plain.second")
     assert table is not None
-    late = [c for c in table.constraints if not c.enforced]
-    column = table.column("ref2")
-    assert column is not None
-    assert not column.not_null  # on 18 its constraint was not validated
+    assert [c.not_null for c in table.columns if c.name == "ref2"] == [False]  # on 18: not validated
     if catalog.server.version >= 180_000:
         virtual = table.column("virt")
-        assert [c.name for c in late] == ["lax"]
+        assert [c.name for c in table.constraints if not c.enforced] == ["lax"]
         assert (virtual and virtual.generated) == "v"
         assert "n" in {c.kind for c in table.constraints}
     if catalog.server.version >= 150_000:
@@ -327,7 +321,6 @@ GRANTS = st.lists(
 @given(changes=GRANTS)
 def test_any_sequence_of_grants_is_understood(rich: psycopg.Connection[Any], changes: list[Any]) -> None:
     with rich.transaction(force_rollback=True):
-        # small: only what the changes touch is compared
         rich.execute("set local search_path = ''")
         for verb, (privilege, on), role, option in changes:
             tail = (
@@ -338,7 +331,7 @@ def test_any_sequence_of_grants_is_understood(rich: psycopg.Connection[Any], cha
             word = "to" if verb == "grant" else "from"
             rich.execute(f"{verb} {privilege} on {on} {word} {role}{tail}".encode())
         whole = snapshot(rich)
-        few = Catalog(
+        few = Catalog(  # only what the changes touch is compared
             whole.server,
             tuple(s for s in whole.schemas if s.name == "plain"),
             tuple(t for t in whole.tables if t.schema == "plain"),

@@ -75,12 +75,14 @@ CHANGES = {
                          {"row-security-enabled: public.calls", "realtime-row-security: public.calls",
                           "foreign-rows-hidden: public.calls", "strangers-see-nothing: public.calls"}),
     "orphan": ("victorysync", "set session_replication_role = replica; insert into public.recordings (org_id, call_id,"
-               " storage_path, duration) select id, gen_random_uuid(), 'x', 9 from public.organizations order by id limit 1",
+               " storage_path, duration) select id, gen_random_uuid(), 'x', 9 from public.organizations order by id"
+               " limit 1",
                {"orphans: public.recordings: org_id,call_id"}),
     "another dimension": ("muva", "alter table hotels.client_info add column embedding extensions.vector(1536)",
                           {"vector-columns-dimensioned: hotels.client_info: embedding"}),
     "a chunk deleted": ("muva", "delete from hotels.accommodation_units where ctid = (select ctid from"
-                        " hotels.accommodation_units where tenant_id = 'simmerdown' and chunk_index = 1 order by id limit 1)",
+                        " hotels.accommodation_units where tenant_id = 'simmerdown' and chunk_index = 1 order by id"
+                        " limit 1)",
                         {"chunks-complete: hotels.accommodation_units: chunk_index"}),
     "a superuser": ("muva", "create role intruder superuser login", {"privileged-roles: intruder: SUPERUSER"}),
     "an open policy": ("victorysync", 'drop policy "members read" on public.contacts; create policy "members read" on'
@@ -124,7 +126,7 @@ def test_a_live_run_leaves_no_trace_and_takes_no_lock_that_disturbs(live: Server
         position = connection.execute("select pg_catalog.pg_current_wal_insert_lsn()").fetchone()
         locks = run_and_watch(connection, f"--target=live:{live.dsn('muva')}", "--contract=muva", out=tmp_path)
         after = connection.execute(TRACES.encode()).fetchone()
-        assert connection.execute("select pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_insert_lsn(), %s) < 50000",
+        assert connection.execute("select pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_insert_lsn(), %s) < 5e4",
                                   position).fetchone() == (True,)  # fmt: skip
         assert after == before
         assert locks == {"AccessShareLock"}
@@ -138,8 +140,8 @@ def run_and_watch(connection: psycopg.Connection[Any], *arguments: str, out: Pat
     seen: set[str] = set()
     while process.poll() is None:
         rows = connection.execute(
-            "select distinct l.mode from pg_catalog.pg_locks as l join pg_catalog.pg_stat_activity as a on a.pid = l.pid"
-            " where l.locktype = 'relation' and a.application_name = 'pgconform'"
+            "select distinct l.mode from pg_catalog.pg_locks as l"
+            " join pg_catalog.pg_stat_activity as a on a.pid = l.pid where l.locktype = 'relation' and a.application_name = 'pgconform'"
         ).fetchall()
         seen |= {mode for (mode,) in rows}
     output = process.communicate()[0]

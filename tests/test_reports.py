@@ -1,0 +1,119 @@
+"""The reports: complete, well-formed, and safe whatever stands in a name."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pgconform.reports import findings, junit, terminal, write
+
+from pgconform.contract import Contract, Waiver
+from pgconform.model import Finding, Result, Severity, Verdict
+from pgconform.results import Run, from_json, to_json
+
+TODAY = datetime.date(2030, 1, 1)
+
+
+def result(verdict: Verdict, check: str = "a-check", **more: object) -> Result:
+    return Result(check, "muva", verdict, "It holds", guide=("muva-3",), examined=2, looked_for="Tables", **more)  # type: ignore[arg-type]
+
+
+def run(*results: Result, **more: object) -> Run:
+    made = Run((Contract("muva", guide="muva", **more),))  # type: ignore[arg-type]
+    made.results += results
+    made.finish(TODAY, {"muva": "PostgreSQL 16"})
+    return made
+
+
+BAD = Finding("public.t", "it is off", "alter table public.t enable row level security;")
+
+
+@pytest.mark.parametrize(
+    ("results", "status"),
+    [
+        ([result(Verdict.PASSED)], 0),
+        ([result(Verdict.PASSED), result(Verdict.FAILED, "b", findings=(BAD,))], 1),
+        ([result(Verdict.PASSED), result(Verdict.FAILED, "b", findings=(BAD,), severity=Severity.SHOULD)], 0),
+        ([result(Verdict.PASSED), result(Verdict.BROKEN, "b", reason="no grant")], 3),
+        ([result(Verdict.FAILED, findings=(BAD,)), result(Verdict.BROKEN, "b", reason="no grant")], 1),
+        ([result(Verdict.PASSED), result(Verdict.SKIPPED, "b", reason="none")], 5),
+        ([result(Verdict.PASSED), result(Verdict.SKIPPED, "b", reason="none", accepted=True)], 0),
+        ([result(Verdict.SKIPPED, accepted=True)], 5),
+        ([], 5),
+    ],
+)
+def test_the_exit_status_follows_from_the_results(results: list[Result], status: int) -> None:
+    assert run(*results).status()[0] == status
+
+
+def test_a_lost_target_and_our_own_trouble_are_no_pass() -> None:
+    lost, troubled = run(result(Verdict.PASSED)), run(result(Verdict.PASSED))
+    lost.lost = "the server went away"
+    troubled.troubles.append("internal error")
+    assert (lost.status()[0], troubled.status()[0]) == (75, 3)
+    for made in (lost, troubled):
+        assert json.loads(findings.render(made))["complete"] is False
+        assert ET.fromstring(junit.render(made)).find(".//error") is not None
+
+
+@pytest.mark.parametrize(("until", "object_", "stale"), [
+    (datetime.date(2030, 1, 1), "public.t", 0),
+    (datetime.date(2029, 12, 31), "public.t", 1),
+    (datetime.date(2031, 1, 1), "public.gone", 1),
+])  # fmt: skip
+def test_a_waiver_that_has_ended_or_matches_nothing_is_a_finding(
+    until: datetime.date, object_: str, stale: int
+) -> None:
+    waiver = Waiver("a-check", object_, "known", "me", until)
+    made = run(result(Verdict.WAIVED, waived=((BAD, "known"),)), waivers=(waiver,))
+    assert sum(r.check == "waivers-current" for r in made.results) == stale
+    assert made.status()[0] == stale
+
+
+def test_junit_counts_what_it_lists() -> None:
+    made = run(
+        result(Verdict.PASSED), result(Verdict.FAILED, "b", findings=(BAD,)), result(Verdict.BROKEN, "c", reason="r"),
+        result(Verdict.SKIPPED, "d", reason="none"), result(Verdict.WAIVED, "e", waived=((BAD, "known (me)"),)),
+    )  # fmt: skip
+    root = ET.fromstring(junit.render(made))
+    for suite in root.iter("testsuite"):
+        cases = suite.findall("testcase")
+        assert int(suite.attrib["tests"]) == len(cases)
+        for kind, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
+            assert int(suite.attrib[kind]) == len(suite.findall(f"testcase/{tag}"))
+    assert root.attrib["failures"] == "1"
+    assert "disabled" not in junit.render(made)
+    names = [(c.attrib["classname"], c.attrib["name"]) for c in root.iter("testcase")]
+    assert len(names) == len(set(names))
+    assert "alter table public.t" in (root.findtext(".//failure") or "")
+
+
+@given(st.text(min_size=1), st.text(), st.text())
+def test_any_text_survives_in_every_report(name: str, observed: str, remedy: str) -> None:
+    """Control characters, lone surrogates, markup and whatever else a name of the database can hold."""
+    bad = Finding(name, observed, remedy, detail=name, rows=remedy)
+    made = run(result(Verdict.FAILED, findings=(bad,)), result(Verdict.BROKEN, "b", reason=observed))
+    ET.fromstring(junit.render(made).encode("utf-8"))
+    document = json.loads(findings.render(made))
+    assert document["results"][0]["findings"][0]["object"] == name
+    assert any("exit 1" in line for line, _ in terminal.lines(made, full=True))
+
+
+def test_results_cross_process_borders_unchanged() -> None:
+    original = result(Verdict.FAILED, findings=(BAD,), waived=((BAD, "w"),), unverified=(("t", "why"),))
+    assert from_json(to_json(original)) == original
+
+
+def test_reports_are_written_whole_and_trouble_with_one_is_told(tmp_path: Path) -> None:
+    made = run(result(Verdict.PASSED))
+    write(made, tmp_path / "new")
+    assert {p.name for p in (tmp_path / "new").iterdir()} == {"junit.xml", "findings.json"}
+    (tmp_path / "file").write_text("")
+    write(made, tmp_path / "file")
+    assert "cannot write junit.xml" in " ".join(made.troubles)
+    assert made.status()[0] == 3
