@@ -40,6 +40,9 @@ _RELATION = "join pg_catalog.pg_class as c on c.oid = {0} join pg_catalog.pg_nam
 _WORDS = {
     "ours": OURS,
     "kinds": "c.relkind in ('r', 'p', 'v', 'm', 'f')",
+    # an index that was dropped, or is not valid, identifies nothing
+    "identity": """case when c.relreplident = 'i' and not exists (select from pg_catalog.pg_index as r
+    where r.indrelid = c.oid and r.indisreplident and r.indisvalid) then 'n' else c.relreplident::text end""",
     "space": "join pg_catalog.pg_namespace as n on n.oid =",
     "of_attribute": _RELATION.format("a.attrelid"),
     "of_constraint": _RELATION.format("k.conrelid"),
@@ -77,7 +80,7 @@ select n.oid, n.nspname, n.nspowner, n.nspacl::text[] from pg_catalog.pg_namespa
 order by n.nspname""",
     "relations": """
 select c.oid, n.nspname, c.relname, c.relkind::text, c.relowner, c.relacl::text[], c.relrowsecurity,
-  c.relforcerowsecurity, c.relreplident::text, c.relpersistence::text, c.reloptions, c.reltuples, c.relpages,
+  c.relforcerowsecurity, {identity}, c.relpersistence::text, c.reloptions, c.reltuples, c.relpages,
   case when c.relkind in ('v', 'm') and {seen} then coalesce(pg_catalog.pg_get_viewdef(c.oid), '') else '' end
 from pg_catalog.pg_class as c {space} c.relnamespace
 where {kinds} and {ours} order by n.nspname, c.relname""",

@@ -46,15 +46,18 @@ class Privileges:
         self._superusers = frozenset(role.name for role in catalog.roles if role.superuser)
         self._inherits: dict[str, list[str]] = defaultdict(list)
         self._sets: dict[str, list[str]] = defaultdict(list)
+        self._takes: dict[str, list[str]] = defaultdict(list)
         for membership in catalog.memberships:
             if membership.inherit:
                 self._inherits[membership.member].append(membership.role)
             if membership.set:
                 self._sets[membership.member].append(membership.role)
+            if membership.set or membership.admin:
+                self._takes[membership.member].append(membership.role)
         if catalog.role("pg_database_owner"):  # its one member is implicit
             self._inherits[catalog.server.database_owner].append("pg_database_owner")
             self._sets[catalog.server.database_owner].append("pg_database_owner")
-        self._closures: dict[tuple[str, bool], frozenset[str]] = {}
+        self._closures: dict[tuple[str, int], frozenset[str]] = {}
         self._granted: dict[tuple[str, tuple[Grant, ...]], tuple[Held, ...]] = {}
         self._held: dict[tuple[str, int], tuple[Holder, tuple[Held, ...]]] = {}
 
@@ -63,11 +66,25 @@ class Privileges:
 
         All roles for a superuser. PUBLIC is not among them.
         """
-        return self._closure(role, self._inherits, True)
+        return self._closure(role, self._inherits)
 
     def can_become(self, role: str) -> frozenset[str]:
         """Roles that it can take on by SET ROLE, itself included; all roles for a superuser."""
-        return self._closure(role, self._sets, False)
+        return self._closure(role, self._sets)
+
+    def can_take(self, role: str) -> frozenset[str]:
+        """Roles that it can become, at once or after it has granted itself what it may grant (ADMIN OPTION)."""
+        return self._closure(role, self._takes)
+
+    def ways(self, role: str, other: str) -> tuple[str, ...]:
+        """Roles granted to ``role`` directly, through which it inherits from ``other`` or can take it on."""
+        direct = {*self._inherits.get(role, ()), *self._takes.get(role, ())}
+        return tuple(sorted(group for group in direct if other in self.inherited(group) | self.can_take(group)))
+
+    def may_make_temporary(self, role: str) -> bool:
+        """True when the role can create temporary tables in this database."""
+        granted = self._through(role, self._catalog.server.database_acl)
+        return role in self._superusers or any(held.privilege == "TEMPORARY" for held in granted)
 
     def on(self, role: str, target: Holder) -> tuple[Held, ...]:
         """What the role holds on an object, columns included, in a fixed order; one entry for each way to it."""
@@ -109,8 +126,8 @@ class Privileges:
             self._granted[key] = tuple(sorted(mine, key=lambda held: (_ORDER.get(held.privilege, 99), held)))
         return self._granted[key]
 
-    def _closure(self, role: str, edges: dict[str, list[str]], inherit: bool) -> frozenset[str]:
-        if (role, inherit) not in self._closures:
+    def _closure(self, role: str, edges: dict[str, list[str]]) -> frozenset[str]:
+        if (role, id(edges)) not in self._closures:
             found, pending = {role}, [role]
             if role in self._superusers:
                 found.update(each.name for each in self._catalog.roles)
@@ -118,5 +135,5 @@ class Privileges:
                 new = [other for other in edges.get(pending.pop(), ()) if other not in found]
                 found.update(new)
                 pending += new
-            self._closures[role, inherit] = frozenset(found)
-        return self._closures[role, inherit]
+            self._closures[role, id(edges)] = frozenset(found)
+        return self._closures[role, id(edges)]

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from pgconform import subjects
+from pgconform.catalog import PUBLIC
 from pgconform.contract import COMMANDS, Contract, Session, TablePromise, Tenancy, Vector
 from pgconform.identities import active
 from pgconform.names import literal, qualified, quote, split
+from pgconform.privileges import SUPERUSER, Held, Privileges
 from pgconform.statements import Name, statement
 
 if TYPE_CHECKING:
@@ -80,6 +82,24 @@ def add_column(contract: Contract, catalog: Catalog, table: str, name: str) -> s
 def noun(table: Table) -> str:
     """What SQL calls this kind of relation."""
     return {"view": "view", "materialized": "materialized view", "foreign": "foreign table"}.get(table.kind, "table")
+
+
+# -- privileges -------------------------------------------------------------------------------------------------
+
+
+def revoke(held: Held, on: str, role: str, privileges: Privileges) -> str:
+    """Takes a privilege away where it comes from: the role itself, PUBLIC, a role behind it, or being superuser."""
+    if held.via == SUPERUSER:
+        return f"alter role {quote(role)} nosuperuser;"
+    if held.via not in (role, PUBLIC):
+        return leave(role, held.via, privileges)
+    columns = f" ({quote(held.column)})" if held.column else ""
+    return f"revoke {held.privilege.lower()}{columns} on {on} from {_role(held.via)};"
+
+
+def leave(role: str, other: str, privileges: Privileges) -> str:
+    """Ends the role's own memberships that lead to another role, however far away; others keep theirs."""
+    return f"revoke {', '.join(map(quote, privileges.ways(role, other)))} from {quote(role)};"
 
 
 # -- vectors ----------------------------------------------------------------------------------------------------

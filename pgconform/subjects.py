@@ -26,6 +26,7 @@ from pgconform.contract import (
     Total,
     Vector,
 )  # fmt: skip
+from pgconform.model import Nothing
 from pgconform.names import qualified, quote, split, type_name
 
 if TYPE_CHECKING:
@@ -62,6 +63,11 @@ def _declared(
 def tables(contract: Contract) -> Iterator[Declared[TablePromise]]:
     """Relations that the contract declares."""
     return (Declared(name, "", promise, ()) for name, promise in contract.tables.items())
+
+
+def present_tables(contract: Contract) -> Iterator[Declared[TablePromise]]:
+    """Relations that the contract declares and that exist."""
+    return (_declared(name, (), promise) for name, promise in contract.tables.items())
 
 
 def tenant_rows(contract: Contract) -> Iterator[Declared[Tenancy]]:
@@ -261,6 +267,20 @@ def declared_overload(name: str, promise: FunctionPromise, catalog: Catalog) -> 
         if [(a.name, type_name(a.type)) for a in function.inputs] == wanted:
             return function
     return None
+
+
+def present_overload(name: str, promise: FunctionPromise, catalog: Catalog) -> Function:
+    """The function with the declared arguments. Raises Nothing where there is none: that is another check's finding."""
+    if found := declared_overload(name, promise, catalog):
+        return found
+    raise Nothing(f"{name} with the declared arguments does not exist")
+
+
+def promise_for(function: Function, catalog: Catalog, contract: Contract) -> FunctionPromise | None:
+    """The promise that speaks for a function; for a twin of the declared one there is none."""
+    promise = contract.functions.get(str(function))
+    declared = declared_overload(str(function), promise, catalog) if promise else None
+    return promise if declared in (None, function) else None
 
 
 def recreate(name: str, promise: FunctionPromise, *gone: Function) -> str:

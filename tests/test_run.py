@@ -141,7 +141,8 @@ def run_and_watch(connection: psycopg.Connection[Any], *arguments: str, out: Pat
     while process.poll() is None:
         rows = connection.execute(
             "select distinct l.mode from pg_catalog.pg_locks as l"
-            " join pg_catalog.pg_stat_activity as a on a.pid = l.pid where l.locktype = 'relation' and a.application_name = 'pgconform'"
+            " join pg_catalog.pg_stat_activity as a on a.pid = l.pid"
+            " where l.locktype = 'relation' and a.application_name = 'pgconform'"
         ).fetchall()
         seen |= {mode for (mode,) in rows}
     output = process.communicate()[0]
@@ -216,7 +217,7 @@ class TestExitStatus:
         superuser = (
             '[roles.privileged]\npostgres = ["SUPERUSER", "BYPASSRLS", "CREATEROLE", "CREATEDB", "REPLICATION"]\n'
         )
-        contract.write_text(f'name = "empty"\n{superuser}authenticator = ["BYPASSRLS"]\n', encoding="utf-8")
+        contract.write_text(f'name = "empty"\n{superuser}authenticator = ["BYPASSRLS"]\npgconform_reader = ["BYPASSRLS"]\n', encoding="utf-8")
         done = run(f"--contract={contract}", f"--target=live:{live.dsn('template1')}", *workers, out=tmp_path)
         assert done.returncode == 5, done.stdout
         assert "nothing to examine for" in done.stdout

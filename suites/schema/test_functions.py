@@ -6,9 +6,9 @@ from pgconform.catalog import Catalog
 from pgconform.checks import check
 from pgconform.contract import FunctionPromise
 from pgconform.expressions import constant
-from pgconform.model import Finding
+from pgconform.model import Finding, Nothing
 from pgconform.names import literal
-from pgconform.subjects import Searching, declared_overload, functions, recreate, searches
+from pgconform.subjects import Searching, declared_overload, functions, present_overload, recreate, searches
 
 Subject = tuple[str, FunctionPromise]
 VOLATILITY = {"i": "immutable", "s": "stable", "v": "volatile"}
@@ -32,7 +32,9 @@ def test_every_declared_function_has_its_arguments(subject: Subject, catalog: Ca
     Clients call it by argument name; a renamed one fails, and one of another type changes what it means.
     """
     found = catalog.functions_named(subject[0])
-    if found and declared_overload(*subject, catalog) is None:
+    if not found:
+        raise Nothing(f"{subject[0]} does not exist")
+    if declared_overload(*subject, catalog) is None:
         observed = f"its arguments are ({found[0].identity})"
         yield Finding(subject[0], observed, recreate(*subject, *found))
 
@@ -43,9 +45,9 @@ def test_no_declared_function_has_a_twin(subject: Subject, catalog: Catalog) -> 
 
     A call that fits two of them is refused as ambiguous, and a GRANT or DROP by name as well.
     """
-    found = declared_overload(*subject, catalog)
+    found = present_overload(*subject, catalog)
     for other in catalog.functions_named(subject[0]):
-        if found and other.oid != found.oid:
+        if other.oid != found.oid:
             kind = "procedure" if other.kind == "p" else "function"
             remedy = f"drop {kind} {other.signature};"
             yield Finding(str(other), f"another one takes ({other.identity})", remedy, detail=other.identity)
@@ -57,12 +59,10 @@ def test_every_declared_function_has_its_defaults(subject: Subject, catalog: Cat
 
     Callers leave arguments out: what they then mean is part of the function's promise.
     """
-    function = declared_overload(*subject, catalog)
-    pairs = zip(function.inputs, subject[1].arguments, strict=True) if function else ()
-    for argument, promise in pairs:
+    function = present_overload(*subject, catalog)
+    for argument, promise in zip(function.inputs, subject[1].arguments, strict=True):
         if constant(argument.default) != constant(None if promise.default is None else str(promise.default)):
             observed = f"{argument.name} defaults to {argument.default or 'nothing'}, not {promise.default}"
-            assert function
             yield Finding(function.signature, observed, recreate(*subject, function), detail=argument.name)
 
 
@@ -72,8 +72,8 @@ def test_every_search_has_its_threshold_and_count(subject: Searching, catalog: C
 
     A threshold that drifted lets noise through or hides the right rows, without any error.
     """
-    spec, function = subject.promise.search, declared_overload(subject.function, subject.promise, catalog)
-    if not spec or not function:
+    spec, function = subject.promise.search, present_overload(subject.function, subject.promise, catalog)
+    if not spec:
         return
     for name, wanted in ((spec.threshold, spec.default_threshold), (spec.count, spec.default_count)):
         found = next((a.default for a in function.inputs if a.name == name), None)
@@ -90,9 +90,7 @@ def test_every_declared_function_has_its_properties(subject: Subject, catalog: C
 
     A search that is VOLATILE is never inlined or run in parallel; one that is DEFINER reads past the policies.
     """
-    function, promise = declared_overload(*subject, catalog), subject[1]
-    if function is None:
-        return
+    function, promise = present_overload(*subject, catalog), subject[1]
     kind = "procedure" if function.kind == "p" else "function"
     security = "definer" if function.security_definer else "invoker"
     for found, wanted, clause in (
@@ -111,9 +109,9 @@ def test_every_declared_function_has_its_search_path(subject: Subject, catalog: 
 
     Otherwise what a name in its body means depends on who calls it.
     """
-    function, wanted = declared_overload(*subject, catalog), subject[1].search_path
-    found = function.configuration.get("search_path") if function else None
-    if function and wanted is not None and (found is None or found.strip('"') != wanted):
+    function, wanted = present_overload(*subject, catalog), subject[1].search_path
+    found = function.configuration.get("search_path")
+    if wanted is not None and (found is None or found.strip('"') != wanted):
         observed = "it is not pinned" if found is None else f"it is {found}"
         value = ", ".join(literal(part.strip()) for part in wanted.split(","))
         kind = "procedure" if function.kind == "p" else "function"

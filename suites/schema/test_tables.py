@@ -9,7 +9,7 @@ from pgconform.model import Finding
 from pgconform.names import quote, split
 from pgconform.privileges import Privileges
 from pgconform.remedies import add_column, create_table, noun, promised_columns
-from pgconform.subjects import Declared, promise_of, tables, tenant_rows
+from pgconform.subjects import Declared, present_tables, promise_of, tables, tenant_rows
 
 
 @check("tables-exist", guide=["muva-1", "vs-1"], when=["gate"], each=tables)
@@ -25,7 +25,7 @@ def test_every_declared_table_exists(
         yield Finding(subject.table, "the relation does not exist", remedy)
 
 
-@check("columns-exist", guide=["muva-1", "vs-1"], when=["gate"], each=tables)
+@check("columns-exist", guide=["muva-1", "vs-1"], when=["gate"], each=present_tables)
 def test_every_declared_column_exists(
     subject: Declared[TablePromise], catalog: Catalog, contract: Contract
 ) -> Iterator[Finding]:

@@ -1,5 +1,6 @@
 """Functions within reach of clients: only declared ones, with their callers' rights, on a pinned search path."""
 
+import re
 from collections.abc import Iterator
 
 from pgconform.catalog import Catalog, Function
@@ -8,9 +9,11 @@ from pgconform.contract import Contract, FunctionPromise
 from pgconform.model import Finding
 from pgconform.names import quote
 from pgconform.privileges import Privileges
-from pgconform.subjects import client_functions, declared_overload, functions
+from pgconform.remedies import revoke
+from pgconform.subjects import client_functions, functions, present_overload, promise_for
 
 AUDIT = ["gate", "quarterly"]
+_PART = re.compile(r'"((?:[^"]|"")*)"|([^\s,"]+)')  # of a search path
 
 
 def exposed_functions(catalog: Catalog, contract: Contract) -> Iterator[Function]:
@@ -20,28 +23,24 @@ def exposed_functions(catalog: Catalog, contract: Contract) -> Iterator[Function
 
 
 def _kind(function: Function) -> str:
-    return {"p": "procedure", "a": "aggregate"}.get(function.kind, "function")
+    return "procedure" if function.kind == "p" else "function"  # GRANT takes an aggregate for a function
 
 
 @check("function-grants-excess", guide=["muva-9", "muva-42"], when=AUDIT, of=exposed_functions)
 def test_no_client_executes_an_undeclared_function(
-    function: Function, contract: Contract, privileges: Privileges
+    function: Function, catalog: Catalog, contract: Contract, privileges: Privileges
 ) -> Iterator[Finding]:
     """No client role may execute a function that the contract does not open to it.
 
     The API offers every such function to its callers, and PUBLIC may execute any new function.
     """
-    promise = contract.functions.get(str(function))
+    promise = promise_for(function, catalog, contract)
     if function.returns in ("trigger", "event_trigger"):
         return
     for role in contract.roles.clients:
         held = [h for h in privileges.on(role, function) if h.privilege == "EXECUTE"]
         if held and role not in (promise.execute if promise else ()):
-            via = held[0].via if held[0].via in (role, "public") else ""
-            name = "public" if via == "public" else quote(via)
-            remedy = f"revoke execute on {_kind(function)} {function.signature} from {name};"
-            if not via:
-                remedy = f"revoke {quote(held[0].via)} from {quote(role)};"
+            remedy = revoke(held[0], f"{_kind(function)} {function.signature}", role, privileges)
             yield Finding(function.signature, f"{role} may execute it, through {held[0].via}", remedy, detail=role)
 
 
@@ -53,24 +52,46 @@ def test_every_declared_caller_may_execute(
 
     What is missing shows itself as "permission denied" in the application.
     """
-    function = declared_overload(*subject, catalog)
-    for role in subject[1].execute if function else ():
-        if function and catalog.role(role) and not privileges.may(role, "EXECUTE", function):
+    function = present_overload(*subject, catalog)
+    for role in subject[1].execute:
+        if catalog.role(role) and not privileges.may(role, "EXECUTE", function):
             remedy = f"grant execute on {_kind(function)} {function.signature} to {quote(role)};"
             yield Finding(function.signature, f"{role} may not execute it", remedy, detail=role)
 
 
 @check("definer-function-exposed", guide=["muva-18", "vs-14", "muva-42"], when=AUDIT, of=client_functions)
-def test_no_client_borrows_the_rights_of_an_owner(function: Function, contract: Contract) -> Iterator[Finding]:
+def test_no_client_borrows_the_rights_of_an_owner(
+    function: Function, catalog: Catalog, contract: Contract
+) -> Iterator[Finding]:
     """No function that a client may execute runs with its owner's rights, unless the contract says so.
 
     A SECURITY DEFINER function reads past every policy: what it filters by is all that keeps tenants apart.
     """
-    promise = contract.functions.get(str(function))
+    promise = promise_for(function, catalog, contract)
     internal = function.schema in contract.schemas.internal
     if function.security_definer and not internal and (promise is None or promise.security != "definer"):
         remedy = f"alter {_kind(function)} {function.signature} security invoker;"
         yield Finding(function.signature, f"it runs as its owner {function.owner}", remedy)
+
+
+def _path(function: Function) -> list[str] | None:
+    """The schemas of its pinned search path, or None where it has none."""
+    path = function.configuration.get("search_path")
+    return None if path is None else [q.replace('""', '"') or p for q, p in _PART.findall(path) if q or p]
+
+
+def _flaw(path: list[str] | None, catalog: Catalog, contract: Contract, privileges: Privileges) -> tuple[str, str]:
+    """What clients can put in front on a search path, and a better one to set; '' twice for a good one."""
+    if path is None:
+        return "its search path is not pinned", "''"
+    clients, others = contract.roles.clients, [name for name in path if name != "pg_catalog"]
+    open_to = [s for s in catalog.schemas if s.name in others and any(privileges.may(r, "CREATE", s) for r in clients)]
+    if open_to:
+        return f"clients may create in {', '.join(map(str, open_to))}, which is on its search path", "''"
+    if others and others[-1] != "pg_temp" and any(map(privileges.may_make_temporary, clients)):
+        last = [*(name for name in path if name != "pg_temp"), "pg_temp"]
+        return "clients' temporary tables come first on its search path", ", ".join(map(quote, last))
+    return "", ""
 
 
 def definer_functions(catalog: Catalog, contract: Contract, privileges: Privileges) -> Iterator[Function]:
@@ -84,15 +105,10 @@ def test_every_definer_function_pins_its_search_path(
 ) -> Iterator[Finding]:
     """Every function that runs as its owner pins a search path on which no client can create.
 
-    Otherwise a caller puts an own table or operator in front of the one that the function means.
+    Otherwise a caller puts an own table or operator in front of the one that the function means. Temporary tables come
+    first on every path that does not end with pg_temp.
     """
-    path = function.configuration.get("search_path")
-    parts = [p.strip().strip('"') for p in (path or "").split(",") if p.strip()]
-    open_to = [s for s in catalog.schemas if s.name in parts]
-    writable = [str(s) for s in open_to if any(privileges.may(r, "CREATE", s) for r in contract.roles.clients)]
-    if not function.sql_body and (path is None or writable):
-        observed = (
-            "its search path is not pinned" if path is None else f"clients may create in {', '.join(writable)}"
-        )
-        remedy = f"alter {_kind(function)} {function.signature} set search_path = '';"
+    observed, better = _flaw(_path(function), catalog, contract, privileges)
+    if observed and not function.sql_body:
+        remedy = f"alter {_kind(function)} {function.signature} set search_path = {better};"
         yield Finding(function.signature, observed, remedy)

@@ -1,30 +1,26 @@
 """Grants: exactly the declared ones, now and for objects created tomorrow."""
 
+import re
 from collections.abc import Iterator
 
-from pgconform.catalog import Catalog, DefaultPrivilege, Schema, Sequence, Table
+from pgconform.catalog import Catalog, Column, DefaultPrivilege, Schema, Sequence, Table
 from pgconform.checks import check
 from pgconform.contract import COMMANDS, Contract, TablePromise
 from pgconform.database import role_text
 from pgconform.model import Finding
-from pgconform.names import quote, split
-from pgconform.privileges import Held, Privileges
-from pgconform.subjects import Declared, application_tables, promise_of, reachable_tables, sequences, tables
+from pgconform.names import qualified, quote, split
+from pgconform.privileges import Privileges
+from pgconform.remedies import revoke
+from pgconform.subjects import Declared, application_tables, present_tables, promise_of, reachable_tables, sequences
 
 # Row-level security does not apply to these (PostgreSQL manual, "Row Security Policies").
 DANGEROUS = ("TRUNCATE", "REFERENCES", "TRIGGER", "MAINTAIN")
+Drawing = tuple[tuple[Table, Column], ...]  # columns that take their values from a sequence
+_CALLED = re.compile(r"nextval\('((?:[^']|'')+)'::regclass")
 AUDIT = ["gate", "quarterly"]
 
 
-def _revoke(privilege: str, kind: str, name: str, role: str, held: Held) -> str:
-    """Takes the privilege away where it comes from: the role itself, PUBLIC, a group, or ownership."""
-    if held.via in (role, "public"):
-        columns = f" ({quote(held.column)})" if held.column else ""
-        return f"revoke {privilege.lower()}{columns} on {kind}{name} from {role_text([held.via])};"
-    return f"revoke {quote(held.via)} from {quote(role)};"
-
-
-@check("grants-missing", guide=["muva-9", "muva-42"], when=AUDIT, each=tables)
+@check("grants-missing", guide=["muva-9", "muva-42"], when=AUDIT, each=present_tables)
 def test_every_declared_grant_is_there(
     subject: Declared[TablePromise], catalog: Catalog, contract: Contract, privileges: Privileges
 ) -> Iterator[Finding]:
@@ -65,9 +61,7 @@ def test_no_client_holds_an_undeclared_grant(
                 part = f" ({quote(held.column)})" if held.column else ""
                 observed = f"{role} may {command}{part}, through {held.via}"
                 detail = f"{role} {command}{part}"
-                yield Finding(
-                    str(table), observed, _revoke(held.privilege, "", str(table), role, held), detail=detail
-                )
+                yield Finding(str(table), observed, revoke(held, str(table), role, privileges), detail=detail)
 
 
 @check("client-dangerous-privileges", guide=["muva-10", "muva-42"], when=AUDIT, of=reachable_tables)
@@ -81,15 +75,14 @@ def test_no_client_holds_a_privilege_that_row_security_ignores(
     for role in contract.roles.clients:
         for held in privileges.on(role, table):
             if held.privilege in DANGEROUS:
-                remedy = _revoke(held.privilege, "", str(table), role, held)
+                remedy = revoke(held, str(table), role, privileges)
                 observed = f"{role} holds {held.privilege}, through {held.via}"
                 yield Finding(str(table), observed, remedy, detail=f"{role} {held.privilege.lower()}")
 
 
-def schemas(catalog: Catalog, contract: Contract) -> Iterator[Schema]:
-    """Schemas of the database that the contract names."""
-    named = {*contract.schemas.exposed, *contract.schemas.tenant, *contract.schemas.internal}
-    return (s for s in catalog.schemas if s.name in named)
+def schemas(catalog: Catalog) -> Iterator[Schema]:
+    """Schemas of the database."""
+    return (s for s in catalog.schemas if not s.extension)
 
 
 @check("schema-grants", guide=["muva-9", "muva-42"], when=AUDIT, of=schemas)
@@ -100,41 +93,55 @@ def test_schema_privileges_are_the_declared_ones(
 
     Who can create in a schema on the search path can put a function or table in front of a trusted one.
     """
+    mine = [name for name in contract.tables if split(name)[0] == schema.name]
+    closed = schema.name in contract.schemas.tenant or (mine and schema.name not in contract.schemas.exposed)
+    called = [f for name, f in contract.functions.items() if split(name)[0] == schema.name]
     for role in (*contract.roles.clients, *contract.roles.services):
-        mine = [name for name in contract.tables if split(name)[0] == schema.name]
         needed = any(contract.scope(name, role, c) != "none" for name in mine for c in COMMANDS)
+        needed = needed or any(role in function.execute for function in called)
         if needed and not privileges.may(role, "USAGE", schema):
             remedy = f"grant usage on schema {schema} to {quote(role)};"
             yield Finding(str(schema), f"{role} may not use the schema", remedy, detail=f"{role} usage")
         for held in privileges.on(role, schema) if role in contract.roles.clients else ():
-            stray = held.privilege == "USAGE" and schema.name in contract.schemas.tenant and not needed
-            if held.privilege == "CREATE" or stray:
-                remedy = _revoke(held.privilege, "schema ", str(schema), role, held)
+            if held.privilege == "CREATE" or (closed and not needed):
+                remedy = revoke(held, f"schema {schema}", role, privileges)
                 observed = f"{role} holds {held.privilege}, through {held.via}"
                 yield Finding(str(schema), observed, remedy, detail=f"{role} {held.privilege.lower()}")
 
 
-@check("sequence-grants", guide=["muva-9", "muva-42"], when=AUDIT, of=sequences)
+def drawn_sequences(catalog: Catalog, contract: Contract) -> Iterator[tuple[Sequence, Drawing]]:
+    """Sequences of the declared schemas."""
+    drawing: dict[str, Drawing] = {}
+    for table in catalog.tables:
+        for column in table.columns:
+            own = [qualified(table.schema, table.name, column.name)] if column.identity else []
+            for name in (*own, *_CALLED.findall(column.default or "")):
+                drawing[name] = (*drawing.get(name, ()), (table, column))
+    for sequence in sequences(catalog, contract):
+        called = str(sequence).replace("'", "''")
+        yield sequence, (*drawing.get(called, ()), *drawing.get(sequence.owned_by, ()))
+
+
+@check("sequence-grants", guide=["muva-9", "muva-42"], when=AUDIT, of=drawn_sequences)
 def test_sequence_privileges_follow_the_tables(
-    sequence: Sequence, catalog: Catalog, contract: Contract, privileges: Privileges
+    subject: tuple[Sequence, Drawing], contract: Contract, privileges: Privileges
 ) -> Iterator[Finding]:
-    """A client role has a privilege on a sequence just where it may insert into the table that owns it.
+    """A client role has a privilege on a sequence just where it may insert into a table that draws from it.
 
     A sequence that a client may set or advance reveals how much other tenants write, and can be run out.
     """
-    owner = catalog.table(".".join(quote(p) for p in split(sequence.owned_by)[:2])) if sequence.owned_by else None
-    column = owner.column(split(sequence.owned_by)[2]) if owner else None
+    sequence, drawing = subject
     for role in contract.roles.clients:
-        inserts = owner is not None and any(h.privilege == "INSERT" for h in privileges.on(role, owner))
+        filled = [c for t, c in drawing if any(h.privilege == "INSERT" for h in privileges.on(role, t))]
         held = privileges.on(role, sequence)
-        if inserts and column and not column.identity and not any(h.privilege == "USAGE" for h in held):
+        if any(not c.identity for c in filled) and not {"USAGE", "UPDATE"} & {h.privilege for h in held}:
             remedy = f"grant usage on sequence {sequence} to {quote(role)};"
             yield Finding(
                 str(sequence), f"{role} may insert but not draw a number", remedy, detail=f"{role} usage"
             )
         for each in held:
-            if each.privilege == "UPDATE" or not inserts:
-                remedy = _revoke(each.privilege, "sequence ", str(sequence), role, each)
+            if each.privilege == "UPDATE" or not filled:
+                remedy = revoke(each, f"sequence {sequence}", role, privileges)
                 observed = f"{role} holds {each.privilege}, through {each.via}"
                 yield Finding(str(sequence), observed, remedy, detail=f"{role} {each.privilege.lower()}")
 

@@ -8,6 +8,7 @@ from pgconform.contract import Contract
 from pgconform.model import Finding
 from pgconform.names import quote
 from pgconform.privileges import Privileges
+from pgconform.remedies import leave
 
 
 def _attributes(role: Role) -> dict[str, bool]:
@@ -31,16 +32,12 @@ def test_only_declared_roles_are_privileged(
     Whoever logs in with one of them, or becomes a role that has it, stands outside every policy.
     """
     allowed = contract.roles.privileged.get(role.name, ())
-    for name in sorted(privileges.can_become(role.name) if not role.superuser else {role.name}):
+    for name in sorted(privileges.can_take(role.name) if not role.superuser else {role.name}):
         other = catalog.role(name)
         for attribute in [
             a for a, held in (_attributes(other) if other else {}).items() if held and a not in allowed
         ]:
             own = name == role.name
-            remedy = (
-                f"alter role {quote(name)} no{attribute.lower()};"
-                if own
-                else f"revoke {quote(name)} from {quote(role.name)};"
-            )
+            remedy = f"alter role {quote(name)} no{attribute.lower()};" if own else leave(role.name, name, privileges)
             how = "" if own else f" through {name}"
             yield Finding(quote(role.name), f"it has {attribute}{how}", remedy, detail=f"{attribute}{how}")
