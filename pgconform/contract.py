@@ -195,7 +195,8 @@ class Total(Section, frozen=True):
 class TablePromise(Section, frozen=True):
     """What one relation promises. ``holds``: whose rows it has (tenant: ``column`` names the tenant; user:
     ``column`` names the user; child: ``column`` names a row of ``parent``; shared: nobody's; service: no
-    client's business). ``access`` is the profile, by default the one called like ``holds``."""
+    client's business). ``access`` is the profile, by default the one called like ``holds``. ``definition``
+    is SQL that creates it, or ``file:NAME`` relative to the contract."""
 
     holds: Literal["tenant", "user", "child", "shared", "service"] = "tenant"
     column: str = ""
@@ -204,6 +205,7 @@ class TablePromise(Section, frozen=True):
     tenancy: str = ""
     access: str = ""
     optional: bool = False
+    definition: str = ""
     nullable: bool = False
     columns: dict[str, dict[Command, tuple[str, ...]]] = {}
     unique: tuple[tuple[str, ...], ...] = ()

@@ -102,20 +102,26 @@ def load(path: Path) -> Contract:
 
 def _defined(contract: Contract, home: Path, file: str) -> Contract:
     """The contract with the text of its ``file:NAME`` definitions in place of their names."""
-    functions = {}
-    for name, promise in contract.functions.items():
-        kind, _, target = promise.definition.partition("file:")
-        if target and not kind:
-            where = f"{file}: [functions.{json.dumps(name)}] definition"
-            if not target.endswith(".sql"):
-                raise ContractError(f"{where}: wanted the name of an .sql file after 'file:'")
-            try:
-                text = (home / target).read_text(encoding="utf-8")
-            except (OSError, ValueError):
-                raise ContractError(f"{where}: the file cannot be read; its name is relative to the contract") from None
-            promise = msgspec.structs.replace(promise, definition=text)
-        functions[name] = promise
-    return msgspec.structs.replace(contract, functions=functions)
+    sections: dict[str, Any] = {}
+    for section in ("tables", "functions"):
+        found = {}
+        for name, promise in getattr(contract, section).items():
+            where = f"{file}: [{section}.{json.dumps(name)}] definition"
+            found[name] = msgspec.structs.replace(promise, definition=_definition(promise.definition, home, where))
+        sections[section] = found
+    return msgspec.structs.replace(contract, **sections)
+
+
+def _definition(told: str, home: Path, where: str) -> str:
+    kind, _, target = told.partition("file:")
+    if kind or not target:
+        return told
+    if not target.endswith(".sql"):
+        raise ContractError(f"{where}: wanted the name of an .sql file after 'file:'")
+    try:
+        return (home / target).read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        raise ContractError(f"{where}: the file cannot be read; its name is relative to the contract") from None
 
 
 def validate(raw: Mapping[str, Any], file: str) -> Contract:

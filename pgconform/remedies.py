@@ -14,7 +14,7 @@ from pgconform.privileges import SUPERUSER, Held, Privileges
 from pgconform.statements import Name, statement
 
 if TYPE_CHECKING:
-    from pgconform.catalog import Catalog, Table
+    from pgconform.catalog import Catalog, Policy, Table
     from pgconform.checks import Evidence
 
 # The operator class of each vector type and metric that pgvector's index methods take.
@@ -65,7 +65,9 @@ def column_type(contract: Contract, catalog: Catalog, table: str, name: str) -> 
 
 
 def create_table(contract: Contract, catalog: Catalog, name: str) -> str:
-    """A skeleton with the promised columns, protected by row security, for its owner to complete."""
+    """The contract's definition; without one a skeleton with the promised columns, protected by row security."""
+    if defined := contract.tables[name].definition:
+        return defined
     listed = [f"{quote(c)} {column_type(contract, catalog, name, c)}" for c in promised_columns(contract, name)]
     body = ", ".join(listed)
     schema = quote(split(name)[0])
@@ -77,6 +79,24 @@ def create_table(contract: Contract, catalog: Catalog, name: str) -> str:
 
 def add_column(contract: Contract, catalog: Catalog, table: str, name: str) -> str:
     return f"alter table {table} add column {quote(name)} {column_type(contract, catalog, table, name)};"
+
+
+def retype(table: Table, name: str, wanted: str) -> str:
+    """Gives a column another type. Policies may read the column, so they are dropped before and made anew after."""
+    change = f"alter table {table} alter column {quote(name)} type {wanted} using {quote(name)}::{wanted};"
+    drops = [f"drop policy if exists {quote(policy.name)} on {table};" for policy in table.policies]
+    return "\n".join([*drops, change, *(policy_text(table, policy) for policy in table.policies)])
+
+
+def policy_text(table: Table, policy: Policy) -> str:
+    """CREATE POLICY for a policy of the catalogue, as it is."""
+    kind = "" if policy.permissive else " as restrictive"
+    using = f" using ({policy.using})" if policy.using is not None else ""
+    checked = f" with check ({policy.check})" if policy.check is not None else ""
+    return (
+        f"create policy {quote(policy.name)} on {table}{kind} for {policy.command.lower()}"
+        f" to {', '.join(map(_role, policy.roles))}{using}{checked};"
+    )
 
 
 def noun(table: Table) -> str:

@@ -332,9 +332,10 @@ def protectable_tables(catalog: Catalog, contract: Contract, privileges: Privile
 
 
 def policies(catalog: Catalog, contract: Contract, privileges: Privileges) -> Iterator[tuple[Table, Policy]]:
-    """Policies of tables that a client role can reach."""
+    """Policies for client roles, on tables that these can reach."""
+    spoken_for = {"public"}.union(*(privileges.inherited(role) for role in contract.roles.clients))
     for table in protectable_tables(catalog, contract, privileges):
-        yield from ((table, policy) for policy in table.policies)
+        yield from ((table, policy) for policy in table.policies if spoken_for & set(policy.roles))
 
 
 def indexes(catalog: Catalog, contract: Contract) -> Iterator[tuple[Table, Index]]:

@@ -89,8 +89,8 @@ def _aggregate(item: Report) -> Statement:
     return statement(template, of=of, table=Name.of(item.table), where=joined(where, " and "))
 
 
-def report(subject: Declared[Report], database: Database) -> tuple[Decimal | None, Decimal | None]:
-    """What the report says, and what the base says; None is a null figure. Raises Nothing without a report row."""
+def report(subject: Declared[Report], database: Database) -> tuple[str, str]:
+    """What the report says, and what the base says, as decimal text; 'null' is a null figure. Raises Nothing without a report row."""
     question = statement(
         "select {c} from {t} as r limit 2", c=column(subject.item.column), t=Name.of(subject.table)
     )
@@ -106,9 +106,9 @@ def report_query(subject: Declared[Report]) -> str:
     return f"{_aggregate(subject.item)};"
 
 
-def _figure(value: object) -> Decimal | None:
+def _figure(value: object) -> str:
     """Figures as decimals of nine digits: a mean may be a numeric here and a double there."""
-    return None if value is None else round(Decimal(str(value)), 9).normalize()
+    return "null" if value is None else f"{Decimal(str(value)):.9f}".rstrip("0").rstrip(".")
 
 
 def newest_hours(subject: Declared[Metrics], database: Database) -> float:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pgconform import names
-from pgconform.contract import Chunks, Contract, Members, Metrics, Reference, Registry, Retention
+from pgconform.contract import Chunks, Contract, Flag, Members, Metrics, Reference, Registry, Retention
 from pgconform.database import Database
 from pgconform.identities import active
 from pgconform.model import Finding, Nothing
@@ -23,9 +24,10 @@ class Offence:
     says: str
     change: Statement | None = None
     detail: str = ""
+    overwrites: bool = False  # the change puts a value in place of another one that is then lost
 
     def finding(self, count: int) -> Finding:
-        destroys = self.change is None
+        destroys = self.change is None or self.overwrites
         remedy = self.rows.delete if self.change is None else self.rows.update(self.change)
         observed = f"{count} row(s) {self.says}"
         return Finding(self.object, observed, remedy, self.detail, destroys, self.rows.shown, count)
@@ -66,7 +68,7 @@ def set_null(wanted: tuple[str, ...]) -> Statement:
 # -- references and tenants -------------------------------------------------------------------------------------
 
 
-def orphans(subject: Declared[Reference], nullable: bool) -> Offence:
+def orphans(subject: Declared[Reference], nullable: bool, flags: Sequence[Flag] = ()) -> Offence:
     """Rows that name a row which is not there; a reference with a null column names nothing (MATCH SIMPLE)."""
     item = subject.item
     given = joined((statement("{c} is not null", c=column(name)) for name in item.columns), " and ")
@@ -76,7 +78,9 @@ def orphans(subject: Declared[Reference], nullable: bool) -> Offence:
         "{given} and not exists (select from {table} as p where {same})",
         given=given, table=Name.of(item.table), same=joined(pairs, " and "),
     )  # fmt: skip
-    change = set_null(item.columns) if nullable else None
+    cleared = [Name((flag.flag,)) for flag in flags if flag.column in item.columns]
+    changes = [set_null(item.columns), *(statement("{f} = false", f=flag) for flag in cleared)]
+    change = joined(changes) if nullable else None
     return _offence(subject, where, f"name a row of {item.table} that does not exist", change)
 
 
@@ -153,12 +157,16 @@ def undetermined(subject: Declared[str], key: tuple[str, ...]) -> Offence:
 
 def outside(subject: Declared[tuple[str, ...]], name: str) -> Offence:
     where = statement("{c}::text <> all({values}::text[])", c=column(name), values=subject.item)
-    return _offence(subject, where, f"hold a value that is none of {', '.join(subject.item)}")
+    change = statement("{c} = {first}", c=Name((name,)), first=subject.item[0])
+    says = f"hold a value that is none of {', '.join(subject.item)}"
+    return Offence(subject.table, Rows(subject.table, where), says, change, subject.name, overwrites=True)
 
 
 def below(subject: Declared[float], name: str) -> Offence:
     where = statement("{c} < {least}", c=column(name), least=subject.item)
-    return _offence(subject, where, f"are below {subject.item:g}")
+    change = statement("{c} = {least}", c=Name((name,)), least=subject.item)
+    says = f"are below {subject.item:g}"
+    return Offence(subject.table, Rows(subject.table, where), says, change, subject.name, overwrites=True)
 
 
 def flag_differs(subject: Declared[Any], flag: str, name: str) -> Offence:

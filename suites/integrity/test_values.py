@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from pgconform.checks import check
-from pgconform.contract import Allowed, Filled, Flag, Metrics, Report, Total
+from pgconform.contract import Allowed, Contract, Filled, Flag, Metrics, Report, Total
 from pgconform.database import Database
 from pgconform.model import Finding
 from pgconform.probes import figures, rows
@@ -81,14 +81,17 @@ def test_every_total_is_the_sum_of_its_parts(subject: Declared[Total], database:
 
 
 @check("reports-reconcile", guide=["vs-20"], when=["monthly"], each=reports)
-def test_every_report_equals_its_base(subject: Declared[Report], database: Database) -> Iterator[Finding]:
+def test_every_report_equals_its_base(
+    subject: Declared[Report], contract: Contract, database: Database
+) -> Iterator[Finding]:
     """Every figure of a report equals what the base tables say.
 
     A report that counts memberships as users, or refunds as revenue, is wrong without any error.
     """
     reported, actual = figures.report(subject, database)
     if reported != actual:
-        remedy = figures.report_query(subject)
+        promise = contract.tables.get(subject.table)
+        remedy = (promise.definition if promise else "") or figures.report_query(subject)
         yield Finding(subject.table, f"it says {reported}, the base says {actual}", remedy, subject.name)
 
 

@@ -25,10 +25,14 @@ def _foreign_key(subject: Declared[Reference], catalog: Catalog) -> Constraint |
     return None
 
 
-def _add(subject: Declared[Reference]) -> str:
-    item = subject.item
+def _add(subject: Declared[Reference], catalog: Catalog) -> str:
+    """Adds the foreign key, and the unique index that it needs where the referenced columns have none."""
+    item, target = subject.item, catalog.table(subject.item.table)
     action = f" on delete {item.on_delete}" if item.on_delete else ""
-    return (
+    unique = [i for i in target.indexes if i.unique and i.valid and not i.predicate] if target else []
+    index = quote(f"{'_'.join(item.to)}_key of {item.table}"[:63])
+    needed = f"create unique index if not exists {index} on {item.table} ({_columns(item.to)});\n"
+    return ("" if any(set(i.columns) == set(item.to) for i in unique) else needed) + (
         f"alter table {subject.table} add foreign key ({_columns(item.columns)})"
         f" references {item.table} ({_columns(item.to)}){action};"
     )
@@ -42,7 +46,7 @@ def test_every_reference_is_a_foreign_key(subject: Declared[Reference], catalog:
     """
     if subject.item.declared and _foreign_key(subject, catalog) is None:
         observed = f"no foreign key from ({_columns(subject.item.columns)}) to {subject.item.table}"
-        yield Finding(subject.table, observed, _add(subject), detail=subject.name)
+        yield Finding(subject.table, observed, _add(subject, catalog), detail=subject.name)
 
 
 @check("reference-action", guide=["vs-34"], when=["quarterly"], each=references)
@@ -55,7 +59,7 @@ def test_every_reference_has_the_declared_action(
     """
     key, wanted = _foreign_key(subject, catalog), subject.item.on_delete
     if key and wanted and key.on_delete != wanted:
-        remedy = f"alter table {subject.table} drop constraint {quote(key.name)};\n{_add(subject)}"
+        remedy = f"alter table {subject.table} drop constraint {quote(key.name)};\n{_add(subject, catalog)}"
         yield Finding(subject.table, f"on delete {key.on_delete}, not {wanted}", remedy, detail=subject.name)
 
 

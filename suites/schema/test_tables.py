@@ -8,7 +8,7 @@ from pgconform.contract import Contract, TablePromise, Tenancy
 from pgconform.model import Finding
 from pgconform.names import quote, split
 from pgconform.privileges import Privileges
-from pgconform.remedies import add_column, create_table, noun, promised_columns
+from pgconform.remedies import add_column, create_table, noun, promised_columns, retype
 from pgconform.subjects import Declared, present_tables, promise_of, tables, tenant_rows
 
 
@@ -100,7 +100,7 @@ def test_every_tenant_table_has_its_tenant_column(
     if table is None or column is None or table.kind in ("view", "materialized"):
         return
     if column.type != subject.item.type:
-        remedy = f"alter table {table} alter column {quote(name)} type {subject.item.type};"
+        remedy = retype(table, name, subject.item.type)
         yield Finding(str(table), f"{quote(name)} is {column.type}, not {subject.item.type}", remedy, "type")
     if not column.not_null and not contract.tables[subject.table].nullable:
         remedy = f"alter table {table} alter column {quote(name)} set not null;"

@@ -1,12 +1,13 @@
 """Policies: one for each command that the grants allow, each of them tied to the tenant, for old rows and new."""
 
+import re
 from collections.abc import Iterator
 
 from pgconform.catalog import Catalog, Policy, Table
 from pgconform.checks import check
 from pgconform.contract import COMMANDS, Command, Contract
 from pgconform.database import role_text
-from pgconform.expressions import compares, constrains, shape
+from pgconform.expressions import Shape, compares, constrains, shape
 from pgconform.model import Finding
 from pgconform.names import quote, split
 from pgconform.privileges import Privileges
@@ -14,6 +15,8 @@ from pgconform.remedies import create_policy, own_condition
 from pgconform.subjects import policies, promise_of, protectable_tables
 
 EVERY_AUDIT = ["gate", "weekly", "quarterly"]
+OLD: tuple[Command, ...] = ("select", "update", "delete")  # commands that look at rows which are there
+NEW: tuple[Command, ...] = ("insert", "update")  # commands that leave a new row
 
 
 def _declared(catalog: Catalog, contract: Contract, table: Table) -> str:
@@ -65,13 +68,16 @@ def _loose_commands(
     privileges: Privileges,
     commands: tuple[Command, ...],
 ) -> list[str]:
-    """Role and command for which the policy alone decides, and the contract gives own rows only."""
+    """Role and command for which the policy alone decides, and the contract gives own rows only.
+
+    A restrictive policy that ties the same rows decides, too: the old ones for OLD, the new ones for NEW.
+    """
     found = []
     for role in contract.roles.clients if declared and policy.permissive else ():
         for command in commands:
             guarded = any(
                 not p.permissive and _applies(p, role, command, privileges)
-                and _bound(contract, declared, p.check or p.using if command == "insert" else p.using, table)
+                and _bound(contract, declared, (p.check or p.using) if commands == NEW else p.using, table)
                 for p in table.policies
             )  # fmt: skip
             limited = contract.scope(declared, role, command) in ("own", "none") and contract.column_of(declared)
@@ -83,13 +89,15 @@ def _loose_commands(
 
 def _tie(table: Table, policy: Policy, contract: Contract, declared: str) -> str:
     """The policy anew, tied to the own rows; it can be run after another remedy has replaced the policy."""
-    own = own_condition(contract, declared, str(table))
+    shared = contract.tables[declared].holds == "shared"
+    own = own_condition(contract, declared, str(table)) if contract.column_of(declared) else str(shared).lower()
     using = f" using ({own})" if policy.command != "INSERT" else ""
     checked = f" with check ({own})" if policy.command in ("ALL", "INSERT", "UPDATE") else ""
     name, roles = quote(policy.name), role_text(policy.roles)
+    kind = "" if policy.permissive else " as restrictive"
     return (
         f"drop policy if exists {name} on {table};\n"
-        f"create policy {name} on {table} for {policy.command.lower()} to {roles}{using}{checked};"
+        f"create policy {name} on {table}{kind} for {policy.command.lower()} to {roles}{using}{checked};"
     )
 
 
@@ -103,7 +111,7 @@ def test_no_policy_is_always_true(
     """
     table, policy = subject
     declared = _declared(catalog, contract, table)
-    loose = _loose_commands(table, policy, declared, contract, privileges, ("select", "update", "delete"))
+    loose = _loose_commands(table, policy, declared, contract, privileges, OLD)
     if loose and policy.using is not None and shape(policy.using, table.name).always_true:
         observed = f"policy {quote(policy.name)} is always true ({', '.join(loose)})"
         yield Finding(str(table), observed, _tie(table, policy, contract, declared), detail=quote(policy.name))
@@ -119,7 +127,7 @@ def test_every_policy_ties_rows_to_the_session(
     """
     table, policy = subject
     declared = _declared(catalog, contract, table)
-    loose = _loose_commands(table, policy, declared, contract, privileges, ("select", "update", "delete"))
+    loose = _loose_commands(table, policy, declared, contract, privileges, OLD)
     if not loose or policy.using is None or shape(policy.using, table.name).always_true:
         return
     if not shape(policy.using, table.name).always_false and not _bound(contract, declared, policy.using, table):
@@ -137,10 +145,11 @@ def test_every_write_policy_checks_the_new_row(
     """
     table, policy = subject
     declared = _declared(catalog, contract, table)
-    loose = _loose_commands(table, policy, declared, contract, privileges, ("insert", "update"))
-    explicit = policy.check if policy.check is not None else policy.using if policy.command == "INSERT" else None
-    if loose and explicit is not None and not _bound(contract, declared, explicit, table):
-        if shape(explicit, table.name).always_false:
+    loose = _loose_commands(table, policy, declared, contract, privileges, NEW)
+    text = policy.check or policy.using  # without WITH CHECK, USING holds for the new row, too
+    said = policy.check is None and _loose_commands(table, policy, declared, contract, privileges, OLD)
+    if loose and not said and text and not _bound(contract, declared, text, table):
+        if shape(text, table.name).always_false:
             return
         observed = f"policy {quote(policy.name)} does not check the new row's tenant ({', '.join(loose)})"
         yield Finding(str(table), observed, _tie(table, policy, contract, declared), detail=quote(policy.name))
@@ -165,18 +174,29 @@ def test_no_policy_compares_the_tenant_to_the_user(
         yield Finding(str(table), observed, _tie(table, policy, contract, declared), detail=quote(policy.name))
 
 
+# What a function does is text: a policy's own expressions are parsed, bodies in any language are searched.
+_READS_SETTING = re.compile(r"\bcurrent_setting\s*\(\s*'([^']+)'", re.IGNORECASE)
+
+
+def _settings_behind(seen: Shape, catalog: Catalog) -> set[str]:
+    """Settings that the functions of an expression read."""
+    called = [f for path in seen.functions for f in catalog.functions_named(".".join(map(quote, path)))]
+    return {name for function in called for name in _READS_SETTING.findall(function.body)}
+
+
 @check("policy-trusted-settings", guide=["vs-14", "muva-42"], when=EVERY_AUDIT, of=policies)
 def test_no_policy_trusts_a_setting_of_anybody(
     subject: tuple[Table, Policy], catalog: Catalog, contract: Contract
 ) -> Iterator[Finding]:
-    """Policies read no setting but those that the contract's sessions are signed in by.
+    """Policies, and functions that they call, read no setting but those that sessions are signed in by.
 
     Any session may set any other custom setting, so what it says of the tenant proves nothing.
     """
     table, policy = subject
     declared = _declared(catalog, contract, table)
     trusted = {contract.claims_setting, *(name for s in contract.sessions.values() for name in s.settings)}
-    read = {name for text in (policy.using, policy.check) if text for name in shape(text, table.name).settings}
+    shapes = [shape(text, table.name) for text in (policy.using, policy.check) if text]
+    read = {name for seen in shapes for name in seen.settings | _settings_behind(seen, catalog)}
     odd = sorted(name for name in read - trusted if not name.startswith("request.jwt.claim"))
     if declared and odd:
         observed = f"policy {quote(policy.name)} trusts the setting {', '.join(odd)}"
