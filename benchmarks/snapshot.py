@@ -18,7 +18,8 @@ import psycopg
 
 from pgconform.contract import Limits
 from pgconform.database import begin
-from pgconform.introspect import build, fetch, snapshot
+from pgconform.catalog_builder import build
+from pgconform.introspect import fetch, snapshot
 from pgconform.targets.server import running
 
 SIZES = (30, 1_000, 10_000)

@@ -137,8 +137,11 @@ def constrains(expression: str, columns: Collection[str], table: str = "") -> bo
     return _constrains(expression, frozenset(columns), table)
 
 
-def compares(expression: str, column: str, functions: Collection[Path], table: str = "") -> bool:
-    """True when the row's column is compared for equality, anywhere, directly with a named function's result.
+def compares(
+    expression: str, column: str, functions: Collection[Path], table: str = "", paths: Collection[Path] = ()
+) -> bool:
+    """True when the row's column is compared for equality, anywhere, directly with a named function's result, or
+    with what the session's JWT holds at one of the paths.
 
     Casts, scalar subqueries, NULLIF, COALESCE, lower() and the order of the sides do not hide it.
     """
@@ -146,10 +149,15 @@ def compares(expression: str, column: str, functions: Collection[Path], table: s
     for node in walk(_parsed(expression, table).root):
         if isinstance(node, Op) and node.name in _EQUALITIES and node.over != "all":
             for one, other in _ways(node):
-                called = any(isinstance(value, Call) and value.name in named for value in _values(other))
-                if called and Column(column) in _values(one):
+                named_there = any(_is_named(value, named, frozenset(paths)) for value in _values(other))
+                if named_there and Column(column) in _values(one):
                     return True
     return False
+
+
+def _is_named(value: Node, functions: frozenset[Path], paths: frozenset[Path]) -> bool:
+    called = isinstance(value, Call) and value.name in functions
+    return called or (isinstance(value, Call | Op) and not paths.isdisjoint(claims(value)))
 
 
 def null_escapes(expression: str, table: str = "") -> bool:

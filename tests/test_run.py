@@ -217,7 +217,8 @@ class TestExitStatus:
         superuser = (
             '[roles.privileged]\npostgres = ["SUPERUSER", "BYPASSRLS", "CREATEROLE", "CREATEDB", "REPLICATION"]\n'
         )
-        contract.write_text(f'name = "empty"\n{superuser}authenticator = ["BYPASSRLS"]\npgconform_reader = ["BYPASSRLS"]\n', encoding="utf-8")
+        others = 'authenticator = ["BYPASSRLS"]\npgconform_reader = ["BYPASSRLS"]\n'
+        contract.write_text(f'name = "empty"\n{superuser}{others}', encoding="utf-8")
         done = run(f"--contract={contract}", f"--target=live:{live.dsn('template1')}", *workers, out=tmp_path)
         assert done.returncode == 5, done.stdout
         assert "nothing to examine for" in done.stdout

@@ -90,7 +90,10 @@ def _aggregate(item: Report) -> Statement:
 
 
 def report(subject: Declared[Report], database: Database) -> tuple[str, str]:
-    """What the report says, and what the base says, as decimal text; 'null' is a null figure. Raises Nothing without a report row."""
+    """What the report says, and what the base says, as decimal text; 'null' is a null figure.
+
+    Raises Nothing without a report row.
+    """
     question = statement(
         "select {c} from {t} as r limit 2", c=column(subject.item.column), t=Name.of(subject.table)
     )

@@ -30,7 +30,7 @@ def _reads(index: Index, name: str) -> bool:
 
 @check("vector-dimension", guide=["muva-4"], when=["gate"], each=vectors)
 def test_every_embedding_column_has_its_dimension(
-    subject: Declared[Vector], catalog: Catalog, contract: Contract
+    subject: Declared[Vector], catalog: Catalog
 ) -> Iterator[Finding]:
     """Every declared embedding column is of the declared vector type and dimension.
 
@@ -133,7 +133,8 @@ def test_every_vector_index_suits_its_rows(subject: Declared[Vector], catalog: C
     """
     table, name, promise = catalog.table(subject.table), subject.needs[0][1][0], subject.item.index
     for index in _candidates(table, name) if table and promise else ():
-        assert table and promise
+        assert table is not None
+        assert promise is not None
         if index.method == "ivfflat":
             lists = int(index.options.get("lists", 100))  # pgvector's default
             low, high = promise.rows_per_list

@@ -121,7 +121,7 @@ def test_every_tenant_is_onboarded_completely(
 
 @check("tenant-has-admin", guide=["muva-7", "muva-20"], when=["daily", "weekly"], each=memberships)
 def test_every_active_tenant_has_an_admin(
-    subject: Declared[Tenancy], contract: Contract, database: Database
+    subject: Declared[Tenancy], database: Database
 ) -> Iterator[Finding]:
     """Every active tenant has an active admin.
 

@@ -1,6 +1,7 @@
 """Search results: the right rows, in order, over the threshold, as many as asked for, through the index."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 from pgconform.catalog import Catalog
 from pgconform.checks import Evidence, check
@@ -15,7 +16,7 @@ def _fault(answer: Answer, threshold: float | None) -> str:
     got, exact = answer.similarities, answer.exact
     if answer.refused:
         return f"the call is refused: {answer.refused}"
-    if any(later > earlier + TOLERANCE for earlier, later in zip(got, got[1:], strict=False)):
+    if any(later > earlier + TOLERANCE for earlier, later in pairwise(got)):
         return "the results are not nearest first"
     if threshold is not None and any(s < threshold - TOLERANCE or s != s for s in got):
         return f"a result is under the threshold of {threshold:g}"

@@ -26,7 +26,7 @@ def _declared(catalog: Catalog, contract: Contract, table: Table) -> str:
 
 
 def _applies(policy: Policy, role: str, command: str, privileges: Privileges) -> bool:
-    """True when the policy is asked for a role's command (PostgreSQL manual, CREATE POLICY, "Policies Applied by Command Type")."""
+    """True when the policy is asked for a role's command (PostgreSQL manual, CREATE POLICY, table "Policies Applied")."""
     named = "public" in policy.roles or bool(privileges.inherited(role) & set(policy.roles))
     return named and policy.command in ("ALL", command.upper())
 
@@ -168,8 +168,10 @@ def test_no_policy_compares_the_tenant_to_the_user(
     if not declared or contract.tables[declared].holds != "tenant":
         return
     users = [tuple(split(name)) for name in contract.user_functions]
+    carried = {(key,) for s in contract.sessions.values() for key, value in s.claims.items() if value == "{user}"}
     column = contract.column_of(declared)
-    if any(text and compares(text, column, users, table.name) for text in (policy.using, policy.check)):
+    texts = [text for text in (policy.using, policy.check) if text]
+    if any(compares(text, column, users, table.name, carried) for text in texts):
         observed = f"policy {quote(policy.name)} compares {quote(column)} with the user's id"
         yield Finding(str(table), observed, _tie(table, policy, contract, declared), detail=quote(policy.name))
 

@@ -1,0 +1,152 @@
+"""The commands besides run: up, build, explain; and a pooler between a live run and its database."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from pgconform.targets.embedded import server
+from pgconform.targets.server import Server, running
+
+PGCONFORM = [sys.executable, "-m", "pgconform"]
+
+
+def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    env = {k: v for k, v in os.environ.items() if not k.startswith("PGC_DSN")} | environment
+    return subprocess.run([*PGCONFORM, *arguments], capture_output=True, text=True, env=env, check=False)
+
+
+def test_up_prints_an_address_and_stops_when_asked(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [*PGCONFORM, "up", "victorysync"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as up:
+        assert up.stdout
+        address = up.stdout.readline().strip()
+        socket_dir = Path(re.findall(r"host=([^&]+)", address)[0])
+        done = subprocess.run(
+            [*PGCONFORM, "run", "--contract=victorysync", f"--target=live:{address}", f"--out={tmp_path}", "-m", "gate"],
+            capture_output=True, text=True, cwd=tmp_path, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout
+        up.send_signal(signal.SIGINT)
+        assert up.wait(timeout=30) == 0
+    assert not socket_dir.exists()
+
+
+def test_up_is_swept_up_after_a_kill() -> None:
+    with subprocess.Popen(
+        [*PGCONFORM, "up", "muva"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as up:
+        assert up.stdout
+        address = up.stdout.readline().strip()
+        with psycopg.connect(address) as connection:
+            row = connection.execute(
+                "select pg_catalog.pg_postmaster_start_time(), pg_catalog.current_setting('data_directory')"
+            )
+            data = Path(str((row.fetchone() or ("", ""))[1]))
+        up.kill()
+    assert data.exists()
+    with running():
+        pass
+    assert not data.exists()
+    with pytest.raises(psycopg.OperationalError):
+        psycopg.connect(address).close()
+
+
+@pytest.fixture(scope="module")
+def empty() -> Iterator[Server]:
+    with running() as started:
+        yield started
+
+
+@pytest.mark.parametrize("name", ["muva", "victorysync"])
+def test_build_loads_a_reference_database_elsewhere(empty: Server, name: str, tmp_path: Path) -> None:
+    with psycopg.connect(empty.dsn(), autocommit=True) as connection:
+        connection.execute(f"create database {name}".encode())
+    done = command("build", name, f"--dsn={empty.dsn(name)}", "--rows=0.5", "--seed=7")
+    assert done.returncode == 0, done.stderr
+    checked = command("run", f"--contract={name}", f"--target=live:{empty.dsn(name)}", f"--out={tmp_path}")
+    assert checked.returncode == 0, checked.stdout
+    again = command("build", name, f"--dsn={empty.dsn(name)}")
+    assert again.returncode == 4
+    assert again.stderr.startswith("pgconform: the database is not empty")
+    assert len(again.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["up", "nothing"], 4, "muva"),
+        (["build", "muva", "--dsn=host=/nowhere password=c4n4ry"], 75, "is the server up"),
+        (["build", "muva", "--dsn=not a dsn"], 75, "cannot build"),
+        (["explain", "row-security-enabld"], 4, "did you mean 'row-security-enabled'?"),
+        (["up", "muva", "--version=9"], 4, "use 16 or 18"),
+        (["wipe"], 2, "invalid choice"),
+    ],
+)
+def test_mistakes_are_one_clear_line(arguments: list[str], status: int, said: str) -> None:
+    done = command(*arguments)
+    assert done.returncode == status, done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "c4n4ry" not in done.stderr + done.stdout
+
+
+def test_explain_tells_obligation_reason_and_rows() -> None:
+    done = command("explain", "policy-always-true")
+    assert done.returncode == 0
+    assert "vs-14" in done.stdout
+    assert "Permissive policies add up" in done.stdout
+    assert len(command("explain", "all").stdout.splitlines()) > 80
+
+
+BOUNCER = """
+[databases]
+app = host={host} port=5432 user=postgres dbname=victorysync pool_size=4
+[pgbouncer]
+listen_addr =
+unix_socket_dir = {home}
+listen_port = 6432
+auth_type = any
+pool_mode = transaction
+logfile = {home}/log
+pidfile = {home}/pid
+"""
+
+
+def test_a_pooler_that_hands_out_transactions_is_no_obstacle(tmp_path: Path) -> None:
+    """pgbouncer in transaction mode: no prepared statement, no setting that outlives the transaction."""
+    bouncer = shutil.which("pgbouncer", path="/usr/sbin:/usr/bin")
+    assert bouncer, "apt-get install pgbouncer"
+    with server(["victorysync"]) as started, tempfile.TemporaryDirectory(prefix="pgb-") as place:
+        home, account = Path(place), started.directory.owner()  # pgbouncer refuses to run as root, too
+        home.chmod(0o777)
+        (home / "ini").write_text(BOUNCER.format(host=started.socket_dir, home=home))
+        as_account = ["-u", account] if os.geteuid() == 0 else []
+        pooler = subprocess.Popen([bouncer, "-q", *as_account, str(home / "ini")], start_new_session=True)
+        try:
+            for _ in range(100):
+                if (home / ".s.PGSQL.6432").exists():
+                    break
+                time.sleep(0.05)
+            dsn = f"host={home} port=6432 dbname=app user=postgres"
+            for extra in ((), ("-n", "2")):
+                done = command("run", "--contract=victorysync", f"--target=live:{dsn}", f"--out={tmp_path}", *extra)
+                assert done.returncode == 0, done.stdout
+            with psycopg.connect(dsn, autocommit=True) as connection:
+                row = connection.execute("select pg_catalog.current_setting('statement_timeout')").fetchone()
+                assert row == ("0",)
+        finally:
+            pooler.terminate()
+            pooler.wait()
