@@ -45,7 +45,8 @@ def text(result: Result) -> str:
     """The message of a failed or broken check: each finding with object, observation and remedy."""
     if result.verdict is Verdict.BROKEN:
         return f"{result.check}: could not be verified: {result.reason}"
-    parts = [f"{result.check}: {result.title}"]
+    advice = "" if result.gates else "advice: "
+    parts = [f"{advice}{result.check}: {result.title}"]
     parts += [described(finding) for finding in result.findings[:SHOWN]]
     if len(result.findings) > SHOWN:
         parts.append(f"  ... and {len(result.findings) - SHOWN} more: see findings.json")

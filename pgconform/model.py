@@ -92,3 +92,8 @@ class Result:
     accepted: bool = False
     unverified: tuple[tuple[str, str], ...] = ()
     seconds: float = 0.0
+
+    @property
+    def gates(self) -> bool:
+        """True when the findings break a MUST; those of a SHOULD are advice."""
+        return self.verdict is Verdict.FAILED and self.severity is Severity.MUST

@@ -139,7 +139,7 @@ def pgc_case(request: pytest.FixtureRequest) -> Callable[[], None]:
         request.node.user_properties.append((PROPERTY, to_json(result)))
         if result.verdict is Verdict.SKIPPED:
             pytest.skip(result.reason)
-        if result.verdict in (Verdict.FAILED, Verdict.BROKEN):
+        if result.gates or result.verdict is Verdict.BROKEN:
             pytest.fail(text(result), pytrace=False)
 
     return judge

@@ -11,7 +11,7 @@ import msgspec
 
 from pgconform.checks import covers
 from pgconform.contract import Contract
-from pgconform.model import Finding, Result, Severity, Verdict
+from pgconform.model import Finding, Result, Verdict
 
 # Exit statuses; 2 and 4 are pytest's own.
 CONFORMS, FINDINGS, NOT_VERIFIED, USAGE, NOTHING, LOST = 0, 1, 3, 4, 5, 75
@@ -53,7 +53,7 @@ class Run:
     def status(self) -> tuple[int, str]:
         """Exit status of the run, and one line that says why."""
         counts = self.counts()
-        must = [r for r in self.results if r.verdict is Verdict.FAILED and r.severity is Severity.MUST]
+        must = [r for r in self.results if r.gates]
         unaccepted = [r for r in self.results if r.verdict is Verdict.SKIPPED and not r.accepted]
         if self.lost:
             return LOST, self.lost
@@ -69,7 +69,9 @@ class Run:
             return NOTHING, f"nothing to examine for {', '.join(names)}; if that is right, list them under [skips]"
         if not counts[Verdict.PASSED] + counts[Verdict.WAIVED] + counts[Verdict.FAILED]:
             return NOTHING, "nothing was examined"
-        return CONFORMS, f"conforms: {counts[Verdict.PASSED]} check(s) passed"
+        advice = sum(len(r.findings) for r in self.results)
+        more = f", {advice} piece(s) of advice" if advice else ""
+        return CONFORMS, f"conforms: {counts[Verdict.PASSED]} check(s) passed{more}"
 
 
 def stale_waivers(contract: Contract, results: Iterable[Result], today: datetime.date) -> list[Result]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pgconform.guides import sections_of
 from pgconform.judging import text
-from pgconform.model import Severity, Verdict
+from pgconform.model import Verdict
 
 if TYPE_CHECKING:
     from junit_xml import TestCase, TestSuite
@@ -61,7 +61,7 @@ def _case(result: Result) -> TestCase:
         f"examined: {result.examined} ({result.looked_for})",
         *(f"waived: {finding.key}: {waiver}" for finding, waiver in result.waived),
     ]))  # fmt: skip
-    if result.verdict is Verdict.FAILED and result.severity is Severity.MUST:
+    if result.gates:
         summary = f"{result.check}: {len(result.findings)} finding(s)"
         case.add_failure_info(clean(summary), clean(text(result)), "finding")
     elif result.verdict is Verdict.BROKEN:

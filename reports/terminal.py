@@ -22,18 +22,21 @@ def lines(run: Run, full: bool) -> Iterator[tuple[str, str]]:
     yield "", ""
     for contract in run.contracts:
         mine = [r for r in run.results if r.contract == contract.name]
-        counted = {v: sum(r.verdict is v for r in mine) for v in _ORDER}
+        counted: dict[str, int] = {str(v): sum(r.verdict is v for r in mine) for v in _ORDER}
+        counted["advice"] = sum(r.verdict is Verdict.FAILED and not r.gates for r in mine)
+        counted["failed"] -= counted["advice"]
         facts = run.facts.get(contract.name, "")
         counts = ", ".join(f"{n} {v}" for v, n in counted.items() if n) or "nothing judged"
         yield f"{contract.name}{f' ({facts})' if facts else ''}: {counts}", "bold"
     for result in run.results if full else ():
         if result.verdict is Verdict.FAILED:
+            style = "red" if result.gates else "yellow"
             where = result.contract + (f", {result.subject}" if result.subject else "")
             yield "", ""
             for number, line in enumerate(text(result).splitlines()):
                 yield (
                     (f"{line}  [{where}; {', '.join(result.guide)}]" if not number else line),
-                    ("red" if not number else ""),
+                    (style if not number else ""),
                 )
     for result in run.results:
         for finding, waiver in result.waived:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from pgconform.catalog import Index, Table
 from pgconform.checks import check
-from pgconform.model import Finding
+from pgconform.model import Finding, Severity
 from pgconform.subjects import indexes
 
 
@@ -39,7 +39,7 @@ def _kept_first(index: Index) -> tuple[bool, bool, int, str]:
     return (not index.constraint, not index.unique, -len(index.included), index.name)
 
 
-@check("index-duplicate", guide=["vs-12"], when=["weekly"], of=indexes)
+@check("index-duplicate", guide=["vs-12"], when=["weekly"], of=indexes, severity=Severity.SHOULD)
 def test_no_index_is_a_duplicate(subject: tuple[Table, Index]) -> Iterator[Finding]:
     """No two indexes of a table have the same keys, method, predicate and options.
 
@@ -52,7 +52,7 @@ def test_no_index_is_a_duplicate(subject: tuple[Table, Index]) -> Iterator[Findi
         yield Finding(str(index), f"it does the same work as {twin}", f"drop index {index};")
 
 
-@check("index-redundant", guide=["vs-12"], when=["weekly"], of=indexes)
+@check("index-redundant", guide=["vs-12"], when=["weekly"], of=indexes, severity=Severity.SHOULD)
 def test_no_index_is_the_beginning_of_another(subject: tuple[Table, Index]) -> Iterator[Finding]:
     """No plain btree index has just the leading keys of another one.
 
