@@ -300,7 +300,7 @@ class Limits(Section, frozen=True):
     statement_timeout: Annotated[int, Meta(ge=1)] = 30_000
     lock_timeout: Annotated[int, Meta(ge=1)] = 2_000
     tenants: Annotated[int, Meta(ge=2, description="tenants whose members are acted as")] = 12
-    searches: Annotated[int, Meta(ge=1, description="query vectors per search function and tenant")] = 2
+    searches: Annotated[int, Meta(ge=1, description="query vectors of each kind, per search function and caller")] = 1
 
 
 class Contract(Section, frozen=True):

@@ -79,16 +79,26 @@ def foreign_answers(search: Searching, evidence: Evidence) -> Iterator[Answer]:
     """Answers to calls that name another tenant, none, or a pattern: for each kind of client session."""
     spec = _spec(search)
     tenants = sorted({t for i in identities(evidence) for t in i.tenants})
-    for identity in (i for i in identities(evidence) if i.role in search.promise.execute):
-        others = [t for t in tenants if t not in identity.tenants][:2]
+    for identity in _of_each_kind(search, evidence):
         ways: list[tuple[str, dict[str, object]]] = [("no tenant named", {})]
         if spec.tenant:
+            others = [t for t in tenants if t not in identity.tenants][:1]
             ways += [("another tenant named", {spec.tenant: other}) for other in others]
             ways += [("a null tenant", {spec.tenant: None}), ("a pattern as tenant", {spec.tenant: "%"})]
         for vector in queries(search, evidence, identity)[-1:]:
             for asked, given in ways:
                 if _complete(search, given):
-                    yield _answer(search, evidence, identity, vector, asked, given | _lenient(search))
+                    yield _answer(search, evidence, identity, vector, asked, given | _lenient(search), exact=False)
+
+
+def _of_each_kind(search: Searching, evidence: Evidence) -> list[Identity]:
+    """The first and the last identity of each kind that may execute the function: one of a small tenant, one of a
+    large one."""
+    kinds: dict[str, list[Identity]] = {}
+    for identity in identities(evidence):
+        if identity.role in search.promise.execute:
+            kinds.setdefault(identity.kind, []).append(identity)
+    return [identity for found in kinds.values() for identity in dict.fromkeys((found[0], found[-1]))]
 
 
 def index_scans(search: Searching, evidence: Evidence, index: Name) -> int:
@@ -164,8 +174,9 @@ def _call(search: Searching, vector: str, given: dict[str, object]) -> Statement
 
 
 def _answer(
-    search: Searching, evidence: Evidence, identity: Identity, vector: str, asked: str, given: dict[str, object]
-) -> Answer:
+    search: Searching, evidence: Evidence, identity: Identity, vector: str, asked: str, given: dict[str, object],
+    exact: bool = True,
+) -> Answer:  # fmt: skip
     try:
         with evidence.database.acting(identity.role, dict(identity.settings)):
             rows = evidence.database.rows(_call(search, vector, given), f"searching through {search.function}")
@@ -180,8 +191,8 @@ def _answer(
         t=Name.of(search.table), key=_key(search), keys=keys, mine=mine,
     )  # fmt: skip
     foreign = int(evidence.database.one(stray, f"looking up results of {search.function}")[0])
-    exact = _exact(search, evidence, mine, vector, given)
-    return Answer(identity, asked, keys, tuple(s for _, s in rows), exact, foreign)
+    nearest = _exact(search, evidence, mine, vector, given) if exact else ()
+    return Answer(identity, asked, keys, tuple(s for _, s in rows), nearest, foreign)
 
 
 def _exact(

@@ -86,11 +86,12 @@ def _flaw(path: list[str] | None, catalog: Catalog, contract: Contract, privileg
         return "its search path is not pinned", "''"
     clients, others = contract.roles.clients, [name for name in path if name != "pg_catalog"]
     open_to = [s for s in catalog.schemas if s.name in others and any(privileges.may(r, "CREATE", s) for r in clients)]
+    better = [name for name in path if name not in ("pg_temp", *(s.name for s in open_to))]
+    kept = ", ".join(map(quote, [*better, "pg_temp"]))
     if open_to:
-        return f"clients may create in {', '.join(map(str, open_to))}, which is on its search path", "''"
+        return f"clients may create in {', '.join(map(str, open_to))}, which is on its search path", kept
     if others and others[-1] != "pg_temp" and any(map(privileges.may_make_temporary, clients)):
-        last = [*(name for name in path if name != "pg_temp"), "pg_temp"]
-        return "clients' temporary tables come first on its search path", ", ".join(map(quote, last))
+        return "clients' temporary tables come first on its search path", kept
     return "", ""
 
 

@@ -55,8 +55,8 @@ def test_no_client_holds_an_undeclared_grant(
             command = held.privilege.lower()
             if command not in COMMANDS:
                 continue
-            columns = promise.columns.get(role, {}).get(command, ()) if promise else ()  # type: ignore[call-overload]
-            open_to = contract.scope(declared, role, command) != "none"  # type: ignore[arg-type]
+            columns = promise.columns.get(role, {}).get(command, ()) if promise else ()
+            open_to = contract.scope(declared, role, command) != "none"
             if not open_to or (columns and held.column not in columns):
                 part = f" ({quote(held.column)})" if held.column else ""
                 observed = f"{role} may {command}{part}, through {held.via}"

@@ -26,7 +26,7 @@ def _declared(catalog: Catalog, contract: Contract, table: Table) -> str:
 
 
 def _applies(policy: Policy, role: str, command: str, privileges: Privileges) -> bool:
-    """True when the policy is asked for a role's command (PostgreSQL manual, CREATE POLICY, table "Policies Applied")."""
+    """True when the policy is asked for a role's command (PostgreSQL manual, CREATE POLICY, "Policies Applied")."""
     named = "public" in policy.roles or bool(privileges.inherited(role) & set(policy.roles))
     return named and policy.command in ("ALL", command.upper())
 

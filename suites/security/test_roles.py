@@ -39,5 +39,7 @@ def test_only_declared_roles_are_privileged(
         ]:
             own = name == role.name
             remedy = f"alter role {quote(name)} no{attribute.lower()};" if own else leave(role.name, name, privileges)
+            if own and name in contract.roles.services:  # it needs the attribute, not the login
+                remedy = f"alter role {quote(name)} nologin;"
             how = "" if own else f" through {name}"
             yield Finding(quote(role.name), f"it has {attribute}{how}", remedy, detail=f"{attribute}{how}")
