@@ -124,7 +124,7 @@ class Database:
         except psycopg.Error as error:
             if self.connection.closed or self.connection.broken:
                 raise TargetLost(f"the server went away while {what} ({_code(error)})") from None
-            raise NotVerified(explain(error, what), error.sqlstate or "") from None
+            raise NotVerified(explain(error, what), error.sqlstate or "", said(error)) from None
 
 
 def claims_settings(setting: str, claims: dict[str, Any], settings: dict[str, str]) -> dict[str, str]:
@@ -134,11 +134,15 @@ def claims_settings(setting: str, claims: dict[str, Any], settings: dict[str, st
 
 def explain(error: psycopg.Error, what: str) -> str:
     """One line: what was asked, why there is no answer, what to do. Holds no row content."""
-    state = error.sqlstate or ""
-    detail = (error.diag.message_primary or "") if state[:2] in _SAFE_CLASSES else ""
-    advice = _advice().get(state, "")
-    parts = [f"while {what}", f"{detail or type(error).__name__} ({_code(error)})", advice]
-    return "; ".join(" ".join(part.split()) for part in parts if part)
+    advice = _advice().get(error.sqlstate or "", "")
+    return "; ".join(part for part in (f"while {what}", said(error), advice) if part)
+
+
+def said(error: psycopg.Error) -> str:
+    """What the server said, on one line; only its code where its words could hold row content."""
+    safe = (error.sqlstate or "")[:2] in _SAFE_CLASSES
+    detail = (error.diag.message_primary or "") if safe else ""
+    return f"{' '.join((detail or type(error).__name__).split())} ({_code(error)})"
 
 
 def _code(error: psycopg.Error) -> str:

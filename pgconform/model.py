@@ -27,12 +27,13 @@ class NotVerified(Exception):
     """A question to the database got no answer: the text says which, why, and what to grant or change.
 
     Raised by probes, turned into the verdict ``broken`` by the evaluation. Never holds row content. ``state`` is
-    the server's SQLSTATE where the server refused.
+    the server's SQLSTATE where the server refused, ``said`` what it said, without our advice.
     """
 
-    def __init__(self, text: str, state: str = "") -> None:
+    def __init__(self, text: str, state: str = "", said: str = "") -> None:
         super().__init__(text)
         self.state = state
+        self.said = said
 
 
 class Nothing(Exception):

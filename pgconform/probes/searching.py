@@ -182,7 +182,7 @@ def _answer(
             rows = evidence.database.rows(_call(search, vector, given), f"searching through {search.function}")
     except NotVerified as reason:
         if reason.state.startswith("42"):  # the caller's own call is refused: that is an observation
-            return Answer(identity, asked, (), (), (), 0, str(reason))
+            return Answer(identity, asked, (), (), (), 0, reason.said)
         raise
     keys = tuple(key for key, _ in rows)
     mine = own_rows(search, evidence, identity)

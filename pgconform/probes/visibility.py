@@ -97,7 +97,7 @@ def _sight(evidence: Evidence, identity: Identity, table: Table, counts: dict[st
             counts |= _counts(evidence, identity, [table])
         except NotVerified as reason:
             if reason.state.startswith("42"):  # the client's own statement is refused: that is an observation
-                return Sight(identity, name, error=str(reason))
+                return Sight(identity, name, error=reason.said)
             return Sight(identity, name, unverified=f"{identity}: {reason}")
     own, foreign = counts[name]
     try:
