@@ -16,9 +16,9 @@ from typing import Any
 
 import psycopg
 
+from pgconform.catalog_builder import build
 from pgconform.contract import Limits
 from pgconform.database import begin
-from pgconform.catalog_builder import build
 from pgconform.introspect import fetch, snapshot
 from pgconform.targets.server import running
 
