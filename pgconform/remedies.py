@@ -14,7 +14,7 @@ from pgconform.privileges import SUPERUSER, Held, Privileges
 from pgconform.statements import Name, statement
 
 if TYPE_CHECKING:
-    from pgconform.catalog import Catalog, Policy, Table
+    from pgconform.catalog import Catalog, Index, Policy, Table
     from pgconform.checks import Evidence
 
 # The operator class of each vector type and metric that pgvector's index methods take.
@@ -97,6 +97,17 @@ def policy_text(table: Table, policy: Policy) -> str:
         f"create policy {quote(policy.name)} on {table}{kind} for {policy.command.lower()}"
         f" to {', '.join(map(_role, policy.roles))}{using}{checked};"
     )
+
+
+def rebuild(table: Table, index: Index) -> str:
+    """Makes an index valid. That of a partitioned table, made for the parent only, has nothing to rebuild: made anew
+    it is made for the partitions too."""
+    if table.kind != "partitioned":
+        return f"reindex index {index};"
+    name = quote(index.name)
+    if rule := next((c for c in table.constraints if c.name == index.constraint), None):
+        return f"alter table {table} drop constraint {name}, add constraint {name} {rule.definition};"
+    return f"drop index {index};\n{index.definition.replace(f' {name} ON ONLY ', f' {name} ON ', 1)};"
 
 
 def noun(table: Table) -> str:

@@ -126,8 +126,12 @@ class Rows:
         return f"{self._text('select r.* from {table} as r where {where}')};"
 
     @property
+    def deleted(self) -> Statement:
+        return self._text("delete from {table} as r where {where}")
+
+    @property
     def delete(self) -> str:
-        return f"{self._text('delete from {table} as r where {where}')};"
+        return f"{self.deleted};"
 
     def update(self, change: Statement) -> str:
         """An UPDATE that changes just these rows."""

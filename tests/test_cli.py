@@ -35,7 +35,7 @@ def test_up_prints_an_address_and_stops_when_asked(tmp_path: Path) -> None:
         address = up.stdout.readline().strip()
         socket_dir = Path(re.findall(r"host=([^&]+)", address)[0])
         done = subprocess.run(
-            [*PGCONFORM, "run", "--contract=victorysync", f"--target=live:{address}", f"--out={tmp_path}", "-m", "gate"],
+            [*PGCONFORM, "run", "--contract=victorysync", f"--target=live:{address}", f"--out={tmp_path}", "-mgate"],
             capture_output=True, text=True, cwd=tmp_path, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout

@@ -81,9 +81,10 @@ def _aggregate(item: Report) -> Statement:
     of = column(item.of) if item.of else statement("*")
     function, _, distinct = item.aggregate.partition(" ")
     where = [statement("{c}::text = {v}", c=column(name), v=value) for name, value in sorted(item.where.items())]
-    template = (
-        "select pg_catalog." + function + "(" + ("distinct " if distinct else "") + "{of}) from {table} as r"
-    )
+    figure = "pg_catalog." + function + "(" + ("distinct " if distinct else "") + "{of})"
+    if function == "sum":  # of nothing: a report that says null is not added up with others
+        figure = "coalesce(" + figure + ", 0)"
+    template = "select " + figure + " from {table} as r"
     if where:
         template += " where {where}"
     return statement(template, of=of, table=Name.of(item.table), where=joined(where, " and "))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pgconform import names
+from pgconform.catalog import Column
 from pgconform.contract import Chunks, Contract, Flag, Members, Metrics, Reference, Registry, Retention
 from pgconform.database import Database
 from pgconform.identities import active
@@ -265,6 +266,19 @@ def overdue(subject: Declared[Retention]) -> Offence:
         days=item.days,
     )
     return _offence(subject, where, f"are older than {item.days} days and still live")
+
+
+def archived(found: Finding, subject: Declared[Retention], live: Iterable[Column]) -> Finding:
+    """The same finding with a remedy that keeps the rows: in one statement out of the live table, into the archive.
+
+    Every live column is named, so that an archive without a place for one refuses the rows instead of losing it.
+    """
+    listed = joined(Name((c.name,)) for c in live if not c.generated)
+    move = statement(
+        "with moved as ({delete} returning {listed}) insert into {archive} ({listed}) select {listed} from moved;",
+        delete=overdue(subject).rows.deleted, listed=listed, archive=Name.of(subject.item.archive),
+    )  # fmt: skip
+    return replace(found, remedy=str(move), destroys=False)
 
 
 def live_and_archived(subject: Declared[Retention]) -> Offence:

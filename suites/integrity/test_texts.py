@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from pgconform.catalog import Catalog
 from pgconform.checks import check
 from pgconform.contract import Chunks, Contract, Retention
 from pgconform.database import Database
@@ -23,12 +24,16 @@ def test_every_text_has_all_its_chunks(
 
 
 @check("retention", guide=["vs-17"], when=["monthly"], each=retentions)
-def test_no_old_row_is_live(subject: Declared[Retention], database: Database) -> Iterator[Finding]:
+def test_no_old_row_is_live(
+    subject: Declared[Retention], catalog: Catalog, database: Database
+) -> Iterator[Finding]:
     """No row older than its retention is still live.
 
     What should have moved away slows every query, and is kept longer than was promised.
     """
-    yield from rows.judge(database, rows.overdue(subject))
+    live = catalog.table(subject.table)
+    for found in rows.judge(database, rows.overdue(subject)):
+        yield rows.archived(found, subject, live.columns) if live and subject.item.archive else found
 
 
 @check("archive-disjoint", guide=["vs-17"], when=["monthly"], each=archives)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pgconform.catalog import Index, Table
 from pgconform.checks import check
 from pgconform.model import Finding, Severity
+from pgconform.remedies import rebuild
 from pgconform.subjects import indexes
 
 
@@ -16,7 +17,7 @@ def test_every_index_is_valid(subject: tuple[Table, Index]) -> Iterator[Finding]
     """
     table, index = subject
     if not (index.valid and index.ready):
-        yield Finding(str(index), f"the index of {table} is not valid", f"reindex index {index};")
+        yield Finding(str(index), f"the index of {table} is not valid", rebuild(table, index))
 
 
 def _work(index: Index) -> tuple[object, ...]:
