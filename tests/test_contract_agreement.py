@@ -82,9 +82,7 @@ AGREEMENT = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "old, new, wanted", AGREEMENT, ids=[f"{n}-{case[2][:40]}" for n, case in enumerate(AGREEMENT)]
-)
+@pytest.mark.parametrize("old, new, wanted", AGREEMENT, ids=[f"{n}-{case[2][:40]}" for n, case in enumerate(AGREEMENT)])
 def test_parts_that_contradict_each_other_are_named(old: str, new: str, wanted: str) -> None:
     assert VALID.count(old) == 1
     assert answer(VALID.replace(old, new)) == wanted

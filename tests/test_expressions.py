@@ -1,4 +1,3 @@
-
 """Policy expressions: what is always true, what ties a row to the session, and what only looks as if it did."""
 
 from __future__ import annotations

@@ -151,9 +151,8 @@ def run_and_watch(connection: psycopg.Connection[Any], *arguments: str, out: Pat
 
 
 def test_a_locked_table_is_not_verified_and_the_rest_is_judged(live: Server, tmp_path: Path) -> None:
-    contract = tmp_path / "short.toml"
-    source = Path(__file__).parent.parent / "fixtures" / "contracts" / "victorysync.toml"
-    contract.write_text(source.read_text(encoding="utf-8") + "\n[limits]\nlock_timeout = 100\n", encoding="utf-8")
+    contract = altered(tmp_path, "victorysync")
+    contract.write_text(contract.read_text(encoding="utf-8") + "\n[limits]\nlock_timeout = 100\n", encoding="utf-8")
     with psycopg.connect(live.dsn("victorysync")) as blocker:
         blocker.execute("lock table public.invoices in access exclusive mode")
         done = run(f"--contract={contract}", f"--target=live:{live.dsn('victorysync')}", out=tmp_path)

@@ -33,7 +33,9 @@ def _verdicts(version: str, name: str, faults: list[Path]) -> dict[str, dict[str
 @pytest.mark.parametrize("name", ["muva", "victorysync"])
 def test_every_version_gives_the_same_verdicts(name: str) -> None:
     """On the reference database, and with some faults in it."""
-    faults = [p for p in sorted(FAULTS.glob("*/*.sql")) if read(p).contract == name and read(p).finds][::12]
+    listed = [read(path) for path in sorted(FAULTS.glob("*/*.sql"))]
+    newer = ("with inherit", "with admin")  # GRANT's options of PostgreSQL 16
+    faults = [f.path for f in listed if f.contract == name and f.finds and not any(w in f.sql for w in newer)][::12]
     if name == "victorysync" and not Path("/usr/lib/postgresql/15/bin/postgres").exists():
         pytest.fail("PostgreSQL 15 is not installed: apt-get install postgresql-15")
     seen = {version: _verdicts(version, name, faults) for version, case in CASES if case == name}

@@ -54,9 +54,7 @@ def compare_allowed(subject: Declared[Allowed], database: Database) -> list[Find
             remedy = rows.update(statement("{c} = {v}", c=Name((item.column,)), v=value))
             observed = f"{item.value}: {count} row(s) {says}"
             found.append(
-                Finding(
-                    subject.table, observed, remedy, f"{quote(item.column)} {says}", rows=rows.shown, count=count
-                )
+                Finding(subject.table, observed, remedy, f"{quote(item.column)} {says}", rows=rows.shown, count=count)
             )
     need_rows(database, subject.table)
     return found
@@ -95,9 +93,7 @@ def report(subject: Declared[Report], database: Database) -> tuple[str, str]:
 
     Raises Nothing without a report row.
     """
-    question = statement(
-        "select {c} from {t} as r limit 2", c=column(subject.item.column), t=Name.of(subject.table)
-    )
+    question = statement("select {c} from {t} as r limit 2", c=column(subject.item.column), t=Name.of(subject.table))
     reported = database.rows(question, f"reading {subject.table}")
     if not reported:
         raise Nothing(f"{subject.table} has no rows")

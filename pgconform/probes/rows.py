@@ -110,9 +110,7 @@ def before_registration(subject: Declared[str], tenant: str, registry: Registry)
 
 def in_future(subject: Declared[str]) -> Offence:
     where = statement("{c} > pg_catalog.now()", c=column(subject.item))
-    return _offence(
-        subject, where, "lie in the future", statement("{c} = pg_catalog.now()", c=Name((subject.item,)))
-    )
+    return _offence(subject, where, "lie in the future", statement("{c} = pg_catalog.now()", c=Name((subject.item,))))
 
 
 # -- repeated rows ----------------------------------------------------------------------------------------------
@@ -181,9 +179,7 @@ def flag_differs(subject: Declared[Any], flag: str, name: str) -> Offence:
 
 
 def unknown_role(subject: Declared[Any], members: Members) -> Offence:
-    where = statement(
-        "{c} is null or {c}::text <> all({roles}::text[])", c=column(members.role), roles=members.roles
-    )
+    where = statement("{c} is null or {c}::text <> all({roles}::text[])", c=column(members.role), roles=members.roles)
     return _offence(subject, where, f"have a role that is none of {', '.join(members.roles)}")
 
 
@@ -253,9 +249,7 @@ def broken_units(subject: Declared[Chunks], unit: tuple[str, ...]) -> Offence:
         unit=columns(unit), unit_d=columns(unit, "d"), table=Name.of(subject.table), number=Name((item.number,)),
         total=Name((item.total,)), first=item.first, nameless=joined(map(null, unit), " or "),
     )  # fmt: skip
-    return _offence(
-        subject, where, "are chunks of a text whose chunks are not complete, numbered and counted alike"
-    )
+    return _offence(subject, where, "are chunks of a text whose chunks are not complete, numbered and counted alike")
 
 
 def overdue(subject: Declared[Retention]) -> Offence:
@@ -295,9 +289,7 @@ def live_and_archived(subject: Declared[Retention]) -> Offence:
 
 def unknown_metrics(subject: Declared[Metrics]) -> Offence:
     name = Name((subject.item.name,))
-    where = statement(
-        "r.{n}::text is null or r.{n}::text <> all({known}::text[])", n=name, known=subject.item.known
-    )
+    where = statement("r.{n}::text is null or r.{n}::text <> all({known}::text[])", n=name, known=subject.item.known)
     return _offence(subject, where, f"name a metric that is none of {', '.join(subject.item.known)}")
 
 

@@ -14,8 +14,12 @@ from pgconform.subjects import Searching
 
 # pgvector's distance operator of each metric; the similarity of a cosine search is 1 - distance.
 OPERATORS = {"cosine": "<=>", "l2": "<->", "ip": "<#>", "l1": "<+>"}
+# SQLSTATE classes by which the server blames the call or the data, and not us: syntax or access, data exception.
+REFUSALS = ("42", "22")
 # halfvec keeps 11 bits of each component: how far a similarity may be from the exact one.
 TOLERANCE = 0.002
+# More results than an index that looks at a few nearest lists can give a small tenant.
+MANY = 20
 # Settings under which only an index scan can give the order that a search asks for.
 INDEX_ONLY = {"enable_seqscan": "off", "enable_sort": "off", "enable_bitmapscan": "off"}
 
@@ -30,6 +34,7 @@ class Answer:
     similarities: tuple[float, ...]
     exact: tuple[float, ...]
     foreign: int
+    threshold: float | None = None
     refused: str = ""  # why the server did not let the caller search
 
 
@@ -49,9 +54,9 @@ def queries(search: Searching, evidence: Evidence, identity: Identity) -> list[s
     texts = []
     for where in (mine, statement("not coalesce({own}, false)", own=mine)):
         question = statement(
-            "select {e}::text from {t} as r where {e} is not null and {where} order by {key} limit {n}",
+            "select {e}::text from {t} as r where {fits} and {where} order by {key} limit {n}",
             e=column(search.column), t=Name.of(search.table), where=where, key=_key(search),
-            n=evidence.contract.limits.searches,
+            fits=_fits(search, evidence), n=evidence.contract.limits.searches,
         )  # fmt: skip
         rows = evidence.database.remembered(question, f"choosing query vectors from {search.table}")
         texts += [text for (text,) in rows]
@@ -122,7 +127,7 @@ def index_scans(search: Searching, evidence: Evidence, index: Name) -> int:
         with evidence.database.acting(able[-1].role, {**dict(able[-1].settings), **INDEX_ONLY}):
             evidence.database.rows(_call(search, vectors[0], given), what)
     except NotVerified as reason:
-        if reason.state.startswith("42"):  # the call is refused, which is what search-results finds
+        if reason.state[:2] in REFUSALS:  # the call is refused, which is what search-results finds
             return -1
         raise
     return int(evidence.database.one(count, what)[0]) - int(before)
@@ -131,6 +136,14 @@ def index_scans(search: Searching, evidence: Evidence, index: Name) -> int:
 def _spec(search: Searching) -> Search:
     assert search.promise.search, "only search functions are asked"
     return search.promise.search
+
+
+def _fits(search: Searching, evidence: Evidence) -> Statement:
+    """The condition under which row ``r`` has a vector of the declared dimension: others cannot be compared."""
+    extension = evidence.catalog.extension("vector")
+    assert extension, "a declared vector of a vector type needs the extension"
+    dims = Name((extension.schema, "vector_dims"))
+    return statement("{f}({e}) = {n}::int", f=dims, e=column(search.column), n=search.vector.dimension)
 
 
 def _key(search: Searching) -> Name:
@@ -145,6 +158,9 @@ def _ways(search: Searching, identity: Identity) -> Iterator[tuple[str, dict[str
             yield "own tenant", {spec.tenant: tenant}
     if _complete(search, {}):
         yield "defaults", {}
+    if spec.count and spec.threshold:
+        named = {spec.tenant: min(identity.tenants)} if spec.tenant and identity.tenants else {}
+        yield "many, however far", {**named, spec.threshold: -1.0, spec.count: MANY}
 
 
 def _complete(search: Searching, given: dict[str, object]) -> bool:
@@ -181,8 +197,8 @@ def _answer(
         with evidence.database.acting(identity.role, dict(identity.settings)):
             rows = evidence.database.rows(_call(search, vector, given), f"searching through {search.function}")
     except NotVerified as reason:
-        if reason.state.startswith("42"):  # the caller's own call is refused: that is an observation
-            return Answer(identity, asked, (), (), (), 0, reason.said)
+        if reason.state[:2] in REFUSALS:  # the caller's own call is refused: that is an observation
+            return Answer(identity, asked, (), (), (), 0, refused=reason.said)
         raise
     keys = tuple(key for key, _ in rows)
     mine = own_rows(search, evidence, identity)
@@ -192,7 +208,13 @@ def _answer(
     )  # fmt: skip
     foreign = int(evidence.database.one(stray, f"looking up results of {search.function}")[0])
     nearest = _exact(search, evidence, mine, vector, given) if exact else ()
-    return Answer(identity, asked, keys, tuple(s for _, s in rows), nearest, foreign)
+    return Answer(identity, asked, keys, tuple(s for _, s in rows), nearest, foreign, _threshold(search, given))
+
+
+def _threshold(search: Searching, given: dict[str, object]) -> float | None:
+    """The threshold that a call asks for: its own, or the declared default."""
+    told = given.get(_spec(search).threshold, _spec(search).default_threshold)
+    return told if isinstance(told, float | None) else float(str(told))
 
 
 def _exact(
@@ -200,7 +222,7 @@ def _exact(
 ) -> tuple[float, ...]:
     """Similarities of the true nearest rows, by a sequential scan over the identity's rows."""
     spec = _spec(search)
-    threshold = given.get(spec.threshold, spec.default_threshold)
+    threshold = _threshold(search, given)
     count = given.get(spec.count, spec.default_count)
     extension = evidence.catalog.extension("vector")
     assert extension, "a declared vector of a vector type needs the extension"
@@ -214,9 +236,9 @@ def _exact(
         t=Name((extension.schema, search.vector.type)),
     )  # fmt: skip
     question = statement(
-        "select s.similarity from (select 1 - ({distance}) as similarity from {t} as r where {mine} and {e} is not null"
+        "select s.similarity from (select 1 - ({distance}) as similarity from {t} as r where {mine} and {fits}"
         ") as s where s.similarity > {least}::float8 and s.similarity <> 'NaN' order by 1 desc limit {n}::bigint",
-        distance=distance, t=Name.of(search.table), mine=mine, e=column(search.column),
+        distance=distance, t=Name.of(search.table), mine=mine, fits=_fits(search, evidence),
         least=-2.0 if threshold is None else threshold, n=count,
     )  # fmt: skip
     with evidence.database.setting({"enable_indexscan": "off"}, "finding the exact answer"):

@@ -156,9 +156,7 @@ def belongs(evidence: Evidence, declared: str, identity: Identity, alias: str = 
     promise = contract.tables[declared]
     own = column(contract.column_of(declared), alias)
     if promise.holds == "tenant":
-        return statement(
-            "coalesce({own}::text = any({t}::text[]), false)", own=own, t=tuple(sorted(identity.tenants))
-        )
+        return statement("coalesce({own}::text = any({t}::text[]), false)", own=own, t=tuple(sorted(identity.tenants)))
     if promise.holds == "user":
         return statement("coalesce({own}::text = {user}, false)", own=own, user=identity.user)
     inner = belongs(evidence, promise.parent, identity, alias + "p")
@@ -174,9 +172,7 @@ def _expected(evidence: Evidence, identity: Identity, table: Table) -> int:
     promise = promise_of(evidence.catalog, evidence.contract, table)
     if promise is None or promise.holds != "tenant":
         own = _own(evidence, identity, table)
-        question = statement(
-            "select pg_catalog.count(*) from {t} as r where {own}", t=Name.of(str(table)), own=own
-        )
+        question = statement("select pg_catalog.count(*) from {t} as r where {own}", t=Name.of(str(table)), own=own)
         return int(evidence.database.remembered(question, f"counting rows of {table}")[0][0])
     scope = evidence.contract.scope(_name(evidence, promise), identity.role, "select")
     per_tenant = tenant_counts(evidence, str(table), evidence.contract.column_of(_name(evidence, promise)))

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from pgconform.catalog import Catalog, Column, Index, Table
 from pgconform.checks import check
-from pgconform.contract import Contract, Vector
+from pgconform.contract import Contract, Vector, VectorIndex
 from pgconform.model import Finding
 from pgconform.names import quote
 from pgconform.remedies import OPERATOR_CLASSES, create_vector_index, index_cast, suited_lists, vector_type
@@ -29,9 +29,7 @@ def _reads(index: Index, name: str) -> bool:
 
 
 @check("vector-dimension", guide=["muva-4"], when=["gate"], each=vectors)
-def test_every_embedding_column_has_its_dimension(
-    subject: Declared[Vector], catalog: Catalog
-) -> Iterator[Finding]:
+def test_every_embedding_column_has_its_dimension(subject: Declared[Vector], catalog: Catalog) -> Iterator[Finding]:
     """Every declared embedding column is of the declared vector type and dimension.
 
     A bare vector column takes vectors of any length: the first wrong one makes searches fail.
@@ -47,9 +45,7 @@ def test_every_embedding_column_has_its_dimension(
     remedy, rows = f"alter table {table} alter column {quote(name)} type {wanted};", ""
     if kind is None or column.modifier != -1:
         remedy, rows = _retype(table, name, wanted)
-    yield Finding(
-        str(table), f"{quote(name)} is {column.type}, not {wanted}", remedy, quote(name), bool(rows), rows
-    )
+    yield Finding(str(table), f"{quote(name)} is {column.type}, not {wanted}", remedy, quote(name), bool(rows), rows)
 
 
 def vector_columns(catalog: Catalog, contract: Contract) -> Iterator[tuple[Table, Column]]:
@@ -75,9 +71,7 @@ def test_every_other_vector_column_has_a_declared_dimension(
     if column.modifier not in known and known:
         declared = next(v for t in contract.tables.values() for v in t.vectors.values())
         remedy, rows = _retype(table, column.name, vector_type(catalog, declared))
-        observed = (
-            f"{quote(column.name)} is {column.type}; declared dimensions: {', '.join(map(str, sorted(known)))}"
-        )
+        observed = f"{quote(column.name)} is {column.type}; declared dimensions: {', '.join(map(str, sorted(known)))}"
         yield Finding(str(table), observed, remedy, quote(column.name), True, rows)
 
 
@@ -104,9 +98,7 @@ def _candidates(table: Table, name: str) -> list[Index]:
 
 
 @check("vector-index", guide=["muva-12", "muva-37"], when=["gate", "quarterly"], each=stored_vectors)
-def test_every_embedding_column_has_a_usable_index(
-    subject: Declared[Vector], catalog: Catalog
-) -> Iterator[Finding]:
+def test_every_embedding_column_has_a_usable_index(subject: Declared[Vector], catalog: Catalog) -> Iterator[Finding]:
     """Every declared embedding column has a valid approximate index of all rows that its searches can use.
 
     pgvector indexes up to 2000 dimensions of vector and 4000 of halfvec: an index on another expression, or by
@@ -117,12 +109,24 @@ def test_every_embedding_column_has_a_usable_index(
         return
     faults = {str(i): _usable(i, name, subject.item) for i in _candidates(table, name)}
     if "" not in faults.values():
-        observed = (
-            "; ".join(f"{i}: {why}" for i, why in faults.items()) or f"no approximate index on {quote(name)}"
-        )
+        observed = "; ".join(f"{i}: {why}" for i, why in faults.items()) or f"no approximate index on {quote(name)}"
         drops = "".join(f"drop index {i};\n" for i in faults)
         remedy = drops + create_vector_index(catalog, table, name, subject.item)
         yield Finding(str(table), observed, remedy, detail=quote(name))
+
+
+def _odd_options(index: Index, table: Table, promise: VectorIndex) -> Iterator[tuple[str, str]]:
+    """Options of an index that are out of range: what was observed, and the setting that is in range."""
+    if index.method == "ivfflat" and table.rows > 0:
+        lists = int(index.options.get("lists", 100))  # pgvector's default, as are the two below
+        low, high = promise.rows_per_list
+        if not low <= table.rows / lists <= high:
+            observed = f"lists = {lists} for about {table.rows:.0f} rows: not {low:g} to {high:g} rows a list"
+            yield observed, f"lists = {suited_lists(table.rows)}"
+    for option, default, (low, high) in (("m", 16, promise.m), ("ef_construction", 64, promise.ef_construction)):
+        value = int(index.options.get(option, default))
+        if index.method == "hnsw" and not low <= value <= high:
+            yield f"{option} = {value}, not {low} to {high}", f"{option} = {max(low, min(high, default))}"
 
 
 @check("vector-index-options", guide=["muva-12"], when=["gate"], each=stored_vectors)
@@ -131,19 +135,10 @@ def test_every_vector_index_suits_its_rows(subject: Declared[Vector], catalog: C
 
     More lists than the rows can fill, or too few, cost recall or speed; both look like a slow database.
     """
-    table, name, promise = catalog.table(subject.table), subject.needs[0][1][0], subject.item.index
-    for index in _candidates(table, name) if table and promise else ():
-        assert table is not None
-        assert promise is not None
-        if index.method == "ivfflat":
-            lists = int(index.options.get("lists", 100))  # pgvector's default
-            low, high = promise.rows_per_list
-            if table.rows > 0 and not low <= table.rows / lists <= high:
-                observed = f"lists = {lists} for about {table.rows:.0f} rows: not {low:g} to {high:g} rows a list"
-                remedy = f"alter index {index} set (lists = {suited_lists(table.rows)});\nreindex index {index};"
-                yield Finding(str(index), observed, remedy)
-        for option, default, bounds in (("m", 16, promise.m), ("ef_construction", 64, promise.ef_construction)):
-            value = int(index.options.get(option, default))
-            if index.method == "hnsw" and not bounds[0] <= value <= bounds[1]:
-                remedy = f"alter index {index} set ({option} = {default});\nreindex index {index};"
-                yield Finding(str(index), f"{option} = {value}, not {bounds[0]} to {bounds[1]}", remedy, option)
+    table, promise = catalog.table(subject.table), subject.item.index
+    if table is None or promise is None:
+        return
+    for index in _candidates(table, subject.needs[0][1][0]):
+        for observed, setting in _odd_options(index, table, promise):
+            remedy = f"alter index {index} set ({setting});\nreindex index {index};"
+            yield Finding(str(index), observed, remedy, setting.partition(" ")[0])

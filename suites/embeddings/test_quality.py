@@ -28,9 +28,7 @@ def test_enough_rows_have_an_embedding(subject: Subject, evidence: Evidence) -> 
     if not found.rows:
         raise Nothing(f"{subject.table} has no rows")
     if found.poor_tenants or found.share < subject.item.coverage:
-        observed = (
-            f"{found.share:.1%} of {found.rows} rows have {subject.name}, wanted {subject.item.coverage:.0%}"
-        )
+        observed = f"{found.share:.1%} of {found.rows} rows have {subject.name}, wanted {subject.item.coverage:.0%}"
         if found.tenants > 1:
             observed += f"; too few for {found.poor_tenants} of {found.tenants} tenants (embed these rows again)"
         missing = _fill(subject)

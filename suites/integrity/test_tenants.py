@@ -51,9 +51,7 @@ def test_declared_keys_are_unique(subject: Declared[tuple[str, ...]], database: 
 
 
 @check("one-value-per-key", guide=["muva-16"], when=["daily"], each=determined_columns)
-def test_a_key_names_one_thing(
-    subject: Declared[str], contract: Contract, database: Database
-) -> Iterator[Finding]:
+def test_a_key_names_one_thing(subject: Declared[str], contract: Contract, database: Database) -> Iterator[Finding]:
     """Within a tenant, rows of one key agree in what it names.
 
     One unit code for two units mixes their answers.
@@ -72,9 +70,7 @@ def test_no_value_appears_under_two_tenants(subject: Declared[str], database: Da
 
 
 @check("duplicate-content", guide=["muva-30"], when=["weekly"], each=distinct_columns)
-def test_no_content_appears_twice(
-    subject: Declared[str], contract: Contract, database: Database
-) -> Iterator[Finding]:
+def test_no_content_appears_twice(subject: Declared[str], contract: Contract, database: Database) -> Iterator[Finding]:
     """No content appears twice within a tenant.
 
     A text ingested twice crowds other answers out of every search.
@@ -84,9 +80,7 @@ def test_no_content_appears_twice(
 
 
 @check("times-plausible", guide=["muva-17"], when=["daily"], each=time_columns)
-def test_no_time_is_impossible(
-    subject: Declared[str], contract: Contract, database: Database
-) -> Iterator[Finding]:
+def test_no_time_is_impossible(subject: Declared[str], contract: Contract, database: Database) -> Iterator[Finding]:
     """No time lies in the future, or before the row's tenant was registered.
 
     Such a row was imported for the wrong tenant, or by a clock that is wrong.
@@ -113,16 +107,12 @@ def test_every_tenant_is_onboarded_completely(
     count = int(database.one(missing.count, f"comparing {part.table} with {tenancy.registry.table}")[0])
     if count:
         observed = f"{count} tenant(s) of {tenancy.registry.table} have no row"
-        yield Finding(
-            part.table, observed, complete_tenants(missing), quote(part.column), True, missing.shown, count
-        )
+        yield Finding(part.table, observed, complete_tenants(missing), quote(part.column), True, missing.shown, count)
     rows.need_rows(database, tenancy.registry.table)
 
 
 @check("tenant-has-admin", guide=["muva-7", "muva-20"], when=["daily", "weekly"], each=memberships)
-def test_every_active_tenant_has_an_admin(
-    subject: Declared[Tenancy], database: Database
-) -> Iterator[Finding]:
+def test_every_active_tenant_has_an_admin(subject: Declared[Tenancy], database: Database) -> Iterator[Finding]:
     """Every active tenant has an active admin.
 
     Without one nobody of the tenant can invite, remove or correct anybody.

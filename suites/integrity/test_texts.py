@@ -24,9 +24,7 @@ def test_every_text_has_all_its_chunks(
 
 
 @check("retention", guide=["vs-17"], when=["monthly"], each=retentions)
-def test_no_old_row_is_live(
-    subject: Declared[Retention], catalog: Catalog, database: Database
-) -> Iterator[Finding]:
+def test_no_old_row_is_live(subject: Declared[Retention], catalog: Catalog, database: Database) -> Iterator[Finding]:
     """No row older than its retention is still live.
 
     What should have moved away slows every query, and is kept longer than was promised.

@@ -21,9 +21,7 @@ from pgconform.subjects import (
 
 
 @check("values-declared", guide=["vs-5", "vs-6", "vs-2", "muva-20"], when=["daily"], each=value_sets)
-def test_every_value_is_a_declared_one(
-    subject: Declared[tuple[str, ...]], database: Database
-) -> Iterator[Finding]:
+def test_every_value_is_a_declared_one(subject: Declared[tuple[str, ...]], database: Database) -> Iterator[Finding]:
     """Every status, direction and role is from the declared set.
 
     A value that no query asks for is in no report and no list.
@@ -116,6 +114,4 @@ def test_the_metrics_are_fresh(subject: Declared[Metrics], database: Database) -
     age = figures.newest_hours(subject, database)
     if age > subject.item.hours:
         remedy = figures.sample(subject)
-        yield Finding(
-            subject.table, f"the newest sample is {age:.0f} h old, wanted {subject.item.hours:g} h", remedy
-        )
+        yield Finding(subject.table, f"the newest sample is {age:.0f} h old, wanted {subject.item.hours:g} h", remedy)

@@ -31,9 +31,7 @@ def test_every_declared_extension_is_installed(
     if catalog.extension(name) is None and not builtin:
         where = f" schema {quote(promise.schema)}" if promise.schema else ""
         create = f"create schema if not exists {quote(promise.schema)};\n" if promise.schema else ""
-        yield Finding(
-            quote(name), "the extension is not installed", f"{create}create extension {quote(name)}{where};"
-        )
+        yield Finding(quote(name), "the extension is not installed", f"{create}create extension {quote(name)}{where};")
 
 
 @check("extension-version", guide=["muva-2"], when=["gate"], each=extensions)

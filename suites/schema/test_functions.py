@@ -79,9 +79,7 @@ def test_every_search_has_its_threshold_and_count(subject: Searching, catalog: C
         found = next((a.default for a in function.inputs if a.name == name), None)
         if wanted is not None and constant(found) != constant(str(wanted)):
             remedy = recreate(subject.function, subject.promise, function)
-            yield Finding(
-                function.signature, f"{name} defaults to {found or 'nothing'}, not {wanted}", remedy, name
-            )
+            yield Finding(function.signature, f"{name} defaults to {found or 'nothing'}, not {wanted}", remedy, name)
 
 
 @check("function-properties", guide=["muva-21"], when=["daily", "gate"], each=functions)
@@ -115,6 +113,4 @@ def test_every_declared_function_has_its_search_path(subject: Subject, catalog: 
         observed = "it is not pinned" if found is None else f"it is {found}"
         value = ", ".join(literal(part.strip()) for part in wanted.split(","))
         kind = "procedure" if function.kind == "p" else "function"
-        yield Finding(
-            function.signature, observed, f"alter {kind} {function.signature} set search_path = {value};"
-        )
+        yield Finding(function.signature, observed, f"alter {kind} {function.signature} set search_path = {value};")

@@ -50,9 +50,7 @@ def test_every_reference_is_a_foreign_key(subject: Declared[Reference], catalog:
 
 
 @check("reference-action", guide=["vs-34"], when=["quarterly"], each=references)
-def test_every_reference_has_the_declared_action(
-    subject: Declared[Reference], catalog: Catalog
-) -> Iterator[Finding]:
+def test_every_reference_has_the_declared_action(subject: Declared[Reference], catalog: Catalog) -> Iterator[Finding]:
     """The foreign key's ON DELETE action is the declared one.
 
     A CASCADE where nobody expects one deletes a tenant's invoices along with the tenant.
@@ -89,9 +87,7 @@ def test_every_foreign_key_is_indexed(table: Table) -> Iterator[Finding]:
 
     Otherwise each delete or key change of a referenced row reads the whole referencing table.
     """
-    usable = [
-        i for i in table.indexes if i.valid and i.ready and not i.predicate and i.method in ("btree", "hash")
-    ]
+    usable = [i for i in table.indexes if i.valid and i.ready and not i.predicate and i.method in ("btree", "hash")]
     for key in table.foreign_keys():
         wanted = set(key.columns)
         if not key.inherited and not any(set(i.columns[: len(wanted)]) == wanted for i in usable):

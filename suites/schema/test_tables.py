@@ -78,9 +78,7 @@ def test_no_schema_holds_a_copy_of_the_tenant_tables(
     declared = {*contract.schemas.exposed, *contract.schemas.tenant, *contract.schemas.internal}
     wanted = {name for name in contract.tenant_tables() if split(name)[0] in contract.schemas.tenant}
     names = {split(name)[1] for name in wanted}
-    copies = sorted(
-        t.name for t in catalog.tables if t.schema == schema.name and t.stores_rows and t.name in names
-    )
+    copies = sorted(t.name for t in catalog.tables if t.schema == schema.name and t.stores_rows and t.name in names)
     if copies and schema.name not in declared | {split(name)[0] for name in contract.tables}:
         observed = f"the schema is not declared and holds copies of tenant tables: {', '.join(map(quote, copies))}"
         rows = " ".join(f"select * from {schema}.{quote(name)};" for name in copies)

@@ -11,9 +11,9 @@ from pgconform.statements import Name
 from pgconform.subjects import Searching, searches
 
 
-def _fault(answer: Answer, threshold: float | None) -> str:
+def _fault(answer: Answer) -> str:
     """What is wrong with one answer, measured by the exact one; '' where nothing is."""
-    got, exact = answer.similarities, answer.exact
+    got, exact, threshold = answer.similarities, answer.exact, answer.threshold
     if answer.refused:
         return f"the call is refused: {answer.refused}"
     if any(later > earlier + TOLERANCE for earlier, later in pairwise(got)):
@@ -37,8 +37,8 @@ def test_every_search_finds_the_nearest_rows(subject: Searching, evidence: Evide
 
     Also for the smallest tenant: an index that looks at the nearest rows of all tenants first starves it.
     """
-    spec, given = subject.promise.search, list(answers(subject, evidence))
-    faults = {str(a.identity): why for a in given if (why := _fault(a, spec.default_threshold if spec else None))}
+    given = list(answers(subject, evidence))
+    faults = {str(a.identity): why for a in given if (why := _fault(a))}
     if faults:
         who, why = next(iter(faults.items()))
         observed = f"{why} ({who}; {len(faults)} of {len({str(a.identity) for a in given})} callers)"

@@ -136,9 +136,7 @@ def test_sequence_privileges_follow_the_tables(
         held = privileges.on(role, sequence)
         if any(not c.identity for c in filled) and not {"USAGE", "UPDATE"} & {h.privilege for h in held}:
             remedy = f"grant usage on sequence {sequence} to {quote(role)};"
-            yield Finding(
-                str(sequence), f"{role} may insert but not draw a number", remedy, detail=f"{role} usage"
-            )
+            yield Finding(str(sequence), f"{role} may insert but not draw a number", remedy, detail=f"{role} usage")
         for each in held:
             if each.privilege == "UPDATE" or not filled:
                 remedy = revoke(each, f"sequence {sequence}", role, privileges)

@@ -34,9 +34,7 @@ def test_only_declared_roles_are_privileged(
     allowed = contract.roles.privileged.get(role.name, ())
     for name in sorted(privileges.can_take(role.name) if not role.superuser else {role.name}):
         other = catalog.role(name)
-        for attribute in [
-            a for a, held in (_attributes(other) if other else {}).items() if held and a not in allowed
-        ]:
+        for attribute in [a for a, held in (_attributes(other) if other else {}).items() if held and a not in allowed]:
             own = name == role.name
             remedy = f"alter role {quote(name)} no{attribute.lower()};" if own else leave(role.name, name, privileges)
             if own and name in contract.roles.services:  # it needs the attribute, not the login
