@@ -128,6 +128,12 @@ def revoke(held: Held, on: str, role: str, privileges: Privileges) -> str:
     return f"revoke {held.privilege.lower()}{columns} on {on} from {_role(held.via)};"
 
 
+def shut(table: Table, contract: Contract, privileges: Privileges) -> str:
+    """Takes from the client roles all that they hold on a relation."""
+    lines = [revoke(h, str(table), r, privileges) for r in contract.roles.clients for h in privileges.on(r, table)]
+    return "\n".join(dict.fromkeys(lines))
+
+
 def leave(role: str, other: str, privileges: Privileges) -> str:
     """Ends the role's own memberships that lead to another role, however far away; others keep theirs."""
     return f"revoke {', '.join(map(quote, privileges.ways(role, other)))} from {quote(role)};"

@@ -8,7 +8,7 @@ from pgconform.contract import Contract, TablePromise, Tenancy
 from pgconform.model import Finding
 from pgconform.names import quote, split
 from pgconform.privileges import Privileges
-from pgconform.remedies import add_column, create_table, noun, promised_columns, retype
+from pgconform.remedies import add_column, create_table, noun, promised_columns, retype, shut
 from pgconform.subjects import Declared, present_tables, promise_of, tables, tenant_rows
 
 
@@ -50,15 +50,20 @@ def undeclared(catalog: Catalog, contract: Contract, privileges: Privileges) -> 
 
 
 @check("tables-declared", guide=["muva-1"], when=["gate"], of=undeclared)
-def test_nothing_undeclared_is_reachable(table: Table, catalog: Catalog, contract: Contract) -> Iterator[Finding]:
+def test_nothing_undeclared_is_reachable(
+    table: Table, catalog: Catalog, contract: Contract, privileges: Privileges
+) -> Iterator[Finding]:
     """Every relation in a tenant schema, or within reach of a client role, is declared.
 
     What nobody declared nobody protects: a helper table, a copy made for a migration, a view for a dashboard.
     """
     if promise_of(catalog, contract, table) is None:
+        observed = f"the {noun(table)} is not in the contract"
+        if table.schema not in contract.schemas.tenant:  # it may well be somebody's, only not the clients'
+            yield Finding(str(table), observed, shut(table, contract, privileges))
+            return
         stored = table.stores_rows
         rows = f"select * from {table};" if stored else ""
-        observed = f"the {noun(table)} is not in the contract"
         yield Finding(str(table), observed, f"drop {noun(table)} {table} cascade;", destroys=stored, rows=rows)
 
 
