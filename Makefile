@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install conformance test lint docs benchmark clean
+.PHONY: help install conformance container test lint docs benchmark clean
 
 help:  ## show the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -18,6 +18,10 @@ install: $(STAMP)  ## create .venv and install the project with its tools
 
 conformance: $(STAMP)  ## build both reference databases on an embedded server and check them
 	$(BIN)/pgconform run
+
+container: $(STAMP)  ## build an image without any registry (as root), and run both suites in it
+	sh fixtures/image/build.sh
+	$(BIN)/python -m pytest tests/test_container.py -rs
 
 test: $(STAMP)  ## the project's own tests
 	$(BIN)/python -m pytest -n 2 --dist worksteal

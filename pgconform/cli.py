@@ -42,7 +42,9 @@ def _parser() -> argparse.ArgumentParser:
                " contract error, 5 nothing was examined, 75 the database cannot be reached or was lost",
     )  # fmt: skip
     added.add_argument("--contract", metavar="NAME|FILE", help="a bundled contract or a TOML file (default: all)")
-    added.add_argument("--target", metavar="KIND[:ID]", help="embedded[:16|18] (default) or live[:URI]")
+    added.add_argument(
+        "--target", metavar="KIND[:ID]", help="embedded[:16|18] (default), container[:IMAGE] or live[:URI]"
+    )
     added.add_argument("--out", metavar="DIR", help="where the reports go (default: reports/out)")
     added.set_defaults(command=run)
 

@@ -30,7 +30,7 @@ RUN: pytest.StashKey[Run] = pytest.StashKey()
 PROPERTY = "pgconform"
 _OPTIONS = {
     "contract": "contract to check: a bundled one's name, or a TOML file (default: all bundled ones)",
-    "target": "where the databases are: embedded[:16|18], live[:URI] (default: embedded)",
+    "target": "where the databases are: embedded[:16|18], container[:IMAGE], live[:URI] (default: embedded)",
     "out": "directory of the reports (default: reports/out)",
 }
 

@@ -5,12 +5,13 @@ A target is a context manager: what it starts, it stops. Its errors are one line
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from pgconform.contract import Contract
 
-KINDS = ("embedded", "live")
+KINDS = ("embedded", "container", "live")
 
 
 class TargetError(ValueError):
@@ -25,20 +26,23 @@ def split(text: str) -> tuple[str, str]:
     return kind, identifier
 
 
+def referenced(contracts: Sequence[Contract]) -> list[str]:
+    """The reference databases that the contracts name, each once. Raises TargetError where one names none."""
+    for contract in contracts:
+        if not contract.reference:
+            raise TargetError(
+                f"contract {contract.name} names no reference database; set reference, or use --target=live"
+            )
+    return sorted({contract.reference for contract in contracts})
+
+
 @contextmanager
 def databases(target: str, contracts: Sequence[Contract]) -> Iterator[dict[str, str]]:
     """The libpq connection string of each contract's database, by the contract's name.
 
-    Raises TargetError for a target that cannot be used as asked.
+    Raises TargetError for a target that cannot be used as asked, TargetLost for one that does not answer.
     """
     kind, identifier = split(target)
-    if kind == "live":
-        from pgconform.targets import live
-
-        with live.databases(identifier, contracts) as found:
-            yield found
-    else:
-        from pgconform.targets import embedded
-
-        with embedded.databases(identifier, contracts) as found:
-            yield found
+    module = importlib.import_module(f"{__name__}.{kind}")
+    with module.databases(identifier, contracts) as found:
+        yield found

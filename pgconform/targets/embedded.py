@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pgconform import __version__
 from pgconform.contract import Contract
-from pgconform.targets import TargetError
+from pgconform.targets import TargetError, referenced
 from pgconform.targets.server import Server, ServerError, find_binaries, prepared, running
 
 DEFAULT_VERSION = "16"
@@ -23,13 +23,8 @@ def databases(identifier: str, contracts: Sequence[Contract]) -> Iterator[dict[s
 
     Raises TargetError for a contract without reference database, or a version that is not here.
     """
-    for contract in contracts:
-        if not contract.reference:
-            raise TargetError(
-                f"contract {contract.name} names no reference database; set reference, or use --target=live"
-            )
     try:
-        with server([contract.reference for contract in contracts], identifier) as running_server:
+        with server(referenced(contracts), identifier) as running_server:
             yield {contract.name: running_server.dsn(contract.reference) for contract in contracts}
     except ServerError as error:
         raise TargetError(str(error)) from None
@@ -38,24 +33,13 @@ def databases(identifier: str, contracts: Sequence[Contract]) -> Iterator[dict[s
 @contextmanager
 def server(references: Sequence[str], version: str = "") -> Iterator[Server]:
     """A running server with these reference databases, copied from a prepared data directory. Raises ServerError."""
+    from pgconform.fixtures.databases import create
+
     binaries = find_binaries(version or DEFAULT_VERSION)
     names = sorted(set(references))
-    template = prepared(_key(names, binaries), binaries, lambda empty: _build(empty, names))
+    template = prepared(_key(names, binaries), binaries, lambda empty: create(empty.dsn(), names))
     with running(version or DEFAULT_VERSION, template=template) as started:
         yield started
-
-
-def _build(server: Server, names: Sequence[str]) -> None:
-    import psycopg
-    from psycopg import sql
-
-    from pgconform.fixtures.databases import build
-
-    for name in names:
-        with psycopg.connect(server.dsn(), autocommit=True) as connection:
-            connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
-        with psycopg.connect(server.dsn(name)) as connection:
-            build(connection, name)
 
 
 def _key(names: Sequence[str], binaries: Path) -> str:

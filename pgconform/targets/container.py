@@ -1,0 +1,79 @@
+"""The bundled reference databases in a container, started for the run and removed after it."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from pgconform.contract import Contract
+from pgconform.model import TargetLost
+from pgconform.targets import TargetError, referenced
+
+if TYPE_CHECKING:
+    from testcontainers.community.postgres import PostgresContainer
+
+DEFAULT_IMAGE = "pgvector/pgvector:pg17"
+# The rows are thrown away with the container: nothing of it need survive a crash.
+_SETTINGS = "-c fsync=off -c synchronous_commit=off -c full_page_writes=off -c wal_level=logical"
+
+
+@contextmanager
+def databases(identifier: str, contracts: Sequence[Contract]) -> Iterator[dict[str, str]]:
+    """Each contract's reference database; ``identifier`` is the image, ``pgvector/pgvector:pg17`` where it is ''.
+
+    Raises TargetError for a contract without reference database or an image that cannot be had, TargetLost where
+    no container engine answers.
+    """
+    from psycopg.conninfo import make_conninfo
+
+    from pgconform.fixtures.databases import create
+
+    names = referenced(contracts)
+    with _started(identifier or DEFAULT_IMAGE) as container:
+        url = container.get_connection_url(host="127.0.0.1" if _is_local(container) else None, driver=None)
+        create(url, names)
+        yield {contract.name: make_conninfo(url, dbname=contract.reference) for contract in contracts}
+
+
+@contextmanager
+def _started(image: str) -> Iterator[PostgresContainer]:
+    try:
+        import docker.errors
+        from testcontainers.community.postgres import PostgresContainer
+    except ImportError:
+        raise TargetError("target container needs testcontainers; pip install 'pgconform[container]'") from None
+    try:
+        made = PostgresContainer(
+            image, username="postgres", password=secrets.token_hex(16), dbname="postgres", driver=None,
+            command=_SETTINGS,
+        )  # fmt: skip
+        if _is_local(made):  # then nobody else on the network need reach it
+            made.ports = {"5432/tcp": ("127.0.0.1", None)}  # type: ignore[dict-item]
+        container = made.start()
+    except (docker.errors.ImageNotFound, docker.errors.APIError) as error:
+        advice = "name an image that can be had: --target=container:IMAGE"
+        if not os.environ.get("TESTCONTAINERS_RYUK_DISABLED"):
+            advice += "; TESTCONTAINERS_RYUK_DISABLED=true goes without testcontainers' own image"
+        raise TargetError(f"image {image} cannot be started ({_line(error)}); {advice}") from None
+    except docker.errors.DockerException:
+        raise TargetLost("no container engine answers; start Docker, or use --target=embedded") from None
+    except TimeoutError:
+        raise TargetLost(f"the server in image {image} is not ready in time") from None
+    try:
+        yield container
+    finally:
+        container.stop()
+
+
+def _is_local(container: PostgresContainer) -> bool:
+    """True where the engine's published ports are on this machine's loopback (TESTCONTAINERS_HOST_OVERRIDE tells
+    where testcontainers would guess another address)."""
+    return container.get_docker_client().host() in ("localhost", "127.0.0.1", "::1")
+
+
+def _line(error: Exception) -> str:
+    """The engine's own explanation, on one line."""
+    return " ".join(str(getattr(error, "explanation", None) or error).split())[:200]
