@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pgconform.contract import Contract, Waiver
-from pgconform.model import Finding, Nothing, NotVerified, Result, Severity, Verdict
+from pgconform.model import Effort, Finding, Nothing, NotVerified, Result, Severity, Verdict
 
 if TYPE_CHECKING:
     import datetime
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pgconform.privileges import Privileges
 
 LOCKED = "{} is locked by another session (ACCESS EXCLUSIVE); run again when its change is done"
+DRILL = "a drill writes, and a live target is never written: run it on a copy (target embedded or container)"
 CADENCES = ("gate", "daily", "weekly", "monthly", "quarterly")
 
 
@@ -35,10 +36,18 @@ class Evidence:
     catalog: Catalog
     database: Database
     today: datetime.date
+    writing: Callable[[], Database] | None = None  # where drills may write; they undo all they do
+    effort: Effort = field(default_factory=Effort)
 
     def part(self, name: str) -> Any:
         """What a check's parameter of that name gets."""
         return self if name == "evidence" else getattr(self, name)
+
+    @cached_property
+    def drills(self) -> Database:
+        """The connection that drills write on."""
+        assert self.writing, "a drill runs on disposable targets only"
+        return self.writing()
 
     @cached_property
     def privileges(self) -> Privileges:
@@ -63,6 +72,7 @@ class Check:
     module: str
     looked_for: str
     asks: tuple[str, ...] = field(default=())
+    drill: bool = False
 
     def subjects(self, contract: Contract, evidence: Evidence | None = None) -> list[Any]:
         """What to look at, in a fixed order; needs ``evidence`` unless the contract alone names the subjects."""
@@ -83,8 +93,11 @@ def check(
     of: Callable[..., Iterable[Any]] | None = None,
     each: Callable[[Contract], Iterable[Any]] | None = None,
     severity: Severity = Severity.MUST,
+    drill: bool = False,
 ) -> Callable[[Callable[..., Iterator[Finding]]], Callable[..., None]]:
     """Make a generator of findings a test. The docstring's first line is the obligation, the rest why it matters.
+
+    A ``drill`` writes, and undoes it; it is judged on disposable targets only.
 
     Raises ValueError for an id that is taken, an unknown cadence, or a check without docstring or subjects.
     """
@@ -102,7 +115,7 @@ def check(
         _, *asks = inspect.signature(judge).parameters
         REGISTRY[id] = Check(
             id, judge, select, each is not None, tuple(guide), tuple(when), severity, title.rstrip("."),
-            " ".join(why.split()), judge.__module__, looked_for, tuple(asks),
+            " ".join(why.split()), judge.__module__, looked_for, tuple(asks), drill,
         )  # fmt: skip
 
         def test(pgc_case: Callable[[], None]) -> None:
@@ -127,6 +140,12 @@ def evaluate(check: Check, evidence: Evidence, subjects: Sequence[Any] | None = 
     empty: list[str] = []
     examined = 0
     hidden = set(evidence.catalog.unseen)
+    if check.drill and evidence.writing is None:
+        return Result(
+            check=check.id, contract=contract.name, verdict=Verdict.SKIPPED, title=check.title, why=check.why,
+            subject=subject_name(subjects[0]) if subjects else "", guide=check.guide, severity=check.severity,
+            looked_for=check.looked_for, reason=DRILL, accepted=True,
+        )  # fmt: skip
     given = check.subjects(contract, evidence) if subjects is None else subjects
     if hidden and not check.by_contract and any(_relations(subject) for subject in given):
         given = [*given, *(t for t in evidence.catalog.tables if str(t) in hidden)]  # they yield no policies now

@@ -45,6 +45,8 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument(
         "--target", metavar="KIND[:ID]", help="embedded[:16|18] (default), container[:IMAGE] or live[:URI]"
     )
+    added.add_argument("--effort", metavar="LEVEL", help="how hard to attack: quick, default or nightly")
+    added.add_argument("--seed", metavar="N", help="what the attacks are drawn from (default: 1)")
     added.add_argument("--out", metavar="DIR", help="where the reports go (default: reports/out)")
     added.set_defaults(command=run)
 
@@ -78,7 +80,11 @@ def run(known: argparse.Namespace, rest: list[str]) -> int:
         f"--override-ini=cache_dir={Path.cwd() / '.pytest_cache'}", "-p", "pgconform.plugin", "--tb=no", "-q",
         "--no-header", "-r", "N",
     ]  # fmt: skip
-    given = [f"--pgc-{name}={value}" for name in ("contract", "target", "out") if (value := getattr(known, name))]
+    given = [
+        f"--pgc-{name}={value}"
+        for name in ("contract", "target", "effort", "seed", "out")
+        if (value := getattr(known, name))
+    ]
     return int(pytest.main([*fixed, *given, "--pgc-asked", *rest]))
 
 

@@ -56,7 +56,8 @@ class Roles(Section, frozen=True):
 
 
 class Session(Section, frozen=True):
-    """How the API signs a caller in: role, claims and settings; ``{user}`` and ``{tenant}`` are filled in."""
+    """How the API signs a caller in: role, claims and settings; ``{user}`` and ``{tenant}`` are filled in, as numbers
+    where a claim is ``{user:number}`` or ``{tenant:number}``."""
 
     role: str
     claims: dict[str, Any] = {}
@@ -73,12 +74,14 @@ class Registry(Section, frozen=True):
 
 
 class Members(Section, frozen=True):
-    """The table that says which user belongs to which tenant."""
+    """The table that says which user belongs to which tenant. A membership counts while ``active`` is true, or has
+    one of ``active_values``, and before ``expires``."""
 
     table: str
     user: str
     tenant: str
     active: str = ""
+    active_values: tuple[str, ...] = ()
     expires: str = ""
     role: str = ""
     roles: tuple[str, ...] = ()

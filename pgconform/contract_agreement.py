@@ -67,7 +67,11 @@ def _mentions(value: Any, blank: str) -> bool:
     """Whether any text in the value has the blank, at any depth."""
     if isinstance(value, dict):
         value = list(value.values())
-    return any(_mentions(item, blank) for item in value) if isinstance(value, list) else blank in str(value)
+    return (
+        any(_mentions(item, blank) for item in value)
+        if isinstance(value, list)
+        else blank in str(value).replace(":number", "")
+    )
 
 
 def _ownership(contract: Contract, path: KeyPath, name: str, table: TablePromise) -> Iterator[Problem]:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from pgconform.contract import Limits
 from pgconform.model import NotVerified, TargetLost
 from pgconform.names import quote
-from pgconform.statements import Statement
+from pgconform.statements import Name, Statement, joined, statement
 
 if TYPE_CHECKING:
     import psycopg
@@ -26,6 +27,29 @@ if TYPE_CHECKING:
 # access rule (42), object not in state (55), operator intervention (57), resources (53), limits (54), transaction (25).
 _SAFE_CLASSES = ("42", "55", "57", "53", "54", "25")
 Row = tuple[Any, ...]
+_UNDO = (statement("rollback to savepoint attempt"), statement("release savepoint attempt"))
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a client's statement: rows touched or returned, or why the server refused it.
+
+    ``after`` is what a session that sees everything was answered right after it.
+    """
+
+    rows: int
+    state: str = ""
+    said: str = ""
+    after: tuple[Row, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """True where no privilege and no policy stood in the way of at least one row.
+
+        Constraints are checked after policies (ExecInsert and ExecUpdate in PostgreSQL's nodeModifyTable.c), so a
+        broken constraint (class 23) tells that the policies let the row pass.
+        """
+        return self.rows > 0 if not self.state else self.state[:2] == "23"
 
 
 def begin(connection: Connection[Any], limits: Limits, *, snapshot: str = "", read_only: bool = True) -> None:
@@ -62,11 +86,20 @@ class Database:
     def __init__(self, connection: Connection[Any]) -> None:
         self.connection = connection
         self._answers: dict[Statement, list[Row]] = {}
+        self._taken: set[str] = set()  # roles that we can become
 
     def rows(self, question: Statement, what: str) -> list[Row]:
         """All rows of the answer. Raises NotVerified (``what`` says what was asked) or TargetLost."""
         with self._savepoint(what):
             return self._execute(question)
+
+    def run(self, command: Statement, what: str) -> None:
+        """Executes a command that has no answer, such as one that makes a temporary table."""
+        from psycopg import RawCursor
+
+        text, parameters = command.run_text(self.connection)
+        with self._savepoint(what), RawCursor(self.connection) as cursor:
+            cursor.execute(text.encode(), parameters, prepare=False)
 
     def remembered(self, question: Statement, what: str) -> list[Row]:
         """As ``rows``; asked once, since several checks look at the same figures."""
@@ -103,6 +136,53 @@ class Database:
             for name, value in settings.items():
                 self._set(name, value)
             yield
+
+    def attempt(
+        self, role: str, settings: Sequence[tuple[str, str]], command: Statement, after: Statement | None = None
+    ) -> Outcome:
+        """Runs one statement as a client, and undoes it: in one message, since round trips are what attempts cost.
+
+        Raises NotVerified where the role cannot be taken on, TargetLost where the server went away.
+        """
+        import psycopg
+
+        pairs = [*settings, ("row_security", "on")]
+        begun = joined(statement("pg_catalog.set_config({n}, {v}, true)", n=n, v=v) for n, v in pairs)
+        steps = [statement("savepoint attempt"), statement("select {begun}", begun=begun),
+                 statement("set local role {role}", role=Name((role,))), command]  # fmt: skip
+        if after:
+            steps += [statement("reset role"), statement("set local row_security = off"), after]
+        if role not in self._taken:
+            with self.acting(role, {}):  # raises where it cannot be taken on, which is not the client's trouble
+                self._taken.add(role)
+        try:
+            if command.template.startswith("copy "):  # which a message cannot share with others
+                self._inline(steps[:3])
+                outcome = Outcome(self._copied(command))
+            else:
+                answers = self._inline([*steps, *_UNDO])
+                return Outcome(answers[3][0], after=tuple(answers[6][1]) if after else ())
+        except psycopg.Error as error:
+            if self.connection.closed or self.connection.broken:
+                raise TargetLost(f"the server went away during an attempt ({_code(error)})") from None
+            outcome = Outcome(0, error.sqlstate or "?", said(error))
+        self._inline(_UNDO)
+        return outcome
+
+    def _inline(self, steps: Sequence[Statement]) -> list[tuple[int, list[Row]]]:
+        """Rows touched and rows answered by each of several statements, sent as one message."""
+        text = ";\n".join(step.inline(self.connection) for step in steps)
+        answers: list[tuple[int, list[Row]]] = []
+        with self.connection.cursor() as cursor:
+            cursor.execute(text.encode(), prepare=False)
+            for result in cursor.results():
+                answers.append((result.rowcount, result.fetchall() if result.description else []))
+        return answers
+
+    def _copied(self, command: Statement) -> int:
+        """Rows that a COPY TO returned; 1 where a COPY FROM was let in, without a row."""
+        with self.connection.cursor() as cursor, cursor.copy(command.inline(self.connection).encode()) as copy:
+            return sum(1 for _ in copy) if command.template.endswith("stdout") else 1
 
     def _set(self, name: str, value: str) -> None:
         self.connection.execute("select pg_catalog.set_config(%s, %s, true)", (name, value), prepare=False)

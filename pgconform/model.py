@@ -44,13 +44,35 @@ class TargetLost(Exception):
     """The server went away, or never was there: exit status 75, so that CI may retry just that."""
 
 
+# What --effort takes: attempts that are drawn for each road, beside one for each session.
+EFFORTS = {"quick": 0, "default": 8, "nightly": 200}
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How hard to attack: how many attempts are drawn for each road, and from which seed."""
+
+    examples: int = EFFORTS["default"]
+    seed: int = 1
+
+    @classmethod
+    def of(cls, level: str, seed: str) -> Effort:
+        """From what was typed. Raises ValueError."""
+        if level not in EFFORTS:
+            raise ValueError(f"unknown effort {level!r}; use one of {', '.join(EFFORTS)}")
+        if not seed.isascii() or not seed.isdigit():
+            raise ValueError(f"the seed is a whole number, not {seed!r}")
+        return cls(EFFORTS[level], int(seed))
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One object that breaks one promise.
 
     ``object`` is the quoted, qualified name; ``detail`` tells several findings on one object apart (a role
     and command, a column); ``remedy`` is SQL that can be run as it is; ``destroys`` marks a remedy that
-    deletes data, ``rows`` is then the SELECT that shows what would go. ``count`` is the number of rows.
+    deletes data, ``rows`` is then the SELECT that shows what would go. ``count`` is the number of rows. ``script``
+    is SQL for psql that shows an attempt that went through, and undoes it.
     """
 
     object: str
@@ -60,6 +82,7 @@ class Finding:
     destroys: bool = False
     rows: str = ""
     count: int | None = None
+    script: str = ""
 
     @property
     def key(self) -> str:

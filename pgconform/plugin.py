@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pgconform.model import TargetLost, Verdict
+from pgconform.model import Effort, TargetLost, Verdict
 
 if TYPE_CHECKING:
     from pgconform.checks import Check
@@ -31,6 +31,8 @@ PROPERTY = "pgconform"
 _OPTIONS = {
     "contract": "contract to check: a bundled one's name, or a TOML file (default: all bundled ones)",
     "target": "where the databases are: embedded[:16|18], container[:IMAGE], live[:URI] (default: embedded)",
+    "effort": "how hard to attack: quick, default or nightly",
+    "seed": "what the attacks are drawn from (default: 1)",
     "out": "directory of the reports (default: reports/out)",
 }
 
@@ -88,7 +90,11 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     from pgconform.targets import TargetError
 
     config.stash[RUN] = Run(tuple(contracts(config)))
-    databases = config.stash[DATABASES] = Databases(datetime.datetime.now(datetime.UTC).date())
+    try:
+        effort = Effort.of(option(config, "effort", "default"), option(config, "seed", "1"))
+    except ValueError as error:
+        raise pytest.UsageError(str(error)) from None
+    databases = config.stash[DATABASES] = Databases(datetime.datetime.now(datetime.UTC).date(), effort)
     given = getattr(config, "workerinput", {}).get(PROPERTY)
     try:
         if given:

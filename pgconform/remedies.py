@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from pgconform import subjects
 from pgconform.catalog import PUBLIC
 from pgconform.contract import COMMANDS, Contract, Session, TablePromise, Tenancy, Vector
-from pgconform.identities import active
 from pgconform.names import literal, qualified, quote, split
+from pgconform.people import active
 from pgconform.privileges import SUPERUSER, Held, Privileges
 from pgconform.statements import Name, statement
 

@@ -12,8 +12,8 @@ from pgconform.catalog import Catalog
 from pgconform.checks import Evidence
 from pgconform.contract import Contract
 from pgconform.database import Database, begin
-from pgconform.model import TargetLost
-from pgconform.targets import TargetError, databases
+from pgconform.model import Effort, TargetLost
+from pgconform.targets import TargetError, databases, split
 
 if TYPE_CHECKING:
     import psycopg
@@ -31,17 +31,20 @@ class Opened:
     dsn: str
     snapshot: str
     catalog: Catalog
+    disposable: bool = False  # drills may write here
 
     def to_worker(self) -> dict[str, str]:
         """What an xdist worker needs to join: plain text only."""
-        return {"dsn": self.dsn, "snapshot": self.snapshot, "catalog": self.catalog.to_json().decode()}
+        given = {"dsn": self.dsn, "snapshot": self.snapshot, "catalog": self.catalog.to_json().decode()}
+        return given | {"disposable": "yes" if self.disposable else ""}
 
 
 class Databases:
     """The open databases of a process, by contract. Close it to end transactions and stop what was started."""
 
-    def __init__(self, today: datetime.date) -> None:
+    def __init__(self, today: datetime.date, effort: Effort) -> None:
         self.today = today
+        self.effort = effort
         self.opened: dict[str, Opened] = {}
         self._evidence: dict[str, Evidence] = {}
         self._stack = ExitStack()
@@ -50,26 +53,35 @@ class Databases:
         """Start or find the target, and picture each database. Raises TargetError or TargetLost."""
         from pgconform.introspect import snapshot
 
+        disposable = split(target)[0] != "live"
         for name, dsn in self._stack.enter_context(databases(target, contracts)).items():
             contract = next(c for c in contracts if c.name == name)
             connection = self._connect(dsn, contract)
             exported = connection.execute("select pg_catalog.pg_export_snapshot()", prepare=False).fetchone()
             catalog = snapshot(connection)
-            self.opened[name] = Opened(contract, dsn, str(exported[0]) if exported else "", catalog)
-            self._evidence[name] = Evidence(contract, catalog, Database(connection), self.today)
+            self.opened[name] = Opened(contract, dsn, str(exported[0]) if exported else "", catalog, disposable)
+            self._evidence[name] = self._of(self.opened[name], connection)
 
     def join(self, contract: Contract, given: dict[str, str]) -> None:
         """Take over what the controller saw. The connection is made when a check first asks for it."""
         catalog = Catalog.from_json(given["catalog"])
-        self.opened[contract.name] = Opened(contract, given["dsn"], given["snapshot"], catalog)
+        self.opened[contract.name] = Opened(
+            contract, given["dsn"], given["snapshot"], catalog, bool(given["disposable"])
+        )
 
     def evidence(self, name: str) -> Evidence:
         """What checks of one contract judge. Raises TargetLost where the database cannot be reached any more."""
         if name not in self._evidence:
             opened = self.opened[name]
-            database = Database(self._connect(opened.dsn, opened.contract, opened.snapshot))
-            self._evidence[name] = Evidence(opened.contract, opened.catalog, database, self.today)
+            self._evidence[name] = self._of(opened, self._connect(opened.dsn, opened.contract, opened.snapshot))
         return self._evidence[name]
+
+    def _of(self, opened: Opened, connection: Connection[Any]) -> Evidence:
+        def writing() -> Database:
+            return Database(self._connect(opened.dsn, opened.contract, read_only=False))
+
+        drills = writing if opened.disposable else None
+        return Evidence(opened.contract, opened.catalog, Database(connection), self.today, drills, self.effort)
 
     def facts(self) -> dict[str, str]:
         """What was tested, by contract: never how it was reached."""
@@ -78,7 +90,7 @@ class Databases:
     def close(self) -> None:
         self._stack.close()
 
-    def _connect(self, dsn: str, contract: Contract, snapshot: str = "") -> Connection[Any]:
+    def _connect(self, dsn: str, contract: Contract, snapshot: str = "", read_only: bool = True) -> Connection[Any]:
         import psycopg
 
         from pgconform.introspect import read_text
@@ -87,7 +99,7 @@ class Databases:
             connection = psycopg.connect(dsn, autocommit=True, prepare_threshold=None, connect_timeout=10)
             self._stack.callback(connection.close)
             read_text(connection)
-            begin(connection, contract.limits, snapshot=snapshot)
+            begin(connection, contract.limits, snapshot=snapshot, read_only=read_only)
         except psycopg.Error as error:
             raise _refusal(error, contract) from None
         return connection

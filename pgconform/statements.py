@@ -70,6 +70,15 @@ class Statement:
 
         return self._render(lambda part: sql.Identifier(*part).as_string(connection), placeholder), parameters
 
+    def inline(self, connection: Connection[Any]) -> str:
+        """The text with psycopg's literals: for several statements in one message, which take no parameters."""
+        from psycopg import sql
+
+        return self._render(
+            lambda part: sql.Identifier(*part).as_string(connection),
+            lambda part: sql.Literal(part).as_string(connection),
+        )
+
 
 def statement(template: str, **parts: object) -> Statement:
     """A statement from a template; see the module's text for what the parts become."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pgconform.contract import Members, Registry
-from pgconform.identities import active
+from pgconform.people import active
 from pgconform.statements import Name, Rows, column, joined, statement
 
 

@@ -10,8 +10,8 @@ from pgconform import names
 from pgconform.catalog import Column
 from pgconform.contract import Chunks, Contract, Flag, Members, Metrics, Reference, Registry, Retention
 from pgconform.database import Database
-from pgconform.identities import active
 from pgconform.model import Finding, Nothing
+from pgconform.people import active
 from pgconform.statements import Name, Rows, Statement, column, columns, equal, joined, statement
 from pgconform.subjects import Declared
 

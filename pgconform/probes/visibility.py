@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
@@ -13,6 +12,7 @@ from pgconform.contract import Contract, TablePromise
 from pgconform.database import Database
 from pgconform.identities import Identity, identities
 from pgconform.model import NotVerified
+from pgconform.people import tenant_counts
 from pgconform.privileges import Privileges
 from pgconform.statements import Name, Statement, column, joined, statement
 from pgconform.subjects import promise_of, reachable_tables
@@ -79,15 +79,12 @@ def _readable(evidence: Evidence, identity: Identity, table: Table) -> bool:
     schema = evidence.catalog.schema(table.schema)
     held = evidence.privileges.on(identity.role, table)
     usable = schema is not None and evidence.privileges.may(identity.role, "USAGE", schema)
-    promise = promise_of(evidence.catalog, evidence.contract, table)
-    ours = promise is None or promise.holds != "tenant" or not identity.tenancy or identity.tenancy == _tenancy(
-        evidence, promise
-    )  # fmt: skip
-    return usable and ours and any(h.privilege == "SELECT" for h in held)
+    return usable and any(h.privilege == "SELECT" for h in held)
 
 
-def _tenancy(evidence: Evidence, promise: TablePromise) -> str:
-    return promise.tenancy or next(iter(evidence.contract.tenancies))
+def _tenants(evidence: Evidence, promise: TablePromise, identity: Identity) -> frozenset[str]:
+    """The identity's tenants in the tenancy that the relation's rows belong to."""
+    return identity.tenants_of(promise.tenancy or next(iter(evidence.contract.tenancies)))
 
 
 def _sight(evidence: Evidence, identity: Identity, table: Table, counts: dict[str, tuple[int, int]]) -> Sight:
@@ -96,7 +93,8 @@ def _sight(evidence: Evidence, identity: Identity, table: Table, counts: dict[st
         try:
             counts |= _counts(evidence, identity, [table])
         except NotVerified as reason:
-            if reason.state.startswith("42"):  # the client's own statement is refused: that is an observation
+            refusals = ("42", "22") if identity.kind == "bare" else ("42",)  # a tenant that is not there is no number
+            if reason.state.startswith(refusals):  # the client's own statement is refused: that is an observation
                 return Sight(identity, name, error=reason.said)
             return Sight(identity, name, unverified=f"{identity}: {reason}")
     own, foreign = counts[name]
@@ -156,7 +154,8 @@ def belongs(evidence: Evidence, declared: str, identity: Identity, alias: str = 
     promise = contract.tables[declared]
     own = column(contract.column_of(declared), alias)
     if promise.holds == "tenant":
-        return statement("coalesce({own}::text = any({t}::text[]), false)", own=own, t=tuple(sorted(identity.tenants)))
+        tenants = tuple(sorted(_tenants(evidence, promise, identity)))
+        return statement("coalesce({own}::text = any({t}::text[]), false)", own=own, t=tenants)
     if promise.holds == "user":
         return statement("coalesce({own}::text = {user}, false)", own=own, user=identity.user)
     inner = belongs(evidence, promise.parent, identity, alias + "p")
@@ -178,17 +177,8 @@ def _expected(evidence: Evidence, identity: Identity, table: Table) -> int:
     per_tenant = tenant_counts(evidence, str(table), evidence.contract.column_of(_name(evidence, promise)))
     if scope in ("all", "shared"):
         return sum(per_tenant.values())
-    return sum(per_tenant[t] for t in identity.tenants) if scope == "own" else 0
+    return sum(per_tenant[t] for t in _tenants(evidence, promise, identity)) if scope == "own" else 0
 
 
 def _name(evidence: Evidence, promise: TablePromise) -> str:
     return next(name for name, p in evidence.contract.tables.items() if p is promise)
-
-
-def tenant_counts(evidence: Evidence, table: str, tenant: str) -> Counter[str]:
-    """Rows of each tenant (as text) in a relation; rows without tenant are counted under ''."""
-    question = statement(
-        "select coalesce({tenant}::text, ''), pg_catalog.count(*) from {table} as r group by 1",
-        tenant=column(tenant), table=Name.of(table),
-    )  # fmt: skip
-    return Counter(dict(evidence.database.remembered(question, f"counting rows of each tenant in {table}")))

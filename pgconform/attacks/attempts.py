@@ -1,0 +1,154 @@
+"""Attempts: a client, a road, a row; run, undone, and held against what the contract allows.
+
+For each relation and road one attempt of each session comes first, then as many as the effort says, drawn by
+Hypothesis from the seed. What goes through is shrunk to the simplest session and row that still do.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from pgconform.attacks.bait import Bait, bait, forbidden, row, shares
+from pgconform.attacks.roads import Aim, Road
+from pgconform.catalog import Table
+from pgconform.checks import Evidence
+from pgconform.database import Outcome
+from pgconform.identities import Identity, identities
+from pgconform.model import Nothing
+from pgconform.names import literal, quote
+from pgconform.probes.visibility import belongs
+from pgconform.statements import Name, Statement, column, joined, statement
+
+_SIMPLEST = ("anonymous", "none", "former", "one", "many")  # an attempt by the first of them says most
+
+
+@dataclass(frozen=True, slots=True)
+class Breach:
+    """An attempt that went through and must not have: the simplest of its road."""
+
+    road: Road
+    identity: Identity
+    command: Statement
+    outcome: Outcome
+    bait: Bait
+    numbers: tuple[int, ...]  # of the bait's rows
+
+    def __str__(self) -> str:
+        whose = "rows that are not its own" if self.bait.holder else "rows"
+        how = f"stopped only by {self.outcome.said}" if self.outcome.state else f"{self.outcome.rows} touched"
+        return f"{self.identity} could {self.road.words} {whose} ({how})"
+
+
+def breaches(evidence: Evidence, table: Table, roads: Iterable[Road]) -> Iterator[Breach]:
+    """For each road the simplest attempt that went through against the contract.
+
+    Raises Nothing where there is no row or nobody to try, NotVerified where no attempt could be made.
+    """
+    given = bait(evidence, table)
+    people = sorted(identities(evidence), key=lambda i: _SIMPLEST.index(i.kind))
+    tried = 0
+    for road in roads:
+        cases = _cases(evidence, given, road, people)
+        tried += len(cases)
+        if found := _simplest(evidence, given, road, cases):
+            yield found
+    if not tried:
+        raise Nothing(f"nobody is kept from any row of {table}")
+
+
+Case = tuple[Identity, tuple[int, ...], tuple[int, ...]]  # who, rows to aim at, own rows
+
+
+def _cases(evidence: Evidence, given: Bait, road: Road, people: Iterable[Identity]) -> list[Case]:
+    """Who has what to aim at. Sessions without any privilege on the relation are all alike: one will do."""
+    found: list[Case] = []
+    refused: set[str] = set()
+    for identity in people:
+        rows = forbidden(evidence, given, identity, road.commands)
+        held = {h.privilege for h in evidence.privileges.on(identity.role, given.table)}
+        if not rows or (not held and identity.role in refused):
+            continue
+        if not held:
+            refused.add(identity.role)
+        found.append((identity, rows, shares(evidence, given, identity)[0]))
+    return found
+
+
+def _simplest(evidence: Evidence, given: Bait, road: Road, cases: list[Case]) -> Breach | None:
+    draw = random.Random(f"{evidence.effort.seed} {given} {road.name}")
+    first = [(n, draw.randrange(64), draw.randrange(64)) for n in range(len(cases))]
+    made: dict[tuple[int, int, int], Breach | None] = {}
+
+    def attempt(drawn: tuple[int, int, int]) -> Breach | None:
+        who, rows, own = cases[drawn[0]]
+        chosen = (drawn[0], drawn[1] % len(rows), drawn[2] % max(1, len(own)))
+        if chosen not in made:
+            made[chosen] = _attempt(evidence, given, road, who, rows[chosen[1]], own[chosen[2]] if own else 0)
+        return made[chosen]
+
+    through = any(attempt(drawn) for drawn in first)
+    if not cases or not (through or evidence.effort.examples):
+        return None
+    from hypothesis import HealthCheck, Phase, Verbosity, find, settings
+    from hypothesis import strategies as st
+    from hypothesis.errors import NoSuchExample
+
+    rules = settings(
+        max_examples=max(evidence.effort.examples, 100 if through else 0), deadline=None, database=None,
+        phases=(Phase.generate, Phase.shrink), suppress_health_check=list(HealthCheck), verbosity=Verbosity.quiet,
+    )  # fmt: skip
+    number = st.integers(0, 63)
+    drawn = st.tuples(st.integers(0, len(cases) - 1), number, number)
+    try:
+        return attempt(find(drawn, lambda d: attempt(d) is not None, settings=rules, random=draw))
+    except NoSuchExample:
+        return next((breach for _, breach in sorted(made.items(), key=lambda m: m[0]) if breach), None)
+
+
+def _attempt(evidence: Evidence, given: Bait, road: Road, who: Identity, number: int, own: int) -> Breach | None:
+    aim = Aim(given, who.role, number, own, evidence.privileges, evidence.catalog.server.version)
+    command = road.build(aim)
+    if command is None:
+        return None
+    outcome = evidence.drills.attempt(who.role, who.settings, command)
+    mine = _own_rows(evidence, given, who, road) if road.every and outcome.passed else 0
+    if outcome.passed and (not mine or outcome.rows > mine):
+        return Breach(road, who, command, outcome, given, tuple(filter(None, (number, own))))
+    return None
+
+
+def _own_rows(evidence: Evidence, given: Bait, who: Identity, road: Road) -> int:
+    """How many rows of the relation the identity may touch with no condition."""
+    if "none" in {evidence.contract.scope(given.declared, who.role, command) for command in road.commands}:
+        return 0
+    question = statement(
+        "select pg_catalog.count(*) from {t} as r where {own}",
+        t=Name.of(str(given.table)), own=belongs(evidence, given.declared, who),
+    )  # fmt: skip
+    return int(evidence.drills.remembered(question, f"counting rows of {given}")[0][0])
+
+
+def script(evidence: Evidence, breach: Breach) -> str:
+    """SQL for psql that shows the breach and undoes it. Names rows by their keys, and holds none of their content."""
+    given, rows = breach.bait, []
+    for number in breach.numbers:
+        wanted = row(number, "r")
+        if given.key:
+            values = statement("{k}", k=joined(statement("{c}::text", c=column(k)) for k in given.key))
+            question = statement("select {v} from {copy} as r where {w}", v=values, copy=given.copy, w=wanted)
+            found = evidence.drills.one(question, f"looking up a key of {given}")
+            pairs = zip(given.key, found, strict=True)
+            wanted = joined((statement("{c} = {v}", c=column(k), v=v) for k, v in pairs), " and ")
+            rows.append((number, wanted))
+    source = " union all\n  ".join(
+        f"select {number} as pgc_row, r.*, r.ctid as pgc_place, r.tableoid as pgc_relation"
+        f" from {given} as r where {wanted}"
+        for number, wanted in rows
+    )
+    settings = [f"select pg_catalog.set_config({literal(n)}, {literal(v)}, true);" for n, v in breach.identity.settings]
+    made = [f"create temporary table {quote(given.copy[1])} as\n  {source};",
+            f"grant select on {quote(given.copy[1])} to public;"] if rows else []  # fmt: skip
+    become = f"set local role {quote(breach.identity.role)};"
+    return "\n".join(["begin;", *made, *settings, become, f"{breach.command};", "rollback;"])

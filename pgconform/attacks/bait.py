@@ -1,0 +1,139 @@
+"""Rows to aim at: copies of some rows of every owner, in a temporary table that clients of the drill can read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+from pgconform.catalog import Catalog, Column, Table
+from pgconform.checks import Evidence
+from pgconform.contract import Command, Contract, TablePromise
+from pgconform.database import Database
+from pgconform.identities import Identity
+from pgconform.model import Nothing
+from pgconform.privileges import Privileges
+from pgconform.probes.visibility import belongs
+from pgconform.statements import Name, Statement, column, equal, statement
+from pgconform.subjects import promise_of, reachable_tables
+
+# Relations whose rows have a place, which tells them apart where there is no key.
+_PLACED = ("table", "partitioned", "foreign", "materialized")
+# Two rows of each owner, and not more than 40.
+_COPY = """
+create temporary table {copy} as
+select pg_catalog.row_number() over (order by s.pgc_turn, {last})::int as pgc_row, s.*
+from (select r.*, {place} as pgc_place, {relation} as pgc_relation,
+             pg_catalog.row_number() over (partition by {holder} order by {order}) as pgc_turn
+      from {table} as r) as s
+where s.pgc_turn <= 2 order by 1 limit 40
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Bait:
+    """``count`` rows of ``table``, numbered from 1 in ``copy``; ``key`` are columns that tell rows apart."""
+
+    table: Table
+    declared: str
+    promise: TablePromise
+    holder: str
+    key: tuple[str, ...]
+    copy: Name
+    count: int
+
+    def __str__(self) -> str:
+        return str(self.table)
+
+    def column(self, name: str) -> Column | None:
+        return self.table.column(name)
+
+
+def targets(catalog: Catalog, contract: Contract, privileges: Privileges) -> Iterator[Table]:
+    """Declared relations that a client role can reach."""
+    for table in reachable_tables(catalog, contract, privileges):
+        if promise_of(catalog, contract, table) is not None:
+            yield table
+
+
+_LAID: WeakKeyDictionary[Database, dict[str, Bait]] = WeakKeyDictionary()
+
+
+def bait(evidence: Evidence, table: Table) -> Bait:
+    """The rows to aim at in one relation, copied when first asked for.
+
+    Raises Nothing where it is empty, NotVerified where it cannot be read.
+    """
+    laid = _LAID.setdefault(evidence.drills, {})
+    if str(table) not in laid:
+        laid[str(table)] = _lay(evidence, table)
+    if not laid[str(table)].count:
+        raise Nothing(f"{table} has no rows to aim at")
+    return laid[str(table)]
+
+
+def _lay(evidence: Evidence, table: Table) -> Bait:
+    promise = promise_of(evidence.catalog, evidence.contract, table)
+    assert promise is not None, "only declared relations are aimed at"
+    declared = next(name for name, p in evidence.contract.tables.items() if p is promise)
+    holder = evidence.contract.column_of(declared)
+    copy = Name(("pg_temp", f"pgc_bait_{table.oid}"))
+    placed = table.kind in _PLACED
+    key = next((i.columns for i in table.indexes if i.primary), ())
+    order = column(key[0]) if key else statement("r.ctid") if placed else statement("1")
+    what = f"copying rows of {table}"
+    database = evidence.drills
+    database.run(statement("drop table if exists {copy}", copy=copy), what)
+    database.run(
+        statement(
+            _COPY, copy=copy, table=Name.of(str(table)), order=order,
+            holder=column(holder) if holder and table.column(holder) else statement("true"),
+            last=column(holder, "s") if holder and table.column(holder) else statement("1"),
+            place=statement("r.ctid" if placed else "null::tid"),
+            relation=statement("r.tableoid" if placed else "null::oid"),
+        ),
+        what,
+    )  # fmt: skip
+    database.run(statement("grant select on {copy} to public", copy=copy), what)
+    count = database.one(statement("select pg_catalog.count(*) from {copy}", copy=copy), what)[0]
+    return Bait(table, declared, promise, holder, key, copy, int(count))
+
+
+def shares(evidence: Evidence, given: Bait, identity: Identity) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Numbers of the rows that are the identity's own, and of those that are not."""
+    if given.promise.holds in ("shared", "service"):
+        return (), tuple(range(1, given.count + 1))
+    question = statement(
+        "select r.pgc_row, {own} from {copy} as r order by 1",
+        own=belongs(evidence, given.declared, identity), copy=given.copy,
+    )  # fmt: skip
+    rows = evidence.drills.remembered(question, f"telling apart the rows of {given}")
+    return tuple(n for n, own in rows if own), tuple(n for n, own in rows if not own)
+
+
+def forbidden(evidence: Evidence, given: Bait, identity: Identity, commands: tuple[Command, ...]) -> tuple[int, ...]:
+    """Numbers of the rows that the identity must not touch by all of the commands together."""
+    own, foreign = shares(evidence, given, identity)
+    scopes = {evidence.contract.scope(given.declared, identity.role, command) for command in commands}
+    if "none" in scopes:
+        return tuple(sorted(own + foreign))
+    return foreign if "own" in scopes else ()
+
+
+def row(number: int, alias: str = "b") -> Statement:
+    """The condition under which the copy's row is the one of that number."""
+    return statement("{row} = {number}::int", row=column("pgc_row", alias), number=number)
+
+
+def same(given: Bait, target: str = "t", alias: str = "b") -> Statement:
+    """The condition under which a row of the relation is the one that was copied.
+
+    Without a key it is the row's place; a view has neither: then all rows of the same owner are meant.
+    """
+    if given.key:
+        return equal(given.key, target, alias)
+    if given.table.kind in _PLACED:
+        return statement(
+            "{t}.ctid = {b}.pgc_place and {t}.tableoid = {b}.pgc_relation", t=Name((target,)), b=Name((alias,))
+        )
+    return equal([given.holder], target, alias)
