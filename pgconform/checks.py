@@ -7,14 +7,17 @@ catalogue: they are folded into one test. ``each=`` names what the contract list
 from __future__ import annotations
 
 import inspect
+import os
+import sys
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pgconform.contract import Contract, Waiver
-from pgconform.model import Effort, Finding, Nothing, NotVerified, Result, Severity, Verdict
+from pgconform.model import Effort, Finding, Nothing, NotVerified, Result, Severity, TargetLost, Verdict
 
 if TYPE_CHECKING:
     import datetime
@@ -162,6 +165,10 @@ def evaluate(check: Check, evidence: Evidence, subjects: Sequence[Any] | None = 
             empty.append(str(nothing))
         except NotVerified as refusal:
             unverified.append((subject_name(subject), str(refusal)))
+        except (TargetLost, KeyboardInterrupt):
+            raise
+        except Exception as error:  # ours: it must hide neither what was found before, nor the other subjects
+            unverified.append((subject_name(subject), own_error(error)))
         else:
             examined += 1
     failing, waived = _waive(check, found, contract.waivers, evidence.today)
@@ -174,6 +181,15 @@ def evaluate(check: Check, evidence: Evidence, subjects: Sequence[Any] | None = 
         findings=tuple(failing), waived=tuple(waived), reason=reason, accepted=bool(accepted),
         unverified=tuple(dict.fromkeys(unverified)), seconds=time.perf_counter() - started,
     )  # fmt: skip
+
+
+def own_error(error: Exception) -> str:
+    """One line about an error of pgconform itself, with its place; PGC_DEBUG has the traceback printed."""
+    if os.environ.get("PGC_DEBUG"):
+        traceback.print_exception(error, file=sys.stderr)
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{frame.filename.rpartition('/')[2]}:{frame.lineno}"
+    return f"pgconform's own error: {type(error).__name__} in {place}; set PGC_DEBUG=1 for the traceback"
 
 
 def _relations(subject: Any) -> set[str]:

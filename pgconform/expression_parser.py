@@ -28,6 +28,7 @@ from pgconform.expression_tree import (
     Op,
     Path,
     Sub,
+    Trusted,
     children,
     compare,
 )
@@ -66,10 +67,11 @@ class Parsed:
     per_row: list[Path] = field(default_factory=list)
 
 
-def parse(expression: str, table: str = "") -> Parsed:
+def parse(expression: str, table: str = "", trusted: Trusted = ()) -> Parsed:
     """The tree of what pg_get_expr printed for the table.
 
-    The table is its bare name; without it, a qualifier that no FROM clause binds is taken to be the row.
+    The table is its bare name; without it, a qualifier that no FROM clause binds is taken to be the row. ``trusted``
+    are columns of relations whose own row security shows the session's rows only.
 
     Raises ExpressionError for anything that is not exactly one expression.
     """
@@ -92,7 +94,7 @@ def parse(expression: str, table: str = "") -> Parsed:
     target = select.target_list[0].res_target
     if len(select.target_list) != 1 or target.name or _is_star(target.val):
         raise ExpressionError("expression cannot be parsed: expected one expression")
-    builder = _Builder(table)
+    builder = _Builder(table, trusted)
     builder.parsed.root = builder.node(target.val)
     return builder.parsed
 
@@ -111,9 +113,10 @@ def _is_star(wrapped: Any) -> bool:
 
 
 class _Builder:
-    def __init__(self, table: str) -> None:
+    def __init__(self, table: str, trusted: Trusted) -> None:
         self.pb = _module("postgast.pg_query_pb2")
         self.table = table
+        self.trusted = trusted
         self.parsed = Parsed()
         self.scopes: list[dict[str, Node | None]] = []  # what the FROM clause of each enclosing query binds
         self.ctes: dict[str, Node] = {}
@@ -319,7 +322,10 @@ class _Builder:
         if select.op != self.pb.SETOP_NONE:
             arms = self._select(select.larg)
             right = self._select(select.rarg)
-            arms = arms if select.op == self.pb.SETOP_EXCEPT else arms + right
+            if select.op == self.pb.SETOP_INTERSECT:
+                arms = _common(arms, right)
+            elif select.op != self.pb.SETOP_EXCEPT:
+                arms += right
         elif select.values_lists:
             arms = tuple(
                 Arm(frozenset(), self.nodes(row.list.items), (), (), True, False) for row in select.values_lists
@@ -353,6 +359,9 @@ class _Builder:
         """Bind the names of one FROM item, and add the conditions and sources that every result row must pass."""
         kind = item.WhichOneof("node")
         inner = getattr(item, kind)
+        if kind == "range_table_sample":
+            self._from(inner.relation, conditions, sources)
+            return
         alias = inner.alias.aliasname
         source: Node | None = None
         if kind == "join_expr":
@@ -368,7 +377,10 @@ class _Builder:
             if inner.relname in self.ctes and not inner.schemaname:
                 source = self.ctes[inner.relname]
             else:
-                self.parsed.relations.add(((inner.schemaname,) if inner.schemaname else ()) + (inner.relname,))
+                path = ((inner.schemaname,) if inner.schemaname else ()) + (inner.relname,)
+                self.parsed.relations.add(path)
+                keys = tuple(Const(column) for relation, column in self.trusted if relation == path)
+                source = Call(("", "trusted"), keys) if keys else None
         elif kind == "range_subselect":
             source = Sub("set", self._select(inner.subquery.select_stmt))
         elif kind == "range_function":
@@ -380,6 +392,19 @@ class _Builder:
         if source is not None:
             sources.append(source)
         self.scopes[-1][alias or "?"] = source
+
+
+def _common(left: tuple[Arm, ...], right: tuple[Arm, ...]) -> tuple[Arm, ...]:
+    """Rows that both sides have: they pass the conditions of both, and their columns are equal, one by one."""
+    return tuple(
+        Arm(
+            one.names | other.names, one.targets,
+            one.conditions + other.conditions
+            + tuple(compare("=", a, b) for a, b in zip(one.targets, other.targets, strict=False)),
+            one.sources + other.sources, False, False,
+        )
+        for one in left for other in right
+    )  # fmt: skip
 
 
 def _bare(arm: Arm) -> bool:

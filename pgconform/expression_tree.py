@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 Path: TypeAlias = tuple[str, ...]
+Trusted: TypeAlias = tuple[tuple[Path, str], ...]
 
 
 class ExpressionError(NotVerified):
@@ -141,32 +142,23 @@ NEVER_NULL = _words(
     """current_user session_user current_date current_time current_timestamp localtime localtimestamp
     now"""
 )
-LOSSY = _words(
-    """length char_length octet_length bit_length cardinality array_length left right substr substring abs
-    sign mod date_trunc date_part extract count ascii jsonb_typeof jsonb_array_length greatest"""
+# Built-in functions that tell who the session is; every other one only passes its arguments on. What belongs to
+# PostgreSQL itself has no schema in the server's text, since the session that asked had an empty search path.
+SESSION = _words(
+    """current_setting current_user session_user user current_role system_user getpgusername pg_has_role
+    has_any_column_privilege has_column_privilege has_database_privilege has_foreign_data_wrapper_privilege
+    has_function_privilege has_language_privilege has_parameter_privilege has_schema_privilege
+    has_sequence_privilege has_server_privilege has_table_privilege has_tablespace_privilege has_type_privilege
+    row_security_active inet_client_addr inet_client_port pg_backend_pid pg_my_temp_schema"""
 )
-# Built-in functions whose result follows from their arguments (or the clock): nothing of the session comes in.
-PURE = (
-    LOSSY
-    | NEVER_NULL - {"current_user", "session_user"}
-    | _words(
-        """lower upper initcap trim btrim ltrim rtrim lpad rpad concat concat_ws replace translate reverse
-        repeat split_part string_to_array array_to_string array_append array_prepend array_cat array_remove
-        array_position array_positions unnest generate_series generate_subscripts strpos position
-        starts_with regexp_replace regexp_match regexp_matches regexp_split_to_array regexp_split_to_table
-        regexp_like md5 sha224 sha256 sha384 sha512 encode decode digest hmac hashtext hashtextextended
-        quote_ident quote_literal format chr to_char to_date to_number to_timestamp text uuid int4 int8 bool
-        numeric ceil ceiling floor round trunc power sqrt timezone age make_interval make_date isfinite
-        clock_timestamp statement_timestamp transaction_timestamp timeofday random gen_random_uuid uuidv4
-        uuidv7 sum min max avg bool_and bool_or every array_agg string_agg json_agg jsonb_agg coalesce
-        num_nulls num_nonnulls to_json to_jsonb row_to_json json_build_object jsonb_build_object
-        json_build_array jsonb_build_array json_extract_path json_extract_path_text jsonb_extract_path
-        jsonb_extract_path_text jsonb_array_elements jsonb_array_elements_text json_array_elements
-        json_array_elements_text jsonb_object_keys json_object_keys jsonb_each jsonb_each_text jsonb_exists
-        jsonb_exists_any jsonb_exists_all jsonb_contains jsonb_path_exists jsonb_path_query overlay texteq
-        uuid_eq int4eq int8eq similar_to_escape like_escape normalize pg_typeof lower_inc upper_inc isempty
-        range_merge current_catalog current_schema version row_number rank first_value"""
-    )
+# Built-in functions that give different results for different arguments, more or less: what is compared by one of
+# them is compared. Cutting, counting and replacing are not among them.
+FAITHFUL = _words(
+    """lower upper initcap trim btrim ltrim rtrim reverse md5 sha224 sha256 sha384 sha512 digest hmac hashtext
+    hashtextextended encode decode convert_to convert_from text uuid varchar bpchar name int2 int4 int8 bool numeric
+    float8 quote_ident quote_literal quote_nullable to_json to_jsonb concat concat_ws format textcat uuid_send
+    array_append array_prepend array_cat unnest string_to_array array_to_string jsonb_array_elements_text
+    jsonb_array_elements timezone normalize"""
 )
 PURE_PATHS = frozenset((("storage", "foldername"), ("storage", "filename"), ("storage", "extension")))
 JSON = frozenset(("->", "->>", "#>", "#>>"))
@@ -178,8 +170,14 @@ _NEGATED = {"<>": "=", "!=": "=", "!~~": "~~", "!~~*": "~~*", "!~": "~", "!~*": 
 
 def opaque(call: Call) -> bool:
     """Whether what the function returns may depend on the session."""
-    name = call.name
-    return bool(name[0]) and (name[0] not in PURE if len(name) == 1 else name not in PURE_PATHS)
+    if not call.name[0]:
+        return False
+    return call.name[-1] in SESSION if builtin(call) else call.name not in PURE_PATHS
+
+
+def builtin(call: Call) -> bool:
+    """Whether the function is PostgreSQL's own, and no piece of syntax."""
+    return bool(call.name[0]) and (len(call.name) == 1 or call.name[0] == "pg_catalog")
 
 
 def compare(name: str, left: Node, right: Node, over: str = "") -> Node:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from pgconform.expression_parser import Parsed, parse
 from pgconform.expression_tree import (
     AGGREGATES,
+    FAITHFUL,
     JSON,
-    LOSSY,
     Arm,
     Call,
     Case,
@@ -31,6 +31,8 @@ from pgconform.expression_tree import (
     Op,
     Path,
     Sub,
+    Trusted,
+    builtin,
     children,
     claims,
     opaque,
@@ -70,8 +72,8 @@ class Shape:
 
 
 @cache
-def _parsed(expression: str, table: str) -> Parsed:
-    return parse(expression, table)
+def _parsed(expression: str, table: str, trusted: Trusted = ()) -> Parsed:
+    return parse(expression, table, trusted)
 
 
 @cache
@@ -114,12 +116,12 @@ def constant(expression: str | None) -> object:
 
 
 @cache
-def _constrains(expression: str, columns: frozenset[str], table: str) -> bool:
-    root = _parsed(expression, table).root
+def _constrains(expression: str, columns: frozenset[str], table: str, trusted: Trusted) -> bool:
+    root = _parsed(expression, table, trusted).root
     return _forced(root, _Goal(columns, session=True)) or never(root)
 
 
-def constrains(expression: str, columns: Collection[str], table: str = "") -> bool:
+def constrains(expression: str, columns: Collection[str], table: str = "", trusted: Trusted = ()) -> bool:
     """True when every way for the expression to be true ties one of the row's columns to the session.
 
     These tie: a comparison by ``=``, IN, ``= ANY``, IS NOT DISTINCT FROM, containment or overlap with a value
@@ -128,13 +130,14 @@ def constrains(expression: str, columns: Collection[str], table: str = "") -> bo
 
     A subquery depends on the session when each of its rows must pass a comparison with a session value, comes out
     of such a function, or *is* a session value. A lookup that leans on another table's row security alone
-    (``tenant_id in (select id from tenants)``) does not. Nor does comparing the column with itself, with a
-    constant, by LIKE, ``<`` or ``<>`` tie it: ``tenant_id in ('shared', auth.tenant())`` has a way around.
+    (``tenant_id in (select id from tenants)``) does, where that column of that table is among the ``trusted``. Nor
+    does comparing the column with itself, with a constant, by LIKE, ``<`` or ``<>`` tie it, nor what many values
+    share (``left(tenant_id, 1) = ...``): ``tenant_id in ('shared', auth.tenant())`` has a way around.
 
     An expression that is never true constrains. Inside subqueries pg_get_expr qualifies the row's columns by the
     table's name, which is how correlation is recognised. ExpressionError for text that is not one expression.
     """
-    return _constrains(expression, frozenset(columns), table)
+    return _constrains(expression, frozenset(columns), table, trusted)
 
 
 def compares(
@@ -196,17 +199,46 @@ def _depends(node: Node) -> bool:
     """Whether the value follows the session: current_setting, current_user, any function not known to be pure."""
     match node:
         case Sub():
-            return all(map(_session_arm, node.arms))
+            return all(_session_arm(arm, node.kind == "exists") for arm in node.arms)
+        case Column(source=Call(name=("", "trusted"), args=keys)):  # its own row security shows the session's rows
+            return Const(node.name) in keys
         case Column():
             return node.source is not None and _depends(node.source)
         case Call(name=("", "recursion")):  # its rows descend from those of the other arm, which is asked too
             return True
+        case Coalesce():  # whatever it falls back to must not be a value of somebody's
+            return any(map(_depends, node.args)) and all(_depends(a) or _nobody(a) for a in node.args)
+        case Case():
+            results = [*(result for _, result in node.branches), node.default]
+            return any(map(_depends, results)) and all(_depends(r) or _nobody(r) for r in results)
+        case Op(name="||") | Call(name=("array_cat" | "array_append" | "array_prepend",)) if any(map(_list, node.args)):
+            return all(map(_depends, node.args))
+        case Call(name=("", "array")):
+            return bool(node.args) and all(map(_depends, node.args))
     return (isinstance(node, Call) and opaque(node)) or any(map(_depends, children(node)))
 
 
-def _session_arm(arm: Arm) -> bool:
+def _list(node: Node) -> bool:
+    """Whether the value is written out as an array."""
+    while isinstance(node, Cast):
+        node = node.arg
+    return (isinstance(node, Call) and node.name == ("", "array")) or (isinstance(node, Sub) and node.kind == "array")
+
+
+def _nobody(node: Node) -> bool:
+    """Whether the value is null, empty, or the nil UUID: nobody's."""
+    while isinstance(node, Cast):
+        node = node.arg
+    return isinstance(node, Const) and (node.value is None or not str(node.value).strip("0-{}"))
+
+
+def _session_arm(arm: Arm, any_value: bool) -> bool:
+    """Whether the rows are the session's, and their values come out of them."""
+    if any(map(_depends, arm.targets)):
+        return True
     goal = _Goal(frozenset(), session=True, names=arm.names)
-    return any(_forced(condition, goal) for condition in arm.conditions) or any(map(_depends, arm.targets))
+    varies = any_value or any(isinstance(n, Column) for target in arm.targets for n in walk(target))
+    return varies and any(_forced(condition, goal) for condition in arm.conditions)
 
 
 def _passes(sub: Sub, goal: _Goal) -> bool:
@@ -274,8 +306,11 @@ def _tied(node: Node, goal: _Goal) -> set[Node]:
             return set() if any(map(_depends, node.args[1:])) else _tied(node.args[0], goal)
         case Call(name=("", "[]")) | Call(name=("", ".")) | Call(name=("", "nullif")):
             return _tied(node.args[0], goal)
-        case Call() if node.name[-1] in LOSSY:
+        case Call() if builtin(node) and node.name[-1] not in FAITHFUL:
             return set()
+        case Call(name=("", "array")):  # any element may be the one that matches
+            found = [_tied(arg, goal) for arg in node.args]
+            return set().union(*found) if all(found) else set()
         case Op() if node.name != "||" and node.name not in JSON:
             return set()
         case Call() | Op():
@@ -300,7 +335,7 @@ def _gate(node: Node, goal: _Goal) -> bool:
         case Sub():
             if _counted(node):
                 return False
-            tied = _linked(node, goal) and (not goal.session or _depends(node))
+            tied = _linked(node, goal) and (not goal.session or all(_session_arm(arm, True) for arm in node.arms))
             return tied or _passes(node, goal)
     return False
 
@@ -321,8 +356,26 @@ def _side(one: Node, other: Node, goal: _Goal) -> bool:
         return False
     if not goal.session:
         return _varies(other)
-    inside = isinstance(other, Sub) and isinstance(one, Call) and one.name == ("", "row")
-    return _depends(other) or (inside and any(map(_depends, children(one))))
+    row = isinstance(other, Sub) and isinstance(one, Call) and one.name == ("", "row")
+    return _looked_up(one, other, goal) if row else _depends(other)
+
+
+def _looked_up(one: Node, other: Node, goal: _Goal) -> bool:
+    """``(org_id, auth.uid()) in (select m.org_id, m.user_id ...)``: each value is compared with its own column."""
+    assert isinstance(one, Call), "a row"
+    assert isinstance(other, Sub), "against the rows of a subquery"
+    return all(
+        any(_forced(condition, _Goal(frozenset(), session=True, names=arm.names)) for condition in arm.conditions)
+        or any((_depends(value) and isinstance(_bare(target), Column)) or (_tied(value, goal) and _depends(target))
+               for value, target in zip(one.args, arm.targets, strict=False))
+        for arm in other.arms
+    )  # fmt: skip
+
+
+def _bare(node: Node) -> Node:
+    while isinstance(node, Cast):
+        node = node.arg
+    return node
 
 
 def _forced(node: Node, goal: _Goal, wanted: bool = True) -> bool:

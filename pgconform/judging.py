@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import traceback
 from typing import Any
 
-from pgconform.checks import Check, evaluate, subject_name
+from pgconform.checks import Check, evaluate, own_error, subject_name
 from pgconform.model import Finding, Result, TargetLost, Verdict
 from pgconform.results import Run, from_json
 from pgconform.session import Databases
@@ -22,23 +20,11 @@ def judged(databases: Databases, check: Check, contract: str, subject: Any) -> R
     except TargetLost as error:
         reason = f"{LOST_PREFIX}{error}"
     except Exception as error:
-        if os.environ.get("PGC_DEBUG"):
-            raise
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        place = f"{frame.filename.rpartition('/')[2]}:{frame.lineno}"
-        reason = f"pgconform's own error: {type(error).__name__} in {place}; set PGC_DEBUG=1 for the traceback"
+        reason = own_error(error)
     name = "" if subject is None else subject_name(subject)
     return Result(
-        check.id,
-        contract,
-        Verdict.BROKEN,
-        check.title,
-        name,
-        check.why,
-        check.guide,
-        check.severity,
-        reason=reason,
-    )
+        check.id, contract, Verdict.BROKEN, check.title, name, check.why, check.guide, check.severity, reason=reason
+    )  # fmt: skip
 
 
 def text(result: Result) -> str:

@@ -338,6 +338,22 @@ def policies(catalog: Catalog, contract: Contract, privileges: Privileges) -> It
         yield from ((table, policy) for policy in table.policies if spoken_for & set(policy.roles))
 
 
+def own_keys(contract: Contract, catalog: Catalog, declared: str) -> tuple[tuple[tuple[str, ...], str], ...]:
+    """Columns by which a policy may lean on another table's row security: of tables with row security on, the key of
+    a child's parent, and the column that names the tenant, where clients are given own rows only."""
+    promise, found = contract.tables[declared], []
+    for name, other in contract.tables.items():
+        table = catalog.table(name)
+        scopes = {contract.scope(name, role, "select") for role in contract.roles.clients}
+        if name == declared or table is None or not table.row_security or scopes & {"all", "shared"}:
+            continue
+        if promise.holds == "child" and promise.parent == name:
+            found.append((split(name), promise.parent_key))
+        if promise.holds == "tenant" == other.holds and contract.tenancy_of(promise) == contract.tenancy_of(other):
+            found.append((split(name), contract.column_of(name)))
+    return tuple(found)
+
+
 def indexes(catalog: Catalog, contract: Contract) -> Iterator[tuple[Table, Index]]:
     """Indexes of application tables."""
     for table in application_tables(catalog, contract):

@@ -53,6 +53,11 @@ false ;; NULL::boolean ;; (SELECT false) ;; (1 = 2) ;; NOT true ;; (tenant_id <>
 """)
 
 CONSTRAINS = listed(f"""
+    EXISTS ({MEMBERS} m.user_id = {UID} INTERSECT SELECT t.tenant_id)
+    EXISTS ({MEMBERS} m.user_id = {UID} AND m.tenant_id = t.tenant_id)
+    pg_has_role((tenant_id)::name, 'member'::text)
+    tenant_id = ('org_'::text || auth.tenant())
+    tenant_id = COALESCE(auth.tenant(), ''::text)
 ({MINE}) ;; (auth.tenant() = tenant_id) ;; ((tenant_id)::text = ({UID})::text)
 (tenant_id = ( SELECT (auth.jwt() ->> 'tenant'::text)))
 (tenant_id = (((auth.jwt() -> 'app_metadata'::text) ->> 'tenant'::text))::uuid)
@@ -82,12 +87,12 @@ CONSTRAINS = listed(f"""
 (( SELECT count(*) AS count FROM members m WHERE ((m.tenant_id = t.tenant_id) AND (m.user_id = auth.uid()))) > 0)
 (( SELECT m.role FROM members m WHERE ((m.tenant_id = t.tenant_id) AND (m.user_id = auth.uid()))) = 'admin'::text)
 ('admin'::text IN ( SELECT m.role FROM members m WHERE ((m.tenant_id = t.tenant_id) AND (m.user_id = auth.uid()))))
-is_member(tenant_id) ;; private.can_access(org_id) ;; ( SELECT private.can_access(t.org_id) AS can_access)
+app.is_member(tenant_id) ;; private.can_access(org_id) ;; ( SELECT private.can_access(t.org_id) AS can_access)
 private.can_see(t.*) ;; (private.role_in(tenant_id) = ANY (ARRAY['owner'::text, 'admin'::text]))
-(private.role_in(tenant_id) IS NOT NULL) ;; (is_member(tenant_id) IS TRUE) ;; (is_member(tenant_id) = true)
+(private.role_in(tenant_id) IS NOT NULL) ;; (app.is_member(tenant_id) IS TRUE) ;; (app.is_member(tenant_id) = true)
 NOT (NOT ({MINE})) ;; NOT (tenant_id <> auth.tenant()) ;; coalesce(({MINE}), false)
-CASE WHEN ({MINE}) THEN true ELSE false END ;; CASE WHEN is_active THEN ({MINE}) ELSE is_member(org_id) END
-(({MINE}) AND is_active) ;; (is_active AND ((({MINE})) OR is_member(org_id))) ;; (({MINE}) OR false)
+CASE WHEN ({MINE}) THEN true ELSE false END ;; CASE WHEN is_active THEN ({MINE}) ELSE app.is_member(org_id) END
+(({MINE}) AND is_active) ;; (is_active AND ((({MINE})) OR app.is_member(org_id))) ;; (({MINE}) OR false)
 (({MINE}) OR (1 = 2)) ;; (({MINE}) OR ((a IS NULL) AND (a IS NOT NULL)))
 ((tenant_id, user_id) IN ( SELECT m.tenant_id, m.user_id FROM members m WHERE (m.user_id = auth.uid())))
 ((tenant_id, auth.uid()) IN ( SELECT m.tenant_id, m.user_id FROM members m))
@@ -106,17 +111,36 @@ tenant_id = 'a' || auth.tenant()
 (SELECT bool_or(m.active) FROM m WHERE m.tenant_id = t.tenant_id AND m.u = auth.uid())
 coalesce((SELECT true FROM m WHERE m.tenant_id = t.tenant_id AND m.u = auth.uid()), false)
 tenant_id = (SELECT m.tenant_id FROM m WHERE m.u = auth.uid() EXCEPT SELECT 'x')
-org_id IN (WITH RECURSIVE w(i) AS (SELECT t FROM m WHERE f()=m.u UNION SELECT o.c FROM o, w WHERE w.i=o.p) TABLE w)
+org_id IN (WITH RECURSIVE w(i) AS (SELECT t FROM m WHERE app.f()=m.u UNION SELECT o.c FROM o, w WHERE w.i=o.p) TABLE w)
 (tenant_id, 1) = (auth.tenant(), 1) ;; has_table_privilege(tenant_id, 'select')
 auth.uid() = ANY (SELECT m.u FROM m WHERE m.tenant_id = t.tenant_id)
 auth.uid() = ANY (ARRAY(SELECT m.u FROM m WHERE m.tenant_id = t.tenant_id))
-is_member(coalesce(NULL, tenant_id))
+app.is_member(coalesce(NULL, tenant_id))
 (SELECT count(*) > 0 FROM m WHERE m.tenant_id = t.tenant_id AND m.u = auth.uid())
 EXISTS (SELECT 1 FROM private.members_of(t.tenant_id) m WHERE m.u = auth.uid())
 tenant_id IN (SELECT m.tenant_id FROM m JOIN private.mine() x ON x.id = m.team)
 """)
 
 FREE = listed(f"""
+    pg_column_size(tenant_id) > 0
+    textlen(tenant_id) > 0
+    uuid_send(org_id) IS NOT NULL
+    text_ge(tenant_id, ''::text)
+    name(tenant_id) IS NOT NULL
+    json_typeof(to_json(tenant_id)) = 'string'
+    quote_nullable(tenant_id) <> 'x'
+    (tenant_id IS NFC NORMALIZED)
+    (ARRAY[tenant_id, ({UID})::text] && ARRAY[({UID})::text])
+    (ARRAY[tenant_id] && ARRAY[({UID})::text, 'a'::text])
+    replace(tenant_id, tenant_id, ''::text) = replace(({UID})::text, ({UID})::text, ''::text)
+    repeat(tenant_id, 0) = repeat(({UID})::text, 0)
+    regexp_replace(tenant_id, '.*', '') = regexp_replace(({UID})::text, '.*', '')
+    ((tenant_id, {UID}) IN (SELECT r.tenant_id, {UID} FROM public.registry r))
+    jsonb_build_object('t', tenant_id) ? auth.role()
+    tenant_id = COALESCE((auth.jwt() ->> 'tenant_id'::text), 'casa'::text)
+    tenant_id = ANY ((ARRAY(SELECT r.tenant_id FROM public.registry r) || ARRAY({MEMBERS} (m.user_id = {UID}))))
+    tenant_id = CASE WHEN is_active THEN 'casa'::text ELSE auth.tenant() END
+    tenant_id IN (SELECT unnest(ARRAY['a','b']) FROM public.p p WHERE p.user_id = {UID})
 (auth.uid() IS NOT NULL) ;; (auth.role() = 'authenticated'::text) ;; is_active ;; private.is_admin()
 (tenant_id IS NOT NULL) ;; (tenant_id = 'acme'::text) ;; (tenant_id = ANY ('{{a,b}}'::text[]))
 (tenant_id <> auth.tenant()) ;; NOT ({MINE}) ;; (tenant_id LIKE (auth.tenant() || '%'::text))
@@ -148,7 +172,7 @@ NOT (EXISTS ( SELECT 1 FROM members m WHERE ((m.tenant_id = t.tenant_id) AND (m.
 (( SELECT count(*) AS count FROM members m WHERE ((m.tenant_id = t.tenant_id) AND (m.user_id = auth.uid()))) = 0)
 (( SELECT count(*) AS count FROM members m WHERE ((m.tenant_id = t.tenant_id) AND (m.user_id = auth.uid()))) >= 0)
 (auth.uid() IN ( SELECT m.user_id FROM members m)) ;; (lower(tenant_id) = 'a'::text)
-(tenant_id = md5('a'::text)) ;; NOT is_member(tenant_id) ;; is_member(user_id)
+(tenant_id = md5('a'::text)) ;; NOT app.is_member(tenant_id) ;; app.is_member(user_id)
 starts_with(tenant_id, auth.tenant()) ;; (POSITION((tenant_id) IN (current_setting('app.tenants'::text))) > 0)
 ((tenant_id, user_id) = (tenant_id, auth.uid())) ;; (tenant_id = ANY (ARRAY['shared'::text, auth.tenant()]))
 tenant_id IN (SELECT m.tenant_id FROM m WHERE m.user_id = coalesce(auth.uid(), m.user_id))

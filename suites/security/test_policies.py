@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from pgconform.catalog import Catalog, Policy, Table
+from pgconform.catalog import Catalog, Function, Policy, Table
 from pgconform.checks import check
 from pgconform.contract import COMMANDS, Command, Contract
 from pgconform.database import role_text
@@ -12,7 +12,7 @@ from pgconform.model import Finding
 from pgconform.names import quote, split
 from pgconform.privileges import Privileges
 from pgconform.remedies import create_policy, own_condition
-from pgconform.subjects import policies, promise_of, protectable_tables
+from pgconform.subjects import own_keys, policies, promise_of, protectable_tables
 
 EVERY_AUDIT = ["gate", "weekly", "quarterly"]
 OLD: tuple[Command, ...] = ("select", "update", "delete")  # commands that look at rows which are there
@@ -54,20 +54,17 @@ def test_every_granted_command_has_a_policy(
                 yield Finding(str(table), f"no policy lets {role} {command}", remedy, detail=f"{role} {command}")
 
 
-def _bound(contract: Contract, declared: str, text: str | None, table: Table) -> bool:
+def _bound(contract: Contract, catalog: Catalog, declared: str, text: str | None, table: Table) -> bool:
     """True when an expression can only be true for rows that are compared with the session."""
-    column = contract.column_of(declared)
-    return text is not None and not shape(text, table.name).always_true and constrains(text, [column], table.name)
+    column, trusted = contract.column_of(declared), own_keys(contract, catalog, declared)
+    bare = text is None or shape(text, table.name).always_true
+    return text is not None and not bare and constrains(text, [column], table.name, trusted)
 
 
 def _loose_commands(
-    table: Table,
-    policy: Policy,
-    declared: str,
-    contract: Contract,
-    privileges: Privileges,
+    table: Table, policy: Policy, declared: str, contract: Contract, catalog: Catalog, privileges: Privileges,
     commands: tuple[Command, ...],
-) -> list[str]:
+) -> list[str]:  # fmt: skip
     """Role and command for which the policy alone decides, and the contract gives own rows only.
 
     A restrictive policy that ties the same rows decides, too: the old ones for OLD, the new ones for NEW.
@@ -77,7 +74,7 @@ def _loose_commands(
         for command in commands:
             guarded = any(
                 not p.permissive and _applies(p, role, command, privileges)
-                and _bound(contract, declared, (p.check or p.using) if commands == NEW else p.using, table)
+                and _bound(contract, catalog, declared, (p.check or p.using) if commands == NEW else p.using, table)
                 for p in table.policies
             )  # fmt: skip
             limited = contract.scope(declared, role, command) in ("own", "none") and contract.column_of(declared)
@@ -111,7 +108,7 @@ def test_no_policy_is_always_true(
     """
     table, policy = subject
     declared = _declared(catalog, contract, table)
-    loose = _loose_commands(table, policy, declared, contract, privileges, OLD)
+    loose = _loose_commands(table, policy, declared, contract, catalog, privileges, OLD)
     if loose and policy.using is not None and shape(policy.using, table.name).always_true:
         observed = f"policy {quote(policy.name)} is always true ({', '.join(loose)})"
         yield Finding(str(table), observed, _tie(table, policy, contract, declared), detail=quote(policy.name))
@@ -127,10 +124,12 @@ def test_every_policy_ties_rows_to_the_session(
     """
     table, policy = subject
     declared = _declared(catalog, contract, table)
-    loose = _loose_commands(table, policy, declared, contract, privileges, OLD)
+    loose = _loose_commands(table, policy, declared, contract, catalog, privileges, OLD)
     if not loose or policy.using is None or shape(policy.using, table.name).always_true:
         return
-    if not shape(policy.using, table.name).always_false and not _bound(contract, declared, policy.using, table):
+    if not shape(policy.using, table.name).always_false and not _bound(
+        contract, catalog, declared, policy.using, table
+    ):
         observed = f"policy {quote(policy.name)} does not tie rows to the session ({', '.join(loose)})"
         yield Finding(str(table), observed, _tie(table, policy, contract, declared), detail=quote(policy.name))
 
@@ -145,10 +144,10 @@ def test_every_write_policy_checks_the_new_row(
     """
     table, policy = subject
     declared = _declared(catalog, contract, table)
-    loose = _loose_commands(table, policy, declared, contract, privileges, NEW)
+    loose = _loose_commands(table, policy, declared, contract, catalog, privileges, NEW)
     text = policy.check or policy.using  # without WITH CHECK, USING holds for the new row, too
-    said = policy.check is None and _loose_commands(table, policy, declared, contract, privileges, OLD)
-    if loose and not said and text and not _bound(contract, declared, text, table):
+    said = policy.check is None and _loose_commands(table, policy, declared, contract, catalog, privileges, OLD)
+    if loose and not said and text and not _bound(contract, catalog, declared, text, table):
         if shape(text, table.name).always_false:
             return
         observed = f"policy {quote(policy.name)} does not check the new row's tenant ({', '.join(loose)})"
@@ -178,28 +177,55 @@ def test_no_policy_compares_the_tenant_to_the_user(
 
 # What a function does is text: a policy's own expressions are parsed, bodies in any language are searched.
 _READS_SETTING = re.compile(r"\bcurrent_setting\s*\(\s*'([^']+)'", re.IGNORECASE)
+_CALLS = re.compile(r'((?:"(?:[^"]|"")+"|[\w$]+)(?:\s*\.\s*(?:"(?:[^"]|"")+"|[\w$]+))*)\s*\(')
+# Part of a token that its owner can write: what it says of the tenant proves nothing.
+EDITABLE = ("user_metadata", "raw_user_meta_data")
 
 
-def _settings_behind(seen: Shape, catalog: Catalog) -> set[str]:
-    """Settings that the functions of an expression read."""
-    called = [f for path in seen.functions for f in catalog.functions_named(".".join(map(quote, path)))]
-    return {name for function in called for name in _READS_SETTING.findall(function.body)}
+def _called(text: str, catalog: Catalog) -> list[Function]:
+    """The functions that a name in a body may mean; without a schema those of any schema."""
+    parts = split(text)
+    named = catalog.functions_named(".".join(map(quote, parts)))
+    return [f for f in named or catalog.functions if f.name == parts[-1] and (named or len(parts) == 1)]
+
+
+def _behind(seen: Shape, catalog: Catalog) -> list[Function]:
+    """The functions that an expression calls, and those that their bodies call, however deep."""
+    found: dict[str, Function] = {}
+    pending = [".".join(map(quote, path)) for path in seen.functions]
+    while pending:
+        for function in _called(pending.pop(), catalog):
+            if function.signature not in found and not function.extension:
+                found[function.signature] = function
+                pending += _CALLS.findall(function.body)
+    return list(found.values())
+
+
+def _odd(seen: Shape, catalog: Catalog, contract: Contract) -> Iterator[str]:
+    """What an expression reads of the session that proves nothing."""
+    trusted = {contract.claims_setting, *(name for s in contract.sessions.values() for name in s.settings)}
+    behind = _behind(seen, catalog)
+    read = seen.settings.union(*(_READS_SETTING.findall(f.body) for f in behind))
+    legacy = contract.claims_setting.rstrip("s")  # request.jwt.claim.sub: an older API sets one for each claim
+    yield from (f"setting {n}" for n in read - trusted if n != legacy and not n.startswith(f"{legacy}."))
+    claimed = {path[0] for path in seen.claims} | {key for key in EDITABLE for f in behind if f"'{key}'" in f.body}
+    carried = {key for s in contract.sessions.values() for key in s.claims}
+    yield from (f"claim {key}" for key in claimed - carried if key in EDITABLE)
 
 
 @check("policy-trusted-settings", guide=["vs-14", "muva-42"], when=EVERY_AUDIT, of=policies)
 def test_no_policy_trusts_a_setting_of_anybody(
     subject: tuple[Table, Policy], catalog: Catalog, contract: Contract
 ) -> Iterator[Finding]:
-    """Policies, and functions that they call, read no setting but those that sessions are signed in by.
+    """Policies, and functions that they call, read nothing that the session's own user can set.
 
-    Any session may set any other custom setting, so what it says of the tenant proves nothing.
+    Any session may set any custom setting but those that it is signed in by, and users edit their own metadata: what
+    they say of the tenant proves nothing.
     """
     table, policy = subject
     declared = _declared(catalog, contract, table)
-    trusted = {contract.claims_setting, *(name for s in contract.sessions.values() for name in s.settings)}
     shapes = [shape(text, table.name) for text in (policy.using, policy.check) if text]
-    read = {name for seen in shapes for name in seen.settings | _settings_behind(seen, catalog)}
-    odd = sorted(name for name in read - trusted if not name.startswith("request.jwt.claim"))
+    odd = sorted({each for seen in shapes for each in _odd(seen, catalog, contract)})
     if declared and odd:
-        observed = f"policy {quote(policy.name)} trusts the setting {', '.join(odd)}"
+        observed = f"policy {quote(policy.name)} trusts the {', the '.join(odd)}"
         yield Finding(str(table), observed, _tie(table, policy, contract, declared), detail=quote(policy.name))
