@@ -127,7 +127,7 @@ class Table(_Object, frozen=True, dict=True):
     forced: bool = False
     replica_identity: str = "d"  # 'd' primary key | 'i' index | 'f' full | 'n' nothing
     persistence: str = "p"
-    parent: str = ""  # the partitioned table of a partition
+    parent: str = ""  # the partitioned table of a partition, or the only table that it inherits from
     options: dict[str, str] = {}  # reloptions: security_invoker, fillfactor ...
     extension: str = ""
     rows: float = -1  # pg_class.reltuples: -1 never analyzed

@@ -127,7 +127,9 @@ order by t.tgrelid, t.tgname""",
     "partitions": """
 select i.inhrelid, i.inhparent
 from pg_catalog.pg_inherits as i join pg_catalog.pg_class as c on c.oid = i.inhrelid
-where c.relispartition and c.relkind in ('r', 'p', 'f') order by i.inhrelid""",
+where c.relkind in ('r', 'p', 'f') and not exists (
+  select from pg_catalog.pg_inherits as o where o.inhrelid = i.inhrelid and o.inhparent <> i.inhparent)
+order by i.inhrelid""",
     "reads": """
 select distinct w.ev_class, d.refobjid
 from pg_catalog.pg_rewrite as w join pg_catalog.pg_depend as d on d.objid = w.oid

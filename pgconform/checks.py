@@ -6,6 +6,7 @@ catalogue: they are folded into one test. ``each=`` names what the contract list
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import os
 import sys
@@ -17,7 +18,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pgconform.contract import Contract, Waiver
-from pgconform.model import Effort, Finding, Nothing, NotVerified, Result, Severity, TargetLost, Verdict
+from pgconform.model import CADENCES, Effort, Finding, Nothing, NotVerified, Result, Severity, TargetLost, Verdict
 
 if TYPE_CHECKING:
     import datetime
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 LOCKED = "{} is locked by another session (ACCESS EXCLUSIVE); run again when its change is done"
 DRILL = "a drill writes, and a live target is never written: run it on a copy (target embedded or container)"
-CADENCES = ("gate", "daily", "weekly", "monthly", "quarterly")
 
 
 @dataclass(frozen=True)
@@ -152,12 +152,19 @@ def evaluate(check: Check, evidence: Evidence, subjects: Sequence[Any] | None = 
     given = check.subjects(contract, evidence) if subjects is None else subjects
     if hidden and not check.by_contract and any(_relations(subject) for subject in given):
         given = [*given, *(t for t in evidence.catalog.tables if str(t) in hidden)]  # they yield no policies now
+    if check.by_contract and not given:
+        empty.append(f"the contract declares none: {_lower(check.looked_for)}")
     for subject in given:
         if locked := hidden & _relations(subject):
             unverified.append((subject_name(subject), LOCKED.format(", ".join(sorted(locked)))))
             continue
         if missing := _missing(subject, evidence.catalog):
-            empty.append(f"{missing} does not exist")
+            table, what = missing
+            if table in contract.tables:
+                empty.append(f"{what} does not exist")
+            else:  # no other check looks for it
+                near = did_you_mean(what, map(str, evidence.catalog.tables))
+                unverified.append((subject_name(subject), f"{what} does not exist{near}; correct the contract"))
             continue
         try:
             found += check.judge(subject, **{name: evidence.part(name) for name in check.asks})
@@ -174,11 +181,12 @@ def evaluate(check: Check, evidence: Evidence, subjects: Sequence[Any] | None = 
     failing, waived = _waive(check, found, contract.waivers, evidence.today)
     name = subject_name(subjects[0]) if check.by_contract and subjects else ""
     accepted = contract.skips.get(check.id) or contract.skips.get(f"{check.id}:{name}", "")
+    undeclared = check.by_contract and not given
     verdict, reason = _verdict(check, failing, waived, unverified, empty, examined, accepted)
     return Result(
         check=check.id, contract=contract.name, verdict=verdict, title=check.title, why=check.why, subject=name,
         guide=check.guide, severity=check.severity, examined=examined, looked_for=check.looked_for,
-        findings=tuple(failing), waived=tuple(waived), reason=reason, accepted=bool(accepted),
+        findings=tuple(failing), waived=tuple(waived), reason=reason, accepted=bool(accepted) or undeclared,
         unverified=tuple(dict.fromkeys(unverified)), seconds=time.perf_counter() - started,
     )  # fmt: skip
 
@@ -224,21 +232,27 @@ def _lower(text: str) -> str:
     return text[:1].lower() + text[1:]
 
 
-def _missing(subject: Any, catalog: Catalog) -> str:
-    """What of a subject named by the contract is not there: its absence is another check's finding."""
+def _missing(subject: Any, catalog: Catalog) -> tuple[str, str] | None:
+    """Of which relation what is not there that a subject needs; it is another check's finding if it is declared."""
     for table, wanted in getattr(subject, "needs", ()):
         present = catalog.table(table)
         if present is None:
-            return str(table)
+            return str(table), str(table)
         for name in wanted:
             if present.column(name) is None:
-                return f"{table}, column {name}"
+                return str(table), f"{table}, column {name}"
     if column := getattr(subject, "vector_column", ""):
         stored = catalog.table(subject.table)
         found = stored.column(column) if stored else None
         if found is None or found.base_oid not in catalog.vector_types:
-            return f"a vector column {column} of {subject.table}"
-    return ""
+            return subject.table, f"a vector column {column} of {subject.table}"
+    return None
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """``; did the contract mean ...?``, where something is called nearly so."""
+    near = difflib.get_close_matches(word, list(known), 1, 0.8)
+    return f"; did the contract mean {near[0]}?" if near else ""
 
 
 def _waive(

@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from pgconform import __version__
 
@@ -28,12 +29,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return LOST if isinstance(error, ConnectionError) else USAGE
 
 
+class _Parser(argparse.ArgumentParser):
+    """A mistake has the exit status that a contract's has: 2 is pytest's word for an interruption."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(USAGE, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        "pgconform", description="Does this database keep the promises that its maintenance guide makes?"
-    )
+    parser = _Parser("pgconform", description="Does this database keep the promises that its maintenance guide makes?")
     parser.add_argument("--version", action="version", version=f"pgconform {__version__}")
-    parser.exit_on_error = True
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     added = commands.add_parser(
@@ -73,13 +78,17 @@ def run(known: argparse.Namespace, rest: list[str]) -> int:
     import pytest
 
     import pgconform.suites
+    from pgconform.contract_file import bundled
 
+    if rest and (rest[0] in bundled() or rest[0].endswith(".toml")):
+        raise ValueError(f"a contract is given by --contract={rest[0]}")
     home = Path(str(pgconform.suites.__file__)).parent
     fixed = [
         str(home), f"--config-file={Path(__file__).with_name('run.ini')}", f"--rootdir={home.parent}",
-        f"--override-ini=cache_dir={Path.cwd() / '.pytest_cache'}", "-p", "pgconform.plugin", "--tb=no", "-q",
-        "--no-header", "-r", "N",
+        "-p", "pgconform.plugin", "--tb=no", "-q", "--no-header", "-r", "N",
     ]  # fmt: skip
+    if "no:cacheprovider" not in rest:
+        fixed.append(f"--override-ini=cache_dir={Path.cwd() / '.pytest_cache'}")
     given = [
         f"--pgc-{name}={value}"
         for name in ("contract", "target", "effort", "seed", "out")
@@ -99,7 +108,8 @@ def up(known: argparse.Namespace, _: list[str]) -> int:
     try:
         with server([reference], known.major) as started:
             print(started.uri(reference), flush=True)
-            print("check it: pgconform run --contract=... --target=live:URI; stop with Ctrl-C", file=sys.stderr)
+            checked = f"pgconform run --contract={known.contract} --target='live:{started.uri(reference)}'"
+            print(f"check it: {checked}\nstop with Ctrl-C", file=sys.stderr)
             signal.pause()
     except ServerError as error:
         raise TargetError(str(error)) from None
@@ -138,7 +148,7 @@ def explain(known: argparse.Namespace, _: list[str]) -> int:
         return 0
     if known.check not in checks:
         near = difflib.get_close_matches(known.check, checks, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = f"; did you mean {near[0]!r}?" if near else ";"
         raise ValueError(f"no check {known.check!r}{hint} 'pgconform explain all' lists them")
     check = checks[known.check]
     print(f"{check.id}: {check.title}.\n\n{check.why}\n")

@@ -255,8 +255,8 @@ class FunctionPromise(Section, frozen=True):
     ``definition`` is SQL that creates it with its grants, or ``file:NAME`` relative to the contract."""
 
     arguments: tuple[ArgumentPromise, ...] = ()
-    volatility: Literal["immutable", "stable", "volatile"] = "volatile"
-    parallel: Literal["safe", "restricted", "unsafe"] = "unsafe"
+    volatility: Literal["immutable", "stable", "volatile"] | None = None
+    parallel: Literal["safe", "restricted", "unsafe"] | None = None
     security: Literal["invoker", "definer"] = "invoker"
     search_path: str | None = None
     execute: tuple[str, ...] = ()

@@ -61,6 +61,16 @@ def _tenancy(contract: Contract, path: KeyPath, tenancy: Tenancy) -> Iterator[Pr
         yield from _known((*path, "session"), tenancy.session, contract.sessions, "sessions")
     if (members := tenancy.members) and members.admin:
         yield from _known((*path, "members", "admin"), members.admin, members.roles, "roles")
+    for key, table in [("registry", tenancy.registry), ("members", members)]:
+        if table:
+            yield from _declared(contract, (*path, key, "table"), table.table)
+    for n, part in enumerate(tenancy.complete):
+        yield from _declared(contract, (*path, "complete", n, "table"), part.table)
+
+
+def _declared(contract: Contract, path: KeyPath, table: str) -> Iterator[Problem]:
+    if table not in contract.tables:
+        yield path, f"declare the table under [tables], too; {choice(table, contract.tables, 'tables')}"
 
 
 def _mentions(value: Any, blank: str) -> bool:

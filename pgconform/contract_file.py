@@ -46,6 +46,7 @@ from pgconform.contract_words import (
     unwrap,
     wanted,
 )  # fmt: skip
+from pgconform.model import Mistake
 from pgconform.names import canonical
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ NAMES: dict[type[msgspec.Struct], dict[str, int]] = {
 _FORMS = {2: "schema.name", 3: "schema.table.column"}
 
 
-class ContractError(ValueError):
+class ContractError(Mistake):
     """A contract that cannot be used: a line for each problem, ten at most."""
 
 

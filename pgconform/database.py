@@ -220,7 +220,8 @@ def explain(error: psycopg.Error, what: str) -> str:
 
 def said(error: psycopg.Error) -> str:
     """What the server said, on one line; only its code where its words could hold row content."""
-    safe = (error.sqlstate or "")[:2] in _SAFE_CLASSES
+    raised = error.diag.source_function == "exec_stmt_raise"  # by a function of theirs: it may say anything
+    safe = (error.sqlstate or "")[:2] in _SAFE_CLASSES and not raised
     detail = (error.diag.message_primary or "") if safe else ""
     return f"{' '.join((detail or type(error).__name__).split())} ({_code(error)})"
 

@@ -30,6 +30,7 @@ from pgconform.expression_tree import (
     Sub,
     Trusted,
     children,
+    common,
     compare,
 )
 
@@ -323,7 +324,7 @@ class _Builder:
             arms = self._select(select.larg)
             right = self._select(select.rarg)
             if select.op == self.pb.SETOP_INTERSECT:
-                arms = _common(arms, right)
+                arms = common(arms, right)
             elif select.op != self.pb.SETOP_EXCEPT:
                 arms += right
         elif select.values_lists:
@@ -392,19 +393,6 @@ class _Builder:
         if source is not None:
             sources.append(source)
         self.scopes[-1][alias or "?"] = source
-
-
-def _common(left: tuple[Arm, ...], right: tuple[Arm, ...]) -> tuple[Arm, ...]:
-    """Rows that both sides have: they pass the conditions of both, and their columns are equal, one by one."""
-    return tuple(
-        Arm(
-            one.names | other.names, one.targets,
-            one.conditions + other.conditions
-            + tuple(compare("=", a, b) for a, b in zip(one.targets, other.targets, strict=False)),
-            one.sources + other.sources, False, False,
-        )
-        for one in left for other in right
-    )  # fmt: skip
 
 
 def _bare(arm: Arm) -> bool:

@@ -202,6 +202,19 @@ def compare(name: str, left: Node, right: Node, over: str = "") -> Node:
     return Op(name, (left, right))
 
 
+def common(left: tuple[Arm, ...], right: tuple[Arm, ...]) -> tuple[Arm, ...]:
+    """Rows that both sides have: they pass the conditions of both, and their columns are equal, one by one."""
+    return tuple(
+        Arm(
+            one.names | other.names, one.targets,
+            one.conditions + other.conditions
+            + tuple(compare("=", a, b) for a, b in zip(one.targets, other.targets, strict=False)),
+            one.sources + other.sources, False, False,
+        )
+        for one in left for other in right
+    )  # fmt: skip
+
+
 def claims(node: Node) -> Iterator[Path]:
     """The longest constant paths read from the session's JWT."""
     path = _claim(node)

@@ -66,10 +66,12 @@ _KNOWN: WeakKeyDictionary[Database, tuple[Identity, ...]] = WeakKeyDictionary()
 
 def _identities(evidence: Evidence) -> Iterator[Identity]:
     contract = evidence.contract
-    if session := contract.sessions.get("anonymous"):
+    there = {role.name for role in evidence.catalog.roles}  # that one is not there is another check's finding
+    if (session := contract.sessions.get("anonymous")) and session.role in there:
         yield _identity(contract, session, "anonymous", 0, "", Person("anonymous", "", ()))
     for name, tenancy in contract.tenancies.items():
-        session = contract.sessions[tenancy.session]
+        if (session := contract.sessions[tenancy.session]).role not in there:
+            continue
         counted: dict[str, int] = {}
         for person in people(evidence, name, tenancy):
             counted[person.kind] = counted.get(person.kind, 0) + 1

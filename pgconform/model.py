@@ -23,6 +23,10 @@ class Verdict(StrEnum):
     BROKEN = "broken"
 
 
+class Mistake(ValueError):
+    """What the caller typed or wrote cannot be used: one line with what, where, accepted values, next step."""
+
+
 class NotVerified(Exception):
     """A question to the database got no answer: the text says which, why, and what to grant or change.
 
@@ -44,6 +48,8 @@ class TargetLost(Exception):
     """The server went away, or never was there: exit status 75, so that CI may retry just that."""
 
 
+# How often the guides have a check run; what -m takes.
+CADENCES = ("gate", "daily", "weekly", "monthly", "quarterly")
 # What --effort takes: attempts that are drawn for each road, beside one for each session.
 EFFORTS = {"quick": 0, "default": 8, "nightly": 200}
 
@@ -57,11 +63,11 @@ class Effort:
 
     @classmethod
     def of(cls, level: str, seed: str) -> Effort:
-        """From what was typed. Raises ValueError."""
+        """From what was typed. Raises Mistake."""
         if level not in EFFORTS:
-            raise ValueError(f"unknown effort {level!r}; use one of {', '.join(EFFORTS)}")
+            raise Mistake(f"unknown effort {level!r}; use one of {', '.join(EFFORTS)}")
         if not seed.isascii() or not seed.isdigit():
-            raise ValueError(f"the seed is a whole number, not {seed!r}")
+            raise Mistake(f"the seed is a whole number, not {seed!r}")
         return cls(EFFORTS[level], int(seed))
 
 

@@ -88,6 +88,18 @@ _TYPE_ALIASES = {
 }  # fmt: skip
 
 
+def same_type(wanted: str, found: str) -> bool:
+    """True when a type as somebody wrote it is the one that format_type prints: ``int8`` is ``bigint``."""
+    base, _, rest = wanted.partition("(")
+    modifier = f"({rest.replace(' ', '').lower()}" if rest else ""
+    base = base.strip() if '"' in base else base.strip().lower()
+    known = _TYPE_ALIASES.get(base, base)
+    timed = known.partition(" ")  # timestamp(3) with time zone
+    spelled = f"{timed[0]}{modifier} {timed[2]}" if known.startswith("time") else f"{known}{modifier}"
+    unqualified = found if "." in wanted else found.rpartition(".")[2]
+    return spelled.strip() in (found, unqualified)
+
+
 def type_name(text: str) -> str:
     """A type as two declarations of it can be compared: aliases resolved, without schema and modifier.
 

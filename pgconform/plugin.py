@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pgconform.model import Effort, TargetLost, Verdict
+from pgconform.model import CADENCES, Effort, Mistake, TargetLost, Verdict
 
 if TYPE_CHECKING:
     from pgconform.checks import Check
@@ -52,8 +52,6 @@ def option(config: pytest.Config, name: str, default: str = "") -> str:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    from pgconform.checks import CADENCES
-
     for cadence in CADENCES:
         config.addinivalue_line("markers", f"{cadence}: checks that the guides schedule so")
 
@@ -61,12 +59,11 @@ def pytest_configure(config: pytest.Config) -> None:
 def contracts(config: pytest.Config) -> list[Contract]:
     """The contracts of the run, loaded once. Raises pytest.UsageError with the contract's own one-line errors."""
     if CONTRACTS not in config.stash:
-        from pgconform.contract_file import ContractError, bundled, load, resolve
+        from pgconform.asked import chosen
 
         try:
-            names = option(config, "contract").split(",") if option(config, "contract") else sorted(bundled())
-            config.stash[CONTRACTS] = [load(resolve(name)) for name in names]
-        except ContractError as error:
+            config.stash[CONTRACTS] = chosen(option(config, "contract"))
+        except Mistake as error:
             raise pytest.UsageError(str(error)) from None
     return config.stash[CONTRACTS]
 
@@ -85,28 +82,23 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     config = session.config
     if config.getoption("collectonly") or not _asked(config):
         return
+    from pgconform.asked import scheduled
     from pgconform.results import LOST, Run
     from pgconform.session import Databases
-    from pgconform.targets import TargetError
 
-    config.stash[RUN] = Run(tuple(contracts(config)))
     try:
+        scheduled(config.option.markexpr)
         effort = Effort.of(option(config, "effort", "default"), option(config, "seed", "1"))
-    except ValueError as error:
-        raise pytest.UsageError(str(error)) from None
-    databases = config.stash[DATABASES] = Databases(datetime.datetime.now(datetime.UTC).date(), effort)
-    given = getattr(config, "workerinput", {}).get(PROPERTY)
-    try:
-        if given:
+        config.stash[RUN] = Run(tuple(contracts(config)))
+        databases = config.stash[DATABASES] = Databases(datetime.datetime.now(datetime.UTC).date(), effort)
+        if given := getattr(config, "workerinput", {}).get(PROPERTY):
             for contract in contracts(config):
                 databases.join(contract, json.loads(given)[contract.name])
         else:
             databases.open(option(config, "target", "embedded"), contracts(config))
-    except TargetError as error:
-        databases.close()
-        raise pytest.UsageError(str(error)) from None
+    except Mistake as error:
+        raise pytest.UsageError(str(error)) from None  # what was opened is closed by pytest_unconfigure
     except TargetLost as error:
-        databases.close()
         pytest.exit(str(error), returncode=LOST)
 
 
@@ -151,6 +143,11 @@ def pgc_case(request: pytest.FixtureRequest) -> Callable[[], None]:
     return judge
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    if check := getattr(getattr(item, "function", None), "pgconform_check", None):
+        item.extra_keyword_matches.add(check.id)  # so that -k takes what reports print
+
+
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     if _RUNS and (report.when == "call" or report.outcome == "failed"):
         from pgconform.judging import record
@@ -175,7 +172,7 @@ def pytest_internalerror(excrepr: object) -> None:
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Iterator[None]:
     run = session.config.stash.get(RUN, None)
-    if run and not hasattr(session.config, "workerinput"):
+    if run and not hasattr(session.config, "workerinput") and exitstatus != pytest.ExitCode.USAGE_ERROR:
         from pgconform.reports import write
 
         run.interrupted = exitstatus == pytest.ExitCode.INTERRUPTED
@@ -189,7 +186,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Iterator[N
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    if (run := config.stash.get(RUN, None)) and not hasattr(config, "workerinput"):
+    if (run := config.stash.get(RUN, None)) and run.finished and not hasattr(config, "workerinput"):
         from pgconform.reports.terminal import lines
 
         for text, style in lines(run, full=config.option.tbstyle == "no"):

@@ -81,6 +81,13 @@ class Privileges:
         direct = {*self._inherits.get(role, ()), *self._takes.get(role, ())}
         return tuple(sorted(group for group in direct if other in self.inherited(group) | self.can_take(group)))
 
+    def owns(self, role: str, table: Table) -> bool:
+        """True when the role can act as the relation's owner: inherit from it, or take on a role that does.
+
+        Superusers on the way do not count: they need no owner's rights.
+        """
+        return any(table.owner in self.inherited(each) for each in self.can_take(role) - self._superusers)
+
     def may_make_temporary(self, role: str) -> bool:
         """True when the role can create temporary tables in this database."""
         granted = self._through(role, self._catalog.server.database_acl)

@@ -191,10 +191,26 @@ def create_policy(contract: Contract, table: str, command: str, role: str, on: s
     return f"{again}create policy {title} on {on or table} for {command.lower()} to {_role(role)} {parts[command]};"
 
 
+def tie(contract: Contract, declared: str, table: Table, policy: Policy) -> str:
+    """The policy anew, tied to the own rows; it can be run after another remedy has replaced the policy."""
+    shared = contract.tables[declared].holds == "shared"
+    own = own_condition(contract, declared, str(table)) if contract.column_of(declared) else str(shared).lower()
+    using = f" using ({own})" if policy.command != "INSERT" else ""
+    checked = f" with check ({own})" if policy.command in ("ALL", "INSERT", "UPDATE") else ""
+    name, roles = quote(policy.name), ", ".join(map(_role, policy.roles))
+    kind = "" if policy.permissive else " as restrictive"
+    return (
+        f"drop policy if exists {name} on {table};\n"
+        f"create policy {name} on {table}{kind} for {policy.command.lower()} to {roles}{using}{checked};"
+    )
+
+
 def close(evidence: Evidence, table: Table) -> str:
-    """Takes away what shows foreign rows: an undeclared relation from the clients; else all policies anew."""
+    """Takes away what shows foreign rows: an undeclared relation from the clients; else as ``reopen``."""
     promise = subjects.promise_of(evidence.catalog, evidence.contract, table)
-    if promise is None or table.kind == "materialized":
+    readable = (subjects.may_read(evidence.catalog, evidence.privileges, role, table)
+                for role in evidence.contract.roles.clients)  # fmt: skip
+    if promise is None or table.kind in ("materialized", "foreign") or (table.kind == "view" and not all(readable)):
         clients = ", ".join(map(quote, evidence.contract.roles.clients))
         return f"revoke all on {table} from public, {clients};"
     if table.kind == "view":
@@ -203,11 +219,18 @@ def close(evidence: Evidence, table: Table) -> str:
 
 
 def reopen(evidence: Evidence, table: Table) -> str:
-    """Replaces the policies of a table by those that the contract's access profile tells."""
-    contract, lines = evidence.contract, [f"alter table {table} enable row level security;"]
+    """Row security on; policies that do not tie rows to the session tied; where that says nothing, all of them anew,
+    as the contract's access profile tells."""
+    contract = evidence.contract
+    enable = f"alter table {table} enable row level security;"
     promise = subjects.promise_of(evidence.catalog, contract, table)
     declared = next((name for name, p in contract.tables.items() if p is promise), "")
-    lines += [f"drop policy if exists {quote(policy.name)} on {table};" for policy in table.policies]
+    if table.policies and not table.row_security:
+        return enable  # what its policies are worth shows when they are asked
+    loose = [p for p in table.policies if declared and _is_loose(evidence, declared, table, p)]
+    if loose:
+        return "\n".join(tie(contract, declared, table, policy) for policy in loose)
+    lines = [enable, *(f"drop policy if exists {quote(policy.name)} on {table};" for policy in table.policies)]
     for role in contract.roles.clients if declared else ():
         for command in COMMANDS:
             if contract.scope(declared, role, command) != "none":
@@ -215,12 +238,27 @@ def reopen(evidence: Evidence, table: Table) -> str:
     return "\n".join(lines)
 
 
+def _is_loose(evidence: Evidence, declared: str, table: Table, policy: Policy) -> bool:
+    from pgconform.expressions import constrains, shape
+
+    texts = [text for text in (policy.using, policy.check) if text]
+    column, trusted = evidence.contract.column_of(declared), subjects.own_keys(
+        evidence.contract, evidence.catalog, declared
+    )  # fmt: skip
+    return bool(policy.permissive and column) and any(
+        shape(text, table.name).always_true or not constrains(text, [column], table.name, trusted) for text in texts
+    )
+
+
 def own_condition(contract: Contract, table: str, alias: str = "") -> str:
-    """SQL that is true for the rows of the session's tenants or user, by the contract's tenancy."""
+    """SQL that is true for the rows of the session's tenants or user, by the contract's tenancy.
+
+    What the session carries is cast to the column's type, so that its index serves the policy.
+    """
     promise = contract.tables[table]
     column = qualified(*split(alias or table), contract.column_of(table))
     if promise.holds == "user":
-        return f"{column}::text = {_carried(contract, _session(contract), '{user}')}"
+        return f"{column}::text = {_carried(contract, _session(contract), 'user')}"
     if promise.holds == "child":
         inner = own_condition(contract, promise.parent)
         key = qualified(*split(promise.parent), promise.parent_key)
@@ -228,14 +266,14 @@ def own_condition(contract: Contract, table: str, alias: str = "") -> str:
     tenancy = contract.tenancy_of(promise)
     session = contract.sessions[tenancy.session]
     if tenancy.members is None:
-        return f"{column}::text = {_carried(contract, session, '{tenant}')}"
+        return f"{column} = {_carried(contract, session, 'tenant')}::{tenancy.type}"
     return f"{column} in ({_own_tenants(contract, tenancy, session)})"
 
 
 def _own_tenants(contract: Contract, tenancy: Tenancy, session: Session) -> str:
     members = tenancy.members
     assert members
-    user = _carried(contract, session, "{user}")
+    user = _carried(contract, session, "user")
     return str(
         statement(
             "select {tenant} from {table} as m where {user}::text = " + user.replace("{", "{{").replace("}", "}}")
@@ -247,17 +285,22 @@ def _own_tenants(contract: Contract, tenancy: Tenancy, session: Session) -> str:
 
 
 def _session(contract: Contract) -> Session:
-    return next(s for s in contract.sessions.values() if any(_paths(s.claims, "{user}")))
+    """The session that carries the user: in its claims or in a setting."""
+    return next(
+        (s for s in contract.sessions.values() if _carried(contract, s, "user") != "null"),
+        next(iter(contract.sessions.values())),
+    )
 
 
 def _carried(contract: Contract, session: Session, blank: str) -> str:
-    """SQL that reads what the session carries: out of its claims or out of a setting."""
+    """SQL that reads what the session carries: out of its claims or out of a setting; null where it is wrapped in
+    something else, which shows nothing to anybody until somebody writes the policy that the contract cannot tell."""
     for path in _paths(session.claims, blank):
         claims = f"nullif(pg_catalog.current_setting({literal(contract.claims_setting)}, true), '')::pg_catalog.jsonb"
         keys = ", ".join(map(literal, path))
         return f"(select pg_catalog.jsonb_extract_path_text({claims}, {keys}))"
     for name, value in session.settings.items():
-        if value == blank:
+        if value == f"{{{blank}}}":
             return f"(select nullif(pg_catalog.current_setting({literal(name)}, true), ''))"
     return "null"
 
@@ -266,8 +309,10 @@ def _paths(claims: Any, blank: str, path: tuple[str, ...] = ()) -> Iterator[tupl
     if isinstance(claims, dict):
         for key, value in claims.items():
             yield from _paths(value, blank, (*path, key))
-    elif claims == blank:
+    elif claims in (f"{{{blank}}}", f"{{{blank}:number}}"):
         yield path
+    elif isinstance(claims, list) and claims and claims[0] == f"{{{blank}}}":
+        yield (*path, "0")
 
 
 def _role(role: str) -> str:

@@ -47,6 +47,20 @@ class Run:
             self.results += stale_waivers(contract, self.results, today)
         self.results.sort(key=lambda r: (r.contract, r.check, r.subject))
 
+    def notes(self) -> list[str]:
+        """What a reader should know before all findings: that this is hardly the database that the contract means."""
+        found = []
+        for contract in self.contracts:
+            missed = {f.object for r in self.results if (r.check, r.contract) == ("tables-exist", contract.name)
+                      for f in r.findings}  # fmt: skip
+            wanted = sum(not promise.optional for promise in contract.tables.values())
+            if len(missed) * 2 > wanted:
+                said = f"{len(missed)} of the {wanted} relations of contract {contract.name} do not exist here"
+                found.append(
+                    f"{said}: is it the right database, and the right contract? Run no remedy before you know."
+                )
+        return found
+
     def counts(self) -> Counter[Verdict]:
         return Counter(result.verdict for result in self.results)
 
@@ -84,7 +98,7 @@ def stale_waivers(contract: Contract, results: Iterable[Result], today: datetime
         matched = any(covers(waiver, waiver.check, finding) for finding in seen)
         if waiver.check not in ran or waiver.check in broken or (matched and today <= waiver.until):
             continue
-        why = f"ended on {waiver.until}" if matched else "matches nothing any more"
+        why = f"ended on {waiver.until}" if waiver.until < today else "matches nothing any more"
         finding = Finding(waiver.object, f"the waiver of {waiver.check} ({waiver.owner}) {why}", "", waiver.check)
         found.append(
             Result(

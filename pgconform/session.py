@@ -21,6 +21,24 @@ if TYPE_CHECKING:
 
 # Refusals that trying again will not mend: wrong password, no such role or database (SQLSTATE 28xxx, 3Dxxx).
 _OUR_MISTAKE = ("28", "3D")
+# libpq's words (they have no code, and may hold host and user), and ours; for mistakes of the caller first.
+_REFUSED = (
+    ("authentication failed", "wrong user or password"), ("no password supplied", "a password is wanted"),
+    ("is not permitted to log in", "the role may not log in"), ("no pg_hba.conf entry", "pg_hba.conf lets nobody in"),
+    ("role \"", "there is no such role"), ("database \"", "there is no such database"),
+    ("invalid integer value", "the port is not a number"), ("invalid port number", "there is no such port"),
+    ("invalid connection option", "unknown parameter in the connection string"),
+    ("invalid sslmode", "unknown sslmode"),
+    ("certificate", "the server's certificate is not accepted"), ("does not support SSL", "the server has no TLS"),
+    ("root certificate file", "the root certificate is missing"), ("definition of service", "there is no such service"),
+)  # fmt: skip
+_AWAY = (
+    ("Connection refused", "connection refused"), ("could not translate host name", "the host's name is not known"),
+    ("Name or service not known", "the host's name is not known"), ("resolve", "the host's name is not known"),
+    ("timeout", "no answer in time"), ("No such file or directory", "no server listens on that socket"),
+    ("No route to host", "no route to the host"), ("Network is unreachable", "the network cannot be reached"),
+    ("starting up", "the server is starting up"), ("too many", "too many connections"),
+)  # fmt: skip
 
 
 @dataclass(frozen=True, repr=False)
@@ -118,11 +136,10 @@ def _refusal(error: psycopg.Error, contract: Contract) -> Exception:
     text = str(error)
     if isinstance(error, psycopg.ProgrammingError) and not state:
         return TargetError("the connection string is not valid; write postgresql://USER@HOST:PORT/DATABASE")
-    refused = {"authentication failed": "28P01", "does not exist": "3D000", "no password supplied": "28P01"}
-    state = state or next((code for part, code in refused.items() if part in text), "")
     what = f"the database of contract {contract.name}"
-    if state.startswith(_OUR_MISTAKE):
-        return TargetError(f"{what} refuses the login (SQLSTATE {state}); check user, password and database name")
-    return TargetLost(
-        f"{what} cannot be reached ({state or type(error).__name__}); is the server up, and its address right?"
-    )
+    why = next((said for part, said in _REFUSED if part in text), "")
+    if why or state.startswith(_OUR_MISTAKE):
+        why = why or "the login was refused"
+        return TargetError(f"{what} cannot be used: {why}; check the address, user, password and database name")
+    why = next((said for part, said in _AWAY if part in text), state or type(error).__name__)
+    return TargetLost(f"{what} cannot be reached: {why}; is the server up, and its address right?")

@@ -338,6 +338,13 @@ def policies(catalog: Catalog, contract: Contract, privileges: Privileges) -> It
         yield from ((table, policy) for policy in table.policies if spoken_for & set(policy.roles))
 
 
+def may_read(catalog: Catalog, privileges: Privileges, role: str, view: Table) -> bool:
+    """True when a role may itself read all that a view reads, so that the view can ask as its caller."""
+    behind = [table for name in view.reads if (table := catalog.table(name))]
+    may = (any(h.privilege == "SELECT" for h in privileges.on(role, t)) for t in behind)
+    return all(may) or not any(h.privilege == "SELECT" for h in privileges.on(role, view))
+
+
 def own_keys(contract: Contract, catalog: Catalog, declared: str) -> tuple[tuple[tuple[str, ...], str], ...]:
     """Columns by which a policy may lean on another table's row security: of tables with row security on, the key of
     a child's parent, and the column that names the tenant, where clients are given own rows only."""

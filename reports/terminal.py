@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from pgconform.checks import DRILL
+from pgconform.guides import rows_of
 from pgconform.judging import text
 from pgconform.model import Verdict
 from pgconform.results import CONFORMS
@@ -32,21 +35,40 @@ def lines(run: Run, full: bool) -> Iterator[tuple[str, str]]:
         if result.verdict is Verdict.FAILED:
             style = "red" if result.gates else "yellow"
             where = result.contract + (f", {result.subject}" if result.subject else "")
+            guide = next((c.guide for c in run.contracts if c.name == result.contract), "")
+            rows = ", ".join(row.id for row in rows_of(guide, result.guide))
             yield "", ""
             for number, line in enumerate(text(result).splitlines()):
                 yield (
-                    (f"{line}  [{where}; {', '.join(result.guide)}]" if not number else line),
+                    (f"{line}  [{where}{f'; {rows}' if rows else ''}]" if not number else line),
                     (style if not number else ""),
                 )
     for result in run.results:
         for finding, waiver in result.waived:
             yield f"waived: {result.check}: {finding.key}: {waiver}", "yellow"
-        if result.verdict is Verdict.SKIPPED and not result.accepted:
-            where = f"{result.contract}{f', {result.subject}' if result.subject else ''}"
-            yield f"skipped: {result.check} [{where}]: {result.reason}", "yellow"
+    yield from _skipped(run)
     yield from _unverified(run)
+    for note in run.notes():
+        yield "", ""
+        yield note, "red bold"
     yield "", ""
     yield f"exit {status}: {reason}", "green bold" if status == CONFORMS else "red bold"
+
+
+def _skipped(run: Run) -> Iterator[tuple[str, str]]:
+    """What was not examined, though nobody said that this is right; and how to say so."""
+    for contract in run.contracts:
+        mine = [r for r in run.results if r.contract == contract.name]
+        found = {r.check: r.reason for r in mine if r.verdict is Verdict.SKIPPED and not r.accepted}
+        if found:
+            yield "", ""
+            yield f"{contract.name}: nothing to examine; where that is right, say so in the contract:", "yellow"
+            yield "  [skips]", ""
+            yield from (
+                (f"  {check} = {json.dumps(reason, ensure_ascii=False)}", "") for check, reason in found.items()
+            )
+        if drills := sorted({r.check for r in mine if r.verdict is Verdict.SKIPPED and r.reason == DRILL}):
+            yield f"{contract.name}: not run, since a live target is never written: {', '.join(drills)}", ""
 
 
 def _unverified(run: Run) -> Iterator[tuple[str, str]]:

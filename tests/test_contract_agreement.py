@@ -28,6 +28,9 @@ def answer(text: str) -> str:
 
 MEMBER = '[sessions.member]\nrole = "app"'
 AGREEMENT = [
+    ('[tables."public.orgs"]\n', '[tables."public.orgz"]\n',
+     "[tenancies.org.registry] table: declare the table under [tables], too; tables: public.docs, public.parts,"
+     ' public.orgz, public."Members", public.settings; did you mean \'public.orgz\'?'),
     ('name = "demo"', 'name = "demo"\nclaims_setting = "claims"',
      "claims_setting: wanted the name of a setting, with a dot, such as request.jwt.claims"),
     (MEMBER, '[sessions.member]\nrole = "ap"',
@@ -61,8 +64,8 @@ AGREEMENT = [
      "[tables.\"public.parts\"] column: missing; holds = 'user' needs it"),
     ('parent = "public.DOCS"', "", "[tables.\"public.parts\"] parent: missing; holds = 'child' needs it"),
     ('parent = "public.DOCS"', 'parent = "public.doc"',
-     '[tables."public.parts"] parent: not declared; tables: public.docs, public.parts;'
-     " did you mean 'public.docs'?"),
+     '[tables."public.parts"] parent: not declared; tables: public.docs, public.parts, public.orgs,'
+     ' public."Members", public.settings; did you mean \'public.docs\'?'),
     ('parent = "public.DOCS"', 'parent = "public.parts"',
      "[tables.\"public.parts\"] parent: the parents go round in a circle; one must not hold 'child'"),
     ('columns = ["Author"]', 'columns = ["Author", "b"]',
@@ -177,7 +180,7 @@ def contracts(draw: st.DrawFn) -> dict[str, Any]:
         "roles": {"clients": [role], "services": []},
         "sessions": {"member": {"role": role, "claims": {"sub": ["{user}"]}}},
         "tenancies": {"t": {"column": column, "type": "text", "members": {
-            "table": quoted(*draw(PAIRS)), "user": "u", "tenant": "t", "users": quoted(*draw(PAIRS), column)}}},
+            "table": first, "user": "u", "tenant": "t", "users": quoted(*draw(PAIRS), column)}}},
         "access": {profile: {role: draw(st.sampled_from(["own", {"select": "own", "delete": "none"}]))}},
         "tables": {
             quoted(*pair): {

@@ -38,7 +38,13 @@ def answer(file: Path, text: str | bytes) -> str:
 def test_a_valid_file_is_read_with_canonical_names(file: Path) -> None:
     file.write_text(VALID)
     contract = load(file)
-    assert list(contract.tables) == ["public.docs", "public.parts"]
+    assert list(contract.tables) == [
+        "public.docs",
+        "public.parts",
+        "public.orgs",
+        'public."Members"',
+        "public.settings",
+    ]
     assert list(contract.functions) == ["public.match"]
     docs = contract.tables["public.docs"]
     assert docs.references[0].table == "auth.users"

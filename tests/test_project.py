@@ -84,7 +84,15 @@ LAYERS = (
     ("model", "names"),
     ("contract", "catalog", "guides"),
     ("contract_words", "acl", "statements", "catalog_queries", "expression_tree"),
-    ("contract_agreement", "catalog_builder", "privileges", "expression_parser", "expression_truth", "database"),
+    (
+        "contract_agreement",
+        "catalog_builder",
+        "privileges",
+        "expression_parser",
+        "expression_truth",
+        "expression_ties",
+        "database",
+    ),
     ("contract_file", "introspect", "expressions", "subjects", "checks"),
     ("people", "identities"),
     ("remedies", "results", "probes"),
@@ -92,6 +100,7 @@ LAYERS = (
     ("targets",),
     ("session",),
     ("judging", "catalogue_of_checks"),
+    ("asked",),
     ("plugin", "cli", "__main__"),
 )
 LEVEL = {name: number for number, names in enumerate(LAYERS) for name in names}

@@ -71,7 +71,7 @@ def unequal_totals(subject: Declared[Total]) -> Offence:
     where = statement("{c} is distinct from {total}", c=column(item.column), total=total)
     change = statement("{c} = {total}", c=Name((item.column,)), total=total)
     says = f"differ from the sum of {item.detail}"
-    return Offence(subject.table, Rows(subject.table, where), says, change, subject.name)
+    return Offence(subject.table, Rows(subject.table, where), says, change, subject.name, overwrites=True)
 
 
 def _aggregate(item: Report) -> Statement:

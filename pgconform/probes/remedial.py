@@ -13,19 +13,16 @@ def complete_tenants(missing: Rows) -> str:
 
 
 def admit_admins(lacking: Rows, registry: Registry, members: Members) -> str:
-    """The member who has been there longest of each such tenant becomes its admin, active and without end."""
+    """A member of each such tenant who is active today becomes its admin; where nobody is, nothing is done: whom to
+    let in is not ours to say."""
     candidate = statement(
-        "(m.ctid) in (select (select c.ctid from {members} as c where c.{t}::text = {key}::text"
-        " order by ({counts}) desc, c.{u}::text limit 1) from {registry} as r where {where})",
+        "(m.ctid) in (select (select c.ctid from {members} as c where c.{t}::text = {key}::text and {counts}"
+        " order by c.{u}::text limit 1) from {registry} as r where {where})",
         members=Name.of(members.table), t=Name((members.tenant,)), key=column(registry.key),
         u=Name((members.user,)), registry=Name.of(registry.table), where=lacking.where,
         counts=active(members, "c"),
     )  # fmt: skip
     changes = [statement("{role} = {admin}", role=Name((members.role,)), admin=members.admin)]
-    if members.active:
-        changes.append(statement("{a} = true", a=Name((members.active,))))
-    if members.expires:
-        changes.append(statement("{e} = null", e=Name((members.expires,))))
     promote = statement(
         "update {members} as m set {changes} where {candidate};",
         members=Name.of(members.table), changes=joined(changes), candidate=candidate,

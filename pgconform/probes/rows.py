@@ -162,7 +162,8 @@ def outside(subject: Declared[tuple[str, ...]], name: str) -> Offence:
 
 
 def below(subject: Declared[float], name: str) -> Offence:
-    where = statement("{c} < {least}", c=column(name), least=subject.item)
+    # To a comparison NaN is the greatest number of all.
+    where = statement("({c} < {least} or {c}::numeric = 'NaN')", c=column(name), least=subject.item)
     change = statement("{c} = {least}", c=Name((name,)), least=subject.item)
     says = f"are below {subject.item:g}"
     return Offence(subject.table, Rows(subject.table, where), says, change, subject.name, overwrites=True)

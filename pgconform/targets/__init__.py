@@ -10,11 +10,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from pgconform.contract import Contract
+from pgconform.model import Mistake
 
 KINDS = ("embedded", "container", "live")
 
 
-class TargetError(ValueError):
+class TargetError(Mistake):
     """The target cannot be used as asked: what, accepted values, next step."""
 
 

@@ -23,11 +23,17 @@ def databases(identifier: str, contracts: Sequence[Contract]) -> Iterator[dict[s
 
     Raises TargetError for a contract without reference database, or a version that is not here.
     """
+    import psycopg
+
     try:
         with server(referenced(contracts), identifier) as running_server:
             yield {contract.name: running_server.dsn(contract.reference) for contract in contracts}
     except ServerError as error:
         raise TargetError(str(error)) from None
+    except psycopg.Error as error:
+        why = " ".join((error.diag.message_primary or type(error).__name__).split())
+        version = identifier or DEFAULT_VERSION
+        raise TargetError(f"the reference databases cannot be built on PostgreSQL {version}: {why}") from None
 
 
 @contextmanager

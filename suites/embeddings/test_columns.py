@@ -87,10 +87,11 @@ def _usable(index: Index, name: str, vector: Vector) -> str:
         return f"its operator class is {index.operator_classes[0]}, not {operators}"
     if index.predicate:
         return "it has a predicate, so it does not have all rows"
-    cast = index_cast(vector)
-    if (cast and f"({vector.dimension})" not in index.keys[0]) or (not cast and index.columns[0] != name):
-        return f"it indexes {index.keys[0]}"
-    return ""
+    from pgconform.expressions import is_cast_of
+
+    key = index.keys[0]
+    whole = f"({vector.dimension})" in key and is_cast_of(key, name) if index_cast(vector) else index.columns[0] == name
+    return "" if whole else f"it indexes {key}"
 
 
 def _candidates(table: Table, name: str) -> list[Index]:

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 
 from pgconform.catalog import Catalog, Schema, Table
-from pgconform.checks import check
+from pgconform.checks import check, did_you_mean
 from pgconform.contract import Contract, TablePromise, Tenancy
 from pgconform.model import Finding
-from pgconform.names import quote, split
+from pgconform.names import quote, same_type, split
 from pgconform.privileges import Privileges
 from pgconform.remedies import add_column, create_table, noun, promised_columns, retype, shut
 from pgconform.subjects import Declared, present_tables, promise_of, tables, tenant_rows
@@ -22,7 +22,8 @@ def test_every_declared_table_exists(
     """
     if catalog.table(subject.table) is None and not subject.item.optional:
         remedy = create_table(contract, catalog, subject.table)
-        yield Finding(subject.table, "the relation does not exist", remedy)
+        near = did_you_mean(subject.table, (str(t) for t in catalog.tables if promise_of(catalog, contract, t) is None))
+        yield Finding(subject.table, f"the relation does not exist{near}", remedy)
 
 
 @check("columns-exist", guide=["muva-1", "vs-1"], when=["gate"], each=present_tables)
@@ -36,7 +37,8 @@ def test_every_declared_column_exists(
     table = catalog.table(subject.table)
     for name in promised_columns(contract, subject.table) if table else ():
         if table and table.column(name) is None:
-            observed = f"the column {quote(name)} does not exist"
+            near = did_you_mean(name, (column.name for column in table.columns))
+            observed = f"the column {quote(name)} does not exist{near}"
             remedy = add_column(contract, catalog, subject.table, name)
             yield Finding(subject.table, observed, remedy, detail=quote(name))
 
@@ -58,7 +60,7 @@ def test_nothing_undeclared_is_reachable(
     What nobody declared nobody protects: a helper table, a copy made for a migration, a view for a dashboard.
     """
     if promise_of(catalog, contract, table) is None:
-        observed = f"the {noun(table)} is not in the contract"
+        observed = f"the {noun(table)} is not in the contract: declare it there, or take it away"
         if table.schema not in contract.schemas.tenant:  # it may well be somebody's, only not the clients'
             yield Finding(str(table), observed, shut(table, contract, privileges))
             return
@@ -102,7 +104,7 @@ def test_every_tenant_table_has_its_tenant_column(
     column = table.column(name) if table else None
     if table is None or column is None or table.kind in ("view", "materialized"):
         return
-    if column.type != subject.item.type:
+    if not same_type(subject.item.type, column.type):
         remedy = retype(table, name, subject.item.type)
         yield Finding(str(table), f"{quote(name)} is {column.type}, not {subject.item.type}", remedy, "type")
     if not column.not_null and not contract.tables[subject.table].nullable:

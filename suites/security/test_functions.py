@@ -71,7 +71,8 @@ def test_no_client_borrows_the_rights_of_an_owner(
     internal = function.schema in contract.schemas.internal
     if function.security_definer and not internal and (promise is None or promise.security != "definer"):
         remedy = f"alter {_kind(function)} {function.signature} security invoker;"
-        yield Finding(function.signature, f"it runs as its owner {function.owner}", remedy)
+        observed = f"it runs as its owner {function.owner}, and the contract does not say security = 'definer'"
+        yield Finding(function.signature, observed, remedy)
 
 
 def _path(function: Function) -> list[str] | None:

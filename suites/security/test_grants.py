@@ -10,7 +10,7 @@ from pgconform.database import role_text
 from pgconform.model import Finding
 from pgconform.names import qualified, quote, split
 from pgconform.privileges import Privileges
-from pgconform.remedies import revoke
+from pgconform.remedies import noun, revoke
 from pgconform.subjects import Declared, application_tables, present_tables, promise_of, reachable_tables, sequences
 
 # Row-level security does not apply to these (PostgreSQL manual, "Row Security Policies").
@@ -66,13 +66,18 @@ def test_no_client_holds_an_undeclared_grant(
 
 @check("client-dangerous-privileges", guide=["muva-10", "muva-42"], when=AUDIT, of=reachable_tables)
 def test_no_client_holds_a_privilege_that_row_security_ignores(
-    table: Table, contract: Contract, privileges: Privileges
+    table: Table, catalog: Catalog, contract: Contract, privileges: Privileges
 ) -> Iterator[Finding]:
-    """No client role holds TRUNCATE, REFERENCES, TRIGGER or MAINTAIN.
+    """No client role holds TRUNCATE, REFERENCES, TRIGGER or MAINTAIN, or can act as a relation's owner.
 
-    Row-level security does not apply to them: TRUNCATE empties the table of every tenant.
+    Row-level security does not apply to them: TRUNCATE empties the table of every tenant, and an owner switches row
+    security off.
     """
     for role in contract.roles.clients:
+        if privileges.owns(role, table):
+            remedy = f"alter {noun(table)} {table} owner to {quote(catalog.server.database_owner)};"
+            yield Finding(str(table), f"{role} can act as its owner {table.owner}", remedy, detail=f"{role} owner")
+            continue
         for held in privileges.on(role, table):
             if held.privilege in DANGEROUS:
                 remedy = revoke(held, str(table), role, privileges)
@@ -87,7 +92,7 @@ def schemas(catalog: Catalog) -> Iterator[Schema]:
 
 @check("schema-grants", guide=["muva-9", "muva-42"], when=AUDIT, of=schemas)
 def test_schema_privileges_are_the_declared_ones(
-    schema: Schema, contract: Contract, privileges: Privileges
+    schema: Schema, catalog: Catalog, contract: Contract, privileges: Privileges
 ) -> Iterator[Finding]:
     """Clients and services can use just the schemas in which something is declared for them; no client creates.
 
@@ -96,7 +101,7 @@ def test_schema_privileges_are_the_declared_ones(
     mine = [name for name in contract.tables if split(name)[0] == schema.name]
     closed = schema.name in contract.schemas.tenant or (mine and schema.name not in contract.schemas.exposed)
     called = [f for name, f in contract.functions.items() if split(name)[0] == schema.name]
-    for role in (*contract.roles.clients, *contract.roles.services):
+    for role in [r for r in (*contract.roles.clients, *contract.roles.services) if catalog.role(r)]:
         needed = any(contract.scope(name, role, c) != "none" for name in mine for c in COMMANDS)
         needed = needed or any(role in function.execute for function in called)
         if needed and not privileges.may(role, "USAGE", schema):

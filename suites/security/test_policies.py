@@ -6,12 +6,11 @@ from collections.abc import Iterator
 from pgconform.catalog import Catalog, Function, Policy, Table
 from pgconform.checks import check
 from pgconform.contract import COMMANDS, Command, Contract
-from pgconform.database import role_text
 from pgconform.expressions import Shape, compares, constrains, shape
 from pgconform.model import Finding
 from pgconform.names import quote, split
 from pgconform.privileges import Privileges
-from pgconform.remedies import create_policy, own_condition
+from pgconform.remedies import create_policy, tie
 from pgconform.subjects import own_keys, policies, promise_of, protectable_tables
 
 EVERY_AUDIT = ["gate", "weekly", "quarterly"]
@@ -84,20 +83,6 @@ def _loose_commands(
     return found
 
 
-def _tie(table: Table, policy: Policy, contract: Contract, declared: str) -> str:
-    """The policy anew, tied to the own rows; it can be run after another remedy has replaced the policy."""
-    shared = contract.tables[declared].holds == "shared"
-    own = own_condition(contract, declared, str(table)) if contract.column_of(declared) else str(shared).lower()
-    using = f" using ({own})" if policy.command != "INSERT" else ""
-    checked = f" with check ({own})" if policy.command in ("ALL", "INSERT", "UPDATE") else ""
-    name, roles = quote(policy.name), role_text(policy.roles)
-    kind = "" if policy.permissive else " as restrictive"
-    return (
-        f"drop policy if exists {name} on {table};\n"
-        f"create policy {name} on {table}{kind} for {policy.command.lower()} to {roles}{using}{checked};"
-    )
-
-
 @check("policy-always-true", guide=["vs-14", "muva-42"], when=EVERY_AUDIT, of=policies)
 def test_no_policy_is_always_true(
     subject: tuple[Table, Policy], catalog: Catalog, contract: Contract, privileges: Privileges
@@ -111,7 +96,7 @@ def test_no_policy_is_always_true(
     loose = _loose_commands(table, policy, declared, contract, catalog, privileges, OLD)
     if loose and policy.using is not None and shape(policy.using, table.name).always_true:
         observed = f"policy {quote(policy.name)} is always true ({', '.join(loose)})"
-        yield Finding(str(table), observed, _tie(table, policy, contract, declared), detail=quote(policy.name))
+        yield Finding(str(table), observed, tie(contract, declared, table, policy), detail=quote(policy.name))
 
 
 @check("policy-bound-to-tenant", guide=["vs-14", "muva-42"], when=EVERY_AUDIT, of=policies)
@@ -131,7 +116,7 @@ def test_every_policy_ties_rows_to_the_session(
         contract, catalog, declared, policy.using, table
     ):
         observed = f"policy {quote(policy.name)} does not tie rows to the session ({', '.join(loose)})"
-        yield Finding(str(table), observed, _tie(table, policy, contract, declared), detail=quote(policy.name))
+        yield Finding(str(table), observed, tie(contract, declared, table, policy), detail=quote(policy.name))
 
 
 @check("policy-checks-new-row", guide=["vs-14", "muva-42"], when=EVERY_AUDIT, of=policies)
@@ -151,7 +136,7 @@ def test_every_write_policy_checks_the_new_row(
         if shape(text, table.name).always_false:
             return
         observed = f"policy {quote(policy.name)} does not check the new row's tenant ({', '.join(loose)})"
-        yield Finding(str(table), observed, _tie(table, policy, contract, declared), detail=quote(policy.name))
+        yield Finding(str(table), observed, tie(contract, declared, table, policy), detail=quote(policy.name))
 
 
 @check("policy-user-as-tenant", guide=["vs-14", "muva-42"], when=EVERY_AUDIT, of=policies)
@@ -172,7 +157,7 @@ def test_no_policy_compares_the_tenant_to_the_user(
     texts = [text for text in (policy.using, policy.check) if text]
     if any(compares(text, column, users, table.name, carried) for text in texts):
         observed = f"policy {quote(policy.name)} compares {quote(column)} with the user's id"
-        yield Finding(str(table), observed, _tie(table, policy, contract, declared), detail=quote(policy.name))
+        yield Finding(str(table), observed, tie(contract, declared, table, policy), detail=quote(policy.name))
 
 
 # What a function does is text: a policy's own expressions are parsed, bodies in any language are searched.
@@ -228,4 +213,4 @@ def test_no_policy_trusts_a_setting_of_anybody(
     odd = sorted({each for seen in shapes for each in _odd(seen, catalog, contract)})
     if declared and odd:
         observed = f"policy {quote(policy.name)} trusts the {', the '.join(odd)}"
-        yield Finding(str(table), observed, _tie(table, policy, contract, declared), detail=quote(policy.name))
+        yield Finding(str(table), observed, tie(contract, declared, table, policy), detail=quote(policy.name))

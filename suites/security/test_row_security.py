@@ -34,14 +34,10 @@ def test_no_client_can_become_an_owner_without_force(
     A table's owner is exempt from its policies, and so is everybody who inherits from the owner or can take on a
     role that does.
     """
-    becoming = [role for role in contract.roles.clients if _owns(role, table, privileges)]
+    becoming = [role for role in contract.roles.clients if privileges.owns(role, table)]
     if table.kind in ("table", "partitioned") and becoming and not table.forced:
         remedy = f"alter table {table} force row level security;"
         yield Finding(str(table), f"{', '.join(becoming)} can act as its owner {table.owner}", remedy)
-
-
-def _owns(role: str, table: Table, privileges: Privileges) -> bool:
-    return any(table.owner in privileges.inherited(each) for each in privileges.can_become(role))
 
 
 def reachable_views(catalog: Catalog, contract: Contract, privileges: Privileges) -> Iterator[Table]:
