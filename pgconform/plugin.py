@@ -114,8 +114,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     from pgconform.checks import subject_name
 
-    marks = [getattr(pytest.mark, cadence) for cadence in check.when]
-    cases = []
+    marks, cases = [getattr(pytest.mark, cadence) for cadence in check.when], []
     for contract in contracts(metafunc.config):
         named = check.subjects(contract) if check.by_contract else []
         for subject in named or [None]:

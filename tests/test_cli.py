@@ -92,7 +92,7 @@ def test_build_loads_a_reference_database_elsewhere(empty: Server, name: str, tm
         (["build", "muva", "--dsn=not a dsn"], 75, "cannot build"),
         (["explain", "row-security-enabld"], 4, "did you mean 'row-security-enabled'?"),
         (["up", "muva", "--version=9"], 4, "use 16 or 18"),
-        (["wipe"], 2, "invalid choice"),
+        (["wipe"], 4, "invalid choice"),
     ],
 )
 def test_mistakes_are_one_clear_line(arguments: list[str], status: int, said: str) -> None:

@@ -45,6 +45,13 @@ def judged_roles(catalog: Catalog, contract: Contract) -> Iterator[Role]:
     return (role for role in catalog.roles if role.login or role.name in contract.roles.clients)
 
 
+def _powers(role: Role, name: str, catalog: Catalog, contract: Contract) -> list[str]:
+    """What another role, or the role itself, has that stands outside every policy."""
+    other = catalog.role(name)
+    held = [attribute for attribute, has in (_attributes(other) if other else {}).items() if has]
+    return held + [name] * (name in POWERS and role.name in contract.roles.clients)
+
+
 @check("privileged-roles", guide=["vs-33", "muva-42"], when=["gate", "quarterly"], of=judged_roles)
 def test_only_declared_roles_are_privileged(
     role: Role, catalog: Catalog, contract: Contract, privileges: Privileges
@@ -58,12 +65,7 @@ def test_only_declared_roles_are_privileged(
     through = [c for c in contract.roles.clients if c in privileges.can_take(role.name) and c != role.name]
     theirs = set().union(*(privileges.can_take(client) for client in through))  # found with the client itself
     for name in sorted(privileges.can_take(role.name) - theirs if not role.superuser else {role.name}):
-        other = catalog.role(name)
-        if name in POWERS and role.name in contract.roles.clients:
-            yield Finding(
-                quote(role.name), f"it is a member of {name}", leave(role.name, name, privileges), detail=name
-            )
-        for attribute in [a for a, held in (_attributes(other) if other else {}).items() if held and a not in allowed]:
+        for attribute in [a for a in _powers(role, name, catalog, contract) if a not in allowed]:
             own = name == role.name
             remedy = f"alter role {quote(name)} no{attribute.lower()};" if own else leave(role.name, name, privileges)
             if own and name in contract.roles.services:  # it needs the attribute, not the login
