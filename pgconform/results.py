@@ -80,7 +80,8 @@ class Run:
             return NOT_VERIFIED, f"{counts[Verdict.BROKEN]} check(s) could not be verified"
         if unaccepted:
             names = sorted({r.check for r in unaccepted})
-            return NOTHING, f"nothing to examine for {', '.join(names)}; if that is right, list them under [skips]"
+            few = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+            return NOTHING, f"nothing to examine for {few}; if that is right, list them under [skips]"
         if not counts[Verdict.PASSED] + counts[Verdict.WAIVED] + counts[Verdict.FAILED]:
             return NOTHING, "nothing was examined"
         advice = sum(len(r.findings) for r in self.results)
