@@ -47,6 +47,9 @@ def described(finding: Finding) -> str:
     for number, line in enumerate(finding.remedy.splitlines()):
         label = "remedy (destroys data):" if finding.destroys else "remedy:"
         lines.append(f"    {label if not number else ' ' * len(label)} {line}")
+    if finding.script:
+        lines.append("    see for yourself, in psql:")
+        lines += [f"      {line}" for line in finding.script.splitlines()]
     return "\n".join(lines)
 
 

@@ -74,10 +74,10 @@ class Statement:
         """The text with psycopg's literals: for several statements in one message, which take no parameters."""
         from psycopg import sql
 
-        return self._render(
-            lambda part: sql.Identifier(*part).as_string(connection),
-            lambda part: sql.Literal(part).as_string(connection),
-        )
+        def literal(value: object) -> str:
+            return sql.Literal(list(value) if isinstance(value, tuple) else value).as_string(connection)
+
+        return self._render(lambda part: sql.Identifier(*part).as_string(connection), literal)
 
 
 def statement(template: str, **parts: object) -> Statement:

@@ -61,4 +61,5 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "destroys": finding.destroys,
         "rows": finding.rows,
         "count": finding.count,
+        "script": finding.script,
     }

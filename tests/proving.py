@@ -18,7 +18,7 @@ from pgconform.contract_file import load as load_contract
 from pgconform.contract_file import resolve
 from pgconform.database import Database, begin
 from pgconform.introspect import snapshot
-from pgconform.model import Finding, Result, Verdict
+from pgconform.model import Effort, Finding, Result, Verdict
 
 FAULTS = Path(__file__).parent.parent / "fixtures" / "faults"
 # What a remedy may meet when another one has already dropped or made its object.
@@ -28,6 +28,7 @@ POINTLESS = (
     psycopg.errors.DuplicateFunction, psycopg.errors.InvalidSchemaName, psycopg.errors.InvalidForeignKey,
     psycopg.IntegrityError,  # rows that another remedy has to remove first: the next round tries again
 )  # fmt: skip
+QUICK = Effort.of("quick", "1")
 ROUNDS = 4  # a remedy may uncover what another check then finds
 
 
@@ -90,7 +91,8 @@ def transaction(connection: psycopg.Connection[Any], contract: Contract) -> Iter
 def judge(connection: psycopg.Connection[Any], contract: Contract) -> list[Result]:
     """The results of all checks, on what the open transaction sees."""
     catalog = snapshot(connection)
-    evidence = Evidence(contract, catalog, Database(connection), datetime.datetime.now(datetime.UTC).date())
+    database, today = Database(connection), datetime.datetime.now(datetime.UTC).date()
+    evidence = Evidence(contract, catalog, database, today, lambda: database, QUICK)
     return [evaluate(check, evidence) for check in load().values()]
 
 

@@ -21,7 +21,7 @@ from pgconform.names import literal, quote
 from pgconform.probes.visibility import belongs
 from pgconform.statements import Name, Statement, column, joined, statement
 
-_SIMPLEST = ("anonymous", "none", "former", "one", "many")  # an attempt by the first of them says most
+_SIMPLEST = ("anonymous", "none", "bare", "former", "one", "many")  # an attempt by the first of them says most
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ def breaches(evidence: Evidence, table: Table, roads: Iterable[Road]) -> Iterato
     Raises Nothing where there is no row or nobody to try, NotVerified where no attempt could be made.
     """
     given = bait(evidence, table)
-    people = sorted(identities(evidence), key=lambda i: _SIMPLEST.index(i.kind))
+    people = sorted(whom(evidence), key=lambda i: _SIMPLEST.index(i.kind))
     tried = 0
     for road in roads:
         cases = _cases(evidence, given, road, people)
@@ -62,18 +62,26 @@ Case = tuple[Identity, tuple[int, ...], tuple[int, ...]]  # who, rows to aim at,
 
 
 def _cases(evidence: Evidence, given: Bait, road: Road, people: Iterable[Identity]) -> list[Case]:
-    """Who has what to aim at. Sessions without any privilege on the relation are all alike: one will do."""
+    """Who has what to aim at. Sessions of a role that lacks the privilege are all alike: one will do."""
     found: list[Case] = []
     refused: set[str] = set()
     for identity in people:
         rows = forbidden(evidence, given, identity, road.commands)
-        held = {h.privilege for h in evidence.privileges.on(identity.role, given.table)}
-        if not rows or (not held and identity.role in refused):
-            continue
-        if not held:
-            refused.add(identity.role)
-        found.append((identity, rows, shares(evidence, given, identity)[0]))
+        held = {h.privilege.lower() for h in evidence.privileges.on(identity.role, given.table)}
+        if rows and identity.role not in refused:
+            refused |= set() if held.issuperset(road.commands) else {identity.role}
+            found.append((identity, rows, shares(evidence, given, identity)[0]))
     return found
+
+
+def whom(evidence: Evidence) -> list[Identity]:
+    """The sessions that attack: all of them, or with the least effort the first and the last of each kind."""
+    people = list(identities(evidence))
+    if evidence.effort.examples:
+        return people
+    ends = {(p.tenancy, p.kind): p for p in people}  # the last of each
+    firsts = {(p.tenancy, p.kind): p for p in reversed(people)}
+    return [p for p in people if p in (ends[p.tenancy, p.kind], firsts[p.tenancy, p.kind])]
 
 
 def _simplest(evidence: Evidence, given: Bait, road: Road, cases: list[Case]) -> Breach | None:

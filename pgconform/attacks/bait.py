@@ -128,7 +128,7 @@ def row(number: int, alias: str = "b") -> Statement:
 def same(given: Bait, target: str = "t", alias: str = "b") -> Statement:
     """The condition under which a row of the relation is the one that was copied.
 
-    Without a key it is the row's place; a view has neither: then all rows of the same owner are meant.
+    Without a key it is the row's place; a view has neither: then all rows of the same owner are meant, or all.
     """
     if given.key:
         return equal(given.key, target, alias)
@@ -136,4 +136,4 @@ def same(given: Bait, target: str = "t", alias: str = "b") -> Statement:
         return statement(
             "{t}.ctid = {b}.pgc_place and {t}.tableoid = {b}.pgc_relation", t=Name((target,)), b=Name((alias,))
         )
-    return equal([given.holder], target, alias)
+    return equal([given.holder], target, alias) if given.holder else statement("true")

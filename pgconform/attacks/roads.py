@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from pgconform.attacks.bait import Bait, row, same
@@ -134,6 +134,16 @@ def _move(aim: Aim) -> Statement | None:
     )  # fmt: skip
 
 
+def _move_all(aim: Aim) -> Statement | None:
+    """Reads nothing of the relation: what is read must pass the policies for SELECT, before and after."""
+    if not aim.own or not aim.bait.holder:
+        return None
+    return statement(
+        "update {t} set {h} = (select b.{h} from {copy} as b where {row})",
+        t=aim.table, h=Name((aim.bait.holder,)), copy=aim.bait.copy, row=row(aim.number),
+    )  # fmt: skip
+
+
 def _merge(aim: Aim) -> Statement | None:
     if aim.version < 150_000:
         return None
@@ -189,13 +199,11 @@ WRITES = (
     Road("update", "update", ("update",), _update),
     Road("update all", "update, with no condition,", ("update",), _update_all, every=True),
     Road("move", "give rows to the owner of", ("update",), _move),
+    Road("move all", "give, with no condition, rows to the owner of", ("update",), _move_all),
     Road("merge", "merge into", ("update",), _merge),
     Road("delete", "delete", ("delete",), _delete),
     Road("delete all", "delete, with no condition,", ("delete",), _delete_all, every=True),
     Road("lock", "lock", ("select", "update"), _lock),
 )
-
-
-def own_roads() -> Iterator[Road]:
-    """Plain reading and writing, which must work on the own rows."""
-    return (road for road in (*READS, *WRITES) if road.name in ("insert", "update", "delete"))
+# What must work on own rows, where the contract allows it.
+OWN = tuple(road for road in WRITES if road.name in ("insert", "update", "delete"))

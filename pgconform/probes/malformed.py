@@ -1,0 +1,129 @@
+"""Tokens that say nothing, nonsense, or more than they should: what a session with one of them sees. Reads only."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from pgconform.catalog import Catalog, Table
+from pgconform.checks import Evidence
+from pgconform.contract import Contract, Session
+from pgconform.database import Database
+from pgconform.model import NotVerified
+from pgconform.privileges import Privileges
+from pgconform.probes.visibility import readable_tables
+from pgconform.statements import Name, joined, statement
+from pgconform.subjects import promise_of
+
+_HUGE = "x" * 100_000
+# Instead of what the API would put in: of no type, of another type, of no meaning, SQL, more than one.
+_VALUES: tuple[tuple[str, Any], ...] = (
+    ("null", None), ("empty", ""), ("a negative number", -1), ("true", True), ("a list", []), ("a table", {}),
+    ("a wildcard", "%"), ("SQL", "' or true --"), ("a huge text", _HUGE),
+    ("unknown", "00000000-0000-4000-8000-00000000dead"),
+)  # fmt: skip
+# Instead of the claims altogether.
+_DOCUMENTS = (("no", ""), ("null", "null"), ("no table of", "[]"), ("cut off", "{"), ("textual", '"x"'))
+
+
+_Settings = tuple[tuple[str, str], ...]
+_KNOWN: WeakKeyDictionary[Database, dict[tuple[str, _Settings], dict[str, int]]] = WeakKeyDictionary()
+
+
+def private_tables(catalog: Catalog, contract: Contract, privileges: Privileges) -> Iterator[Table]:
+    """Declared relations with rows of tenants or users that a client role can read."""
+    for table in readable_tables(catalog, contract, privileges):
+        promise = promise_of(catalog, contract, table)
+        if promise is not None and promise.holds in ("tenant", "user", "child"):
+            yield table
+
+
+def leaks(evidence: Evidence, table: Table) -> Iterator[tuple[str, int]]:
+    """Sessions with malformed claims that see rows of the relation: how their claims are, and how many rows.
+
+    A session that the server refuses sees nothing. Raises NotVerified.
+    """
+    for label, role, settings in _sessions(evidence):
+        held = {h.privilege for h in evidence.privileges.on(role, table)}
+        if "SELECT" in held and (seen := _seen(evidence, role, settings).get(str(table), 0)):
+            yield label, seen
+
+
+def _sessions(evidence: Evidence) -> Iterator[tuple[str, str, _Settings]]:
+    contract = evidence.contract
+    for session in contract.sessions.values():
+        if evidence.catalog.role(session.role) is None:
+            continue
+        for path in _blanks(session.claims):
+            yield (
+                f"without claim {'.'.join(path)}",
+                session.role,
+                _claims(contract, _changed(session.claims, path, ...)),
+            )
+            for label, value in _VALUES:
+                changed = _changed(session.claims, path, value)
+                yield f"with {label} as claim {'.'.join(path)}", session.role, _claims(contract, changed)
+        for label, text in _DOCUMENTS if session.claims else ():
+            yield f"with {label} claims", session.role, ((contract.claims_setting, text),)
+        for name, text in _settings(session):
+            yield f"with an odd setting {name}", session.role, ((name, text),)
+
+
+def _settings(session: Session) -> Iterator[tuple[str, str]]:
+    texts = [str(value) for _, value in _VALUES if isinstance(value, str)]
+    yield from ((name, text) for name, value in session.settings.items() if "{" in value for text in texts)
+
+
+def _claims(contract: Contract, claims: dict[str, Any]) -> _Settings:
+    return ((contract.claims_setting, json.dumps(claims)),)
+
+
+def _blanks(claims: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Paths at which the API fills in the user or the tenant."""
+    if isinstance(claims, dict):
+        for key, value in claims.items():
+            yield from _blanks(value, (*path, key))
+    elif "{user" in str(claims) or "{tenant" in str(claims):
+        yield path
+
+
+def _changed(claims: dict[str, Any], path: tuple[str, ...], value: Any) -> dict[str, Any]:
+    """The claims with another value at the path; without it for ``...``; other blanks are left out, too."""
+    found: dict[str, Any] = {}
+    for key, item in claims.items():
+        if key == path[0] and len(path) > 1 and isinstance(item, dict):
+            found[key] = _changed(item, path[1:], value)
+        elif key == path[0]:
+            found |= {} if value is ... else {key: value}
+        elif "{" not in str(item):
+            found[key] = item
+    return found
+
+
+def _seen(evidence: Evidence, role: str, settings: _Settings) -> dict[str, int]:
+    """Rows of every private relation that such a session sees, asked once for all; 0 where it is refused."""
+    known = _KNOWN.setdefault(evidence.database, {})
+    if (role, settings) not in known:
+        wanted = list(private_tables(evidence.catalog, evidence.contract, evidence.privileges))
+        mine = [t for t in wanted if any(h.privilege == "SELECT" for h in evidence.privileges.on(role, t))]
+        known[role, settings] = _counted(evidence, role, settings, mine)
+    return known[role, settings]
+
+
+def _counted(evidence: Evidence, role: str, settings: _Settings, tables: list[Table]) -> dict[str, int]:
+    one = "select {name}::text, pg_catalog.count(*) from (select 1 from {t} limit 1000) as r"
+    asked = [statement(one, name=str(table), t=Name.of(str(table))) for table in tables]
+    if not asked:
+        return {}
+    what = "reading with malformed claims"
+    try:
+        with evidence.database.acting(role, dict(settings)):
+            return dict(evidence.database.rows(joined(asked, " union all "), what))
+    except NotVerified as reason:
+        if reason.state[:2] not in ("22", "42", "P0"):
+            raise
+    if len(tables) == 1:
+        return {}
+    return {name: rows for table in tables for name, rows in _counted(evidence, role, settings, [table]).items()}

@@ -1,0 +1,122 @@
+"""Attacks leave nothing behind, are the same for the same seed, and print what came through as a script that works."""
+
+from __future__ import annotations
+
+import datetime
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from pgconform.catalogue_of_checks import load
+from pgconform.checks import DRILL, Evidence, evaluate
+from pgconform.database import Database, Outcome
+from pgconform.introspect import snapshot
+from pgconform.model import Effort, Result
+from pgconform.targets.embedded import server
+from pgconform.targets.server import Server, find_binaries
+from tests.conftest import Connect
+from tests.proving import FAULTS, contract_of, read, transaction
+from tests.test_run import results, run
+
+DRILLS = [check for check in load().values() if check.drill]
+OPEN = FAULTS / "foreign-rows-unwritable" / "moves-away.sql"
+
+TABLES = """
+select n.nspname, c.relname from pg_catalog.pg_class as c join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
+where c.relkind = 'r' and n.nspname !~ '^pg_' and n.nspname <> 'information_schema' order by 1, 2
+"""
+CHECKSUM = "select pg_catalog.count(*), pg_catalog.sum(pg_catalog.hashtextextended(r::text, 0)::numeric) from {} as r"
+LEFTOVERS = """
+select (select pg_catalog.count(*) from pg_catalog.pg_locks where locktype = 'advisory'),
+       (select pg_catalog.count(*) from pg_catalog.pg_prepared_statements),
+       current_user, coalesce(pg_catalog.current_setting('request.jwt.claims', true), ''), pg_catalog.current_setting('row_security'),
+       (select pg_catalog.count(*) from pg_catalog.pg_largeobject_metadata)
+"""
+SEQUENCES = "select schemaname, sequencename, last_value from pg_catalog.pg_sequences order by 1, 2"
+
+
+def state(connection: psycopg.Connection[Any]) -> list[Any]:
+    """A checksum of every table's rows, whatever their order, and the value of every sequence."""
+    found: list[Any] = connection.execute(SEQUENCES).fetchall()
+    for name in connection.execute(TABLES.encode()).fetchall():
+        found.append((name, connection.execute(sql.SQL(CHECKSUM).format(sql.Identifier(*name))).fetchone()))
+    return found
+
+
+def drilled(connection: psycopg.Connection[Any], name: str, effort: Effort) -> list[Result]:
+    contract, database = contract_of(name), Database(connection)
+    today = datetime.datetime.now(datetime.UTC).date()
+    evidence = Evidence(contract, snapshot(connection), database, today, lambda: database, effort)
+    return [evaluate(check, evidence) for check in DRILLS]
+
+
+@pytest.mark.parametrize("name", ["muva", "victorysync"])
+def test_attacks_leave_nothing_behind(connect: Connect, name: str) -> None:
+    """Neither rows nor what outlives a rollback, nor anything of one attempt for the next."""
+    connection = connect(name)
+    before = state(connection)
+    with transaction(connection, contract_of(name)):
+        clean = connection.execute(LEFTOVERS.encode()).fetchall()
+        judged = drilled(connection, name, Effort.of("quick", "1"))
+        assert connection.execute(LEFTOVERS.encode()).fetchall() == clean
+    assert {str(r.verdict) for r in judged} == {"passed"}
+    assert state(connection) == before
+
+
+def test_the_same_seed_makes_the_same_attempts(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+    attempt = Database.attempt
+
+    def spied(self: Database, role: str, settings: Any, command: Any, after: Any = None) -> Outcome:
+        asked[-1].append(f"{role} {settings} {command}")
+        return attempt(self, role, settings, command, after)
+
+    monkeypatch.setattr(Database, "attempt", spied)
+    for seed in ("7", "7", "8"):
+        asked.append([])
+        with transaction(connect("muva"), contract_of("muva")):
+            drilled(connect("muva"), "muva", Effort.of("default", seed))
+    assert asked[0] == asked[1] != asked[2]
+    assert len(asked[0]) > 1000
+
+
+def test_a_script_shows_what_came_through(connect: Connect, references: Server) -> None:
+    """Run by psql in a database with the fault, it touches the rows that the finding says, and rolls back."""
+    fault, connection = read(OPEN), connect("victorysync")
+    with transaction(connection, contract_of("victorysync")):
+        connection.execute(fault.sql.encode())
+        found = [f for r in drilled(connection, "victorysync", Effort.of("default", "1")) for f in r.findings]
+    assert [f.key for f in found] == ["public.contacts: move all"]
+    touched = re.search(r"\((\d+) touched\)", found[0].observed)
+    assert touched
+    script = found[0].script.replace("begin;", f"begin;\n{fault.sql}", 1)
+    command = [str(find_binaries("16") / "psql"), "-X", "-v", "ON_ERROR_STOP=1", references.dsn("victorysync")]
+    done = subprocess.run(command, input=script, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert f"UPDATE {touched[1]}" in done.stdout
+    assert done.stdout.rstrip().endswith("ROLLBACK")
+
+
+def test_drills_are_not_run_on_a_live_target_and_listed(tmp_path: Path) -> None:
+    with server(["muva"]) as started:
+        done = run("--contract=muva", f"--target=live:{started.dsn('muva')}", out=tmp_path)
+    assert done.returncode == 0, done.stdout
+    skipped = {r["check"] for r in results(tmp_path)["results"] if r["reason"] == DRILL}
+    assert skipped == {check.id for check in DRILLS}
+    line = next(line for line in done.stdout.splitlines() if "a live target is never written" in line)
+    assert all(check.id in line for check in DRILLS)
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+    (("--effort=heroic",), "unknown effort 'heroic'; use one of quick, default, nightly"),
+    (("--seed=x",), "the seed is a whole number, not 'x'"),
+])  # fmt: skip
+def test_mistakes_in_effort_and_seed_are_one_line(arguments: tuple[str, ...], said: str, tmp_path: Path) -> None:
+    done = run("--contract=muva", *arguments, out=tmp_path)
+    assert done.returncode == 4
+    assert said in done.stdout + done.stderr
