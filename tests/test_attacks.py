@@ -34,7 +34,8 @@ CHECKSUM = "select pg_catalog.count(*), pg_catalog.sum(pg_catalog.hashtextextend
 LEFTOVERS = """
 select (select pg_catalog.count(*) from pg_catalog.pg_locks where locktype = 'advisory'),
        (select pg_catalog.count(*) from pg_catalog.pg_prepared_statements),
-       current_user, coalesce(pg_catalog.current_setting('request.jwt.claims', true), ''), pg_catalog.current_setting('row_security'),
+       current_user, coalesce(pg_catalog.current_setting('request.jwt.claims', true), ''),
+       pg_catalog.current_setting('row_security'),
        (select pg_catalog.count(*) from pg_catalog.pg_largeobject_metadata)
 """
 SEQUENCES = "select schemaname, sequencename, last_value from pg_catalog.pg_sequences order by 1, 2"

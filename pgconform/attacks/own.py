@@ -12,6 +12,7 @@ from pgconform.checks import Evidence
 from pgconform.database import Outcome
 from pgconform.identities import Identity, identities
 from pgconform.model import Nothing, NotVerified
+from pgconform.names import qualified, split
 from pgconform.probes.visibility import belongs
 from pgconform.statements import Name, Statement, joined, statement
 from pgconform.subjects import promise_of
@@ -66,13 +67,30 @@ def writes(evidence: Evidence, table: Table) -> Iterator[Write]:
 
 
 def _write(evidence: Evidence, given: Bait, road: Road, who: Identity, number: int) -> Write:
-    aim = Aim(given, who.role, number, number, evidence.privileges, evidence.catalog.server.version)
+    author = (_naming_users(evidence, given.table), who.user)
+    aim = Aim(given, who.role, number, number, evidence.privileges, evidence.catalog.server.version, author)
     command = road.build(aim)
     assert command is not None, "plain writes are possible everywhere"
     outcome = evidence.drills.attempt(who.role, who.settings, command, after=_WRITTEN)
     if not outcome.passed and outcome.state.startswith(_OTHER):
         raise NotVerified(f"{who} could not {road.name} an own row of {given}: {outcome.said}")
     return Write(road, who, command, outcome)
+
+
+def _naming_users(evidence: Evidence, table: Table) -> frozenset[str]:
+    """Columns that refer to a user: in the table of users, of members, or in one in which rows belong to users."""
+    contract, wanted = evidence.contract, set()
+    for tenancy in contract.tenancies.values():
+        if members := tenancy.members:
+            wanted.add((members.table, members.user))
+            if members.users:
+                *users, key = split(members.users)
+                wanted.add((qualified(*users), key))
+    wanted |= {(name, p.column) for name, p in contract.tables.items() if p.holds == "user"}
+    return frozenset(
+        column for key in table.foreign_keys()
+        for column, other in zip(key.columns, key.referenced_columns, strict=True) if (key.references, other) in wanted
+    )  # fmt: skip
 
 
 def strays(evidence: Evidence, table: Table) -> Iterator[tuple[Write, list[str]]]:

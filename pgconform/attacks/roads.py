@@ -32,6 +32,7 @@ class Aim:
     own: int
     privileges: Privileges
     version: int  # of the server
+    author: tuple[frozenset[str], str] = (frozenset(), "")  # columns that name a user, and who the caller is
 
     @property
     def table(self) -> Name:
@@ -65,8 +66,15 @@ def insertable(aim: Aim, renew: bool) -> tuple[Statement, Statement]:
     """Column list and values of a copied row; with keys made anew, or left to their defaults."""
     fresh = renewals(aim.bait) if renew else {}
     listed = [c for c in aim.may("INSERT") if c.name not in fresh or fresh[c.name] is not None]
-    values = [fresh.get(c.name) or column(c.name, "b") for c in listed]
+    values = [fresh.get(c.name) or _authored(aim, c) or column(c.name, "b") for c in listed]
     return joined(Name((c.name,)) for c in listed), joined(values)
+
+
+def _authored(aim: Aim, column: Column) -> Statement | None:
+    """Where a column of a row that is added names a user, that is whoever adds it."""
+    columns, user = aim.author
+    types = {"uuid": "{user}::uuid", "text": "{user}::text", "integer": "{user}::integer", "bigint": "{user}::bigint"}
+    return statement(types[column.type], user=user) if column.name in columns and column.type in types else None
 
 
 def renewals(bait: Bait) -> dict[str, Statement | None]:
