@@ -11,15 +11,17 @@ from typing import Any
 
 import psycopg
 
-from pgconform.catalog import Catalog
+from pgconform.catalog import Catalog, Table
 from pgconform.catalogue_of_checks import load
 from pgconform.checks import Evidence, evaluate
 from pgconform.contract import Contract
 from pgconform.contract_file import load as load_contract
 from pgconform.contract_file import resolve
 from pgconform.database import Database, begin
+from pgconform.expressions import shape
 from pgconform.introspect import snapshot
 from pgconform.model import Effort, Finding, Result, Verdict
+from pgconform.names import qualified
 
 FAULTS = Path(__file__).parent.parent / "fixtures" / "faults"
 # What a remedy may meet when another one has already dropped or made its object.
@@ -103,14 +105,40 @@ def untouched(connection: psycopg.Connection[Any], contract: Contract) -> Catalo
 def judge(connection: psycopg.Connection[Any], contract: Contract, reference: Catalog | None = None) -> list[Result]:
     """The results of all checks, on what the open transaction sees.
 
-    Drills prove the same while no policy, grant, trigger or anything else of the catalogue is another than in the
-    reference, on which they are silent: then they are left out, for they take longer than all other checks together.
+    Drills take longer than all other checks together. What they find of a table follows from the catalogue: from its
+    own policies, grants and triggers, those of the tables that it names or that name it, and from functions, roles and
+    schemas. So where a reference is given, on which they are silent, they look at the tables that may differ.
     """
     catalog = snapshot(connection)
     database, today = Database(connection), datetime.datetime.now(datetime.UTC).date()
     evidence = Evidence(contract, catalog, database, today, lambda: database, QUICK)
-    same = catalog == reference
-    return [evaluate(check, evidence) for check in load().values() if not (check.drill and same)]
+    results = []
+    for check in load().values():
+        subjects = None
+        if check.drill and reference:
+            subjects = [t for t in check.subjects(contract, evidence) if str(t) in differing(catalog, reference)]
+        if subjects != []:
+            results.append(evaluate(check, evidence, subjects))
+    return results
+
+
+def differing(catalog: Catalog, reference: Catalog) -> set[str]:
+    """Tables for which another catalogue may mean other outcomes of attacks."""
+    general = ("functions", "roles", "memberships", "schemas", "types", "sequences")
+    if any(getattr(catalog, part) != getattr(reference, part) for part in general):
+        return {str(t) for t in catalog.tables}
+    changed = {str(t) for t in catalog.tables if t != reference.table(str(t))}
+    changed |= {str(t) for t in reference.tables if catalog.table(str(t)) is None}
+    return {str(t) for t in catalog.tables if changed & {str(t), t.parent, *named_by(t)}} | {
+        name for t in catalog.tables if str(t) in changed for name in named_by(t)
+    }
+
+
+def named_by(table: Table) -> set[str]:
+    """Tables that a relation's policies, view or foreign keys name."""
+    texts = [text for policy in table.policies for text in (policy.using, policy.check) if text]
+    paths = {path for text in texts for path in shape(text, table.name).relations}
+    return {*table.reads, *(qualified(*path) for path in paths), *(k.references for k in table.foreign_keys())}
 
 
 def found(results: list[Result]) -> dict[str, Finding]:

@@ -47,9 +47,9 @@ def breaches(evidence: Evidence, table: Table, roads: Iterable[Road]) -> Iterato
     Raises Nothing where there is no row or nobody to try, NotVerified where no attempt could be made.
     """
     given = bait(evidence, table)
-    people = sorted(whom(evidence), key=lambda i: _SIMPLEST.index(i.kind))
     tried = 0
     for road in roads:
+        people = sorted(whom(evidence, road), key=lambda i: _SIMPLEST.index(i.kind))
         cases = _cases(evidence, given, road, people)
         tried += len(cases)
         if found := _simplest(evidence, given, road, cases):
@@ -74,14 +74,16 @@ def _cases(evidence: Evidence, given: Bait, road: Road, people: Iterable[Identit
     return found
 
 
-def whom(evidence: Evidence) -> list[Identity]:
-    """The sessions that attack: all of them, or with the least effort the first and the last of each kind."""
+def whom(evidence: Evidence, road: Road) -> list[Identity]:
+    """The sessions that attack: all of them, or with the least effort the first and the last of each kind, who read,
+    and one of each kind, who writes."""
     people = list(identities(evidence))
     if evidence.effort.examples:
         return people
-    ends = {(p.tenancy, p.kind): p for p in people}  # the last of each
-    firsts = {(p.tenancy, p.kind): p for p in reversed(people)}
-    return [p for p in people if p in (ends[p.tenancy, p.kind], firsts[p.tenancy, p.kind])]
+    chosen = list({(p.tenancy, p.kind): p for p in people}.values())  # the last of each
+    if road.commands == ("select",):
+        chosen += [*{(p.tenancy, p.kind): p for p in reversed(people)}.values()]
+    return [p for p in people if p in chosen]
 
 
 def _simplest(evidence: Evidence, given: Bait, road: Road, cases: list[Case]) -> Breach | None:
