@@ -345,3 +345,18 @@ def _runs_as_nobody(python: str) -> bool:
             env={"PYTHONPATH": _python_path(), "PYTHONDONTWRITEBYTECODE": "1"}, stderr=subprocess.DEVNULL, check=False,
         ).returncode  # fmt: skip
     return False
+
+
+def test_the_moment_of_exec_is_not_taken_for_the_end(template: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that has just called exec() has no command line yet; under load somebody looks just then."""
+    read, looks = Path.read_bytes, []
+
+    def early(self: Path) -> bytes:
+        if self.name == "cmdline":
+            looks.append(self)
+        return b"" if self.name == "cmdline" and len(looks) < 4 else read(self)
+
+    monkeypatch.setattr(Path, "read_bytes", early)
+    with running(template=template) as started, psycopg.connect(started.dsn()) as connection:
+        assert connection.execute("select 1").fetchone() == (1,)
+    assert len(looks) > 3

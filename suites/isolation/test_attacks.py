@@ -26,7 +26,7 @@ def test_no_client_reads_foreign_rows_by_any_road(table: Table, evidence: Eviden
         yield Finding(str(table), str(breach), remedy, detail=breach.road.name, script=how)
 
 
-@check("foreign-rows-unwritable", guide=["muva-18", "vs-24", "muva-42"], when=AUDIT, of=targets, drill=True)
+@check("foreign-rows-unwritable", guide=["muva-19", "vs-24", "muva-42"], when=AUDIT, of=targets, drill=True)
 def test_no_client_writes_foreign_rows_by_any_road(table: Table, evidence: Evidence) -> Iterator[Finding]:
     """No client session inserts, overwrites, moves, locks or deletes a row that is not its own.
 
