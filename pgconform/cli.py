@@ -85,7 +85,7 @@ def run(known: argparse.Namespace, rest: list[str]) -> int:
     home = Path(str(pgconform.suites.__file__)).parent
     fixed = [
         str(home), f"--config-file={Path(__file__).with_name('run.ini')}", f"--rootdir={home.parent}",
-        "-p", "pgconform.plugin", "--tb=no", "-q", "--no-header", "-r", "N",
+        "-p", "pgconform.plugin", "-p", "no:hypothesispytest", "--tb=no", "-q", "--no-header", "-r", "N",
     ]  # fmt: skip
     if "no:cacheprovider" not in rest:
         fixed.append(f"--override-ini=cache_dir={Path.cwd() / '.pytest_cache'}")
