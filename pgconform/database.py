@@ -34,13 +34,16 @@ _UNDO = (statement("rollback to savepoint attempt"), statement("release savepoin
 class Outcome:
     """What became of a client's statement: rows touched or returned, or why the server refused it.
 
-    ``after`` is what a session that sees everything was answered right after it.
+    ``after`` is what a session that sees everything was answered right after it. Rows are -1 where a command has no
+    count.
     """
 
     rows: int
     state: str = ""
     said: str = ""
     after: tuple[Row, ...] = ()
+    constraint: str = ""  # that was broken
+    answer: tuple[Row, ...] = ()  # of the statement itself: never to be shown
 
     @property
     def passed(self) -> bool:
@@ -161,11 +164,12 @@ class Database:
                 outcome = Outcome(self._copied(command))
             else:
                 answers = self._inline([*steps, *_UNDO])
-                return Outcome(answers[3][0], after=tuple(answers[6][1]) if after else ())
+                after_rows = tuple(answers[6][1]) if after else ()
+                return Outcome(answers[3][0], after=after_rows, answer=tuple(answers[3][1]))
         except psycopg.Error as error:
             if self.connection.closed or self.connection.broken:
                 raise TargetLost(f"the server went away during an attempt ({_code(error)})") from None
-            outcome = Outcome(0, error.sqlstate or "?", said(error))
+            outcome = Outcome(0, error.sqlstate or "?", said(error), constraint=error.diag.constraint_name or "")
         self._inline(_UNDO)
         return outcome
 

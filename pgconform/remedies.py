@@ -14,7 +14,7 @@ from pgconform.privileges import SUPERUSER, Held, Privileges
 from pgconform.statements import Name, statement
 
 if TYPE_CHECKING:
-    from pgconform.catalog import Catalog, Index, Policy, Table
+    from pgconform.catalog import Catalog, Function, Index, Policy, Table
     from pgconform.checks import Evidence
 
 # The operator class of each vector type and metric that pgvector's index methods take.
@@ -132,6 +132,18 @@ def shut(table: Table, contract: Contract, privileges: Privileges) -> str:
     """Takes from the client roles all that they hold on a relation."""
     lines = [revoke(h, str(table), r, privileges) for r in contract.roles.clients for h in privileges.on(r, table)]
     return "\n".join(dict.fromkeys(lines))
+
+
+def deny(evidence: Evidence, function: Function) -> str:
+    """Takes from a function its owner's rights, where the contract does not grant them; else it from the clients."""
+    promise = subjects.promise_for(function, evidence.catalog, evidence.contract)
+    kind = "procedure" if function.kind == "p" else "function"
+    if promise and promise.definition:
+        return subjects.recreate(str(function), promise, *evidence.catalog.functions_named(str(function)))
+    if function.security_definer and not (promise and promise.security == "definer"):
+        return f"alter {kind} {function.signature} security invoker;"
+    clients = ", ".join(map(quote, evidence.contract.roles.clients))
+    return f"revoke execute on {kind} {function.signature} from public, {clients};"
 
 
 def leave(role: str, other: str, privileges: Privileges) -> str:

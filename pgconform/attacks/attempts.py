@@ -10,8 +10,8 @@ import random
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from pgconform.attacks.bait import Bait, bait, forbidden, row, shares
-from pgconform.attacks.roads import Aim, Road
+from pgconform.attacks.bait import Bait, bait, forbidden, naming_users, row, shares
+from pgconform.attacks.roads import NOBODY, Aim, Road
 from pgconform.catalog import Table
 from pgconform.checks import Evidence
 from pgconform.database import Outcome
@@ -37,7 +37,8 @@ class Breach:
 
     def __str__(self) -> str:
         whose = "rows that are not its own" if self.bait.holder else "rows"
-        how = f"stopped only by {self.outcome.said}" if self.outcome.state else f"{self.outcome.rows} touched"
+        rows = "all" if self.outcome.rows < 0 else self.outcome.rows
+        how = f"stopped only by {self.outcome.said}" if self.outcome.state else f"{rows} touched"
         return f"{self.identity} could {self.road.words} {whose} ({how})"
 
 
@@ -68,9 +69,10 @@ def _cases(evidence: Evidence, given: Bait, road: Road, people: Iterable[Identit
     for identity in people:
         rows = forbidden(evidence, given, identity, road.commands)
         held = {h.privilege.lower() for h in evidence.privileges.on(identity.role, given.table)}
-        if rows and identity.role not in refused:
-            refused |= set() if held.issuperset(road.commands) else {identity.role}
-            found.append((identity, rows, shares(evidence, given, identity)[0]))
+        own = shares(evidence, given, identity)[0]
+        if rows and (own or not road.authored) and identity.role not in refused:
+            refused |= set() if held >= road.needs else {identity.role}
+            found.append((identity, rows, own))
     return found
 
 
@@ -118,13 +120,15 @@ def _simplest(evidence: Evidence, given: Bait, road: Road, cases: list[Case]) ->
 
 
 def _attempt(evidence: Evidence, given: Bait, road: Road, who: Identity, number: int, own: int) -> Breach | None:
-    aim = Aim(given, who.role, number, own, evidence.privileges, evidence.catalog.server.version)
+    author = (naming_users(evidence, given.table), who.user) if road.authored else NOBODY
+    aim = Aim(given, who.role, number, own, evidence.privileges, evidence.catalog.server.version, author)
     command = road.build(aim)
     if command is None:
         return None
-    outcome = evidence.drills.attempt(who.role, who.settings, command)
-    mine = _own_rows(evidence, given, who, road) if road.every and outcome.passed else 0
-    if outcome.passed and (not mine or outcome.rows > mine):
+    outcome = evidence.drills.attempt(who.role, (*who.settings, *road.settings), command, road.after)
+    through = road.through(outcome)
+    mine = _own_rows(evidence, given, who, road) if road.every and through else 0
+    if through and (not mine or outcome.rows > mine):
         return Breach(road, who, command, outcome, given, tuple(filter(None, (number, own))))
     return None
 
@@ -161,4 +165,5 @@ def script(evidence: Evidence, breach: Breach) -> str:
     made = [f"create temporary table {quote(given.copy[1])} as\n  {source};",
             f"grant select on {quote(given.copy[1])} to public;"] if rows else []  # fmt: skip
     become = f"set local role {quote(breach.identity.role)};"
-    return "\n".join(["begin;", *made, *settings, become, f"{breach.command};", "rollback;"])
+    after = [f"{breach.road.after};"] if breach.road.after else []
+    return "\n".join(["begin;", *made, *settings, become, f"{breach.command};", *after, "rollback;"])

@@ -12,6 +12,7 @@ from pgconform.contract import Command, Contract, TablePromise
 from pgconform.database import Database
 from pgconform.identities import Identity
 from pgconform.model import Nothing
+from pgconform.names import qualified, split
 from pgconform.privileges import Privileges
 from pgconform.probes.visibility import belongs
 from pgconform.statements import Name, Statement, column, equal, statement
@@ -137,3 +138,19 @@ def same(given: Bait, target: str = "t", alias: str = "b") -> Statement:
             "{t}.ctid = {b}.pgc_place and {t}.tableoid = {b}.pgc_relation", t=Name((target,)), b=Name((alias,))
         )
     return equal([given.holder], target, alias) if given.holder else statement("true")
+
+
+def naming_users(evidence: Evidence, table: Table) -> frozenset[str]:
+    """Columns that refer to a user: in the table of users, of members, or in one in which rows belong to users."""
+    contract, wanted = evidence.contract, set()
+    for tenancy in contract.tenancies.values():
+        if members := tenancy.members:
+            wanted.add((members.table, members.user))
+            if members.users:
+                *users, key = split(members.users)
+                wanted.add((qualified(*users), key))
+    wanted |= {(name, p.column) for name, p in contract.tables.items() if p.holds == "user"}
+    return frozenset(
+        column for key in table.foreign_keys()
+        for column, other in zip(key.columns, key.referenced_columns, strict=True) if (key.references, other) in wanted
+    )  # fmt: skip

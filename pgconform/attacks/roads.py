@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pgconform.attacks.bait import Bait, row, same
 from pgconform.catalog import Column
 from pgconform.contract import Command
+from pgconform.database import Outcome
 from pgconform.privileges import Privileges
 from pgconform.statements import Name, Statement, column, joined, statement
 
@@ -22,6 +23,10 @@ _RENEWED = {
 _ROOM = 32  # characters of a digest
 
 
+Author = tuple[frozenset[str], str]  # columns that name a user, and who the caller is
+NOBODY: Author = (frozenset(), "")
+
+
 @dataclass(frozen=True, slots=True)
 class Aim:
     """One row to touch, as one role: ``number`` counts the bait's rows; ``own`` is one of the caller's, or 0."""
@@ -32,7 +37,7 @@ class Aim:
     own: int
     privileges: Privileges
     version: int  # of the server
-    author: tuple[frozenset[str], str] = (frozenset(), "")  # columns that name a user, and who the caller is
+    author: Author = NOBODY
 
     @property
     def table(self) -> Name:
@@ -60,11 +65,23 @@ class Road:
     commands: tuple[Command, ...]
     build: Callable[[Aim], Statement | None]
     every: bool = False  # touches all rows it can reach: more than the own ones is too many
+    privileges: tuple[str, ...] = ()  # what it takes, where that is not what the commands are called
+    settings: tuple[tuple[str, str], ...] = ()  # of the attempt, beside the session's own
+    after: Statement | None = None  # what must work right after it
+    authored: bool = False  # what it adds is the caller's own
+    through: Callable[[Outcome], bool] = lambda outcome: outcome.passed  # whether the outcome shows a breach
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """The privileges without which the server refuses at once, in lower case."""
+        return frozenset(self.privileges or self.commands)
 
 
-def insertable(aim: Aim, renew: bool) -> tuple[Statement, Statement]:
-    """Column list and values of a copied row; with keys made anew, or left to their defaults."""
-    fresh = renewals(aim.bait) if renew else {}
+def insertable(aim: Aim, renew: bool, others: tuple[str, ...] = ()) -> tuple[Statement, Statement]:
+    """Column list and values of a copied row; with keys made anew, or left to their defaults, and ``others`` as they
+    are in row ``o``."""
+    fresh = renewals(aim.bait, others) if renew else {}
+    fresh |= {name: statement("{c}", c=column(name, "o")) for name in others}
     listed = [c for c in aim.may("INSERT") if c.name not in fresh or fresh[c.name] is not None]
     values = [fresh.get(c.name) or _authored(aim, c) or column(c.name, "b") for c in listed]
     return joined(Name((c.name,)) for c in listed), joined(values)
@@ -77,9 +94,9 @@ def _authored(aim: Aim, column: Column) -> Statement | None:
     return statement(types[column.type], user=user) if column.name in columns and column.type in types else None
 
 
-def renewals(bait: Bait) -> dict[str, Statement | None]:
+def renewals(bait: Bait, kept: tuple[str, ...] = ()) -> dict[str, Statement | None]:
     """For each unique key one column, with its new value; None leaves it to its default."""
-    owned = {bait.holder}.union(*(c.columns for c in bait.table.constraints if c.kind == "f"))
+    owned = {bait.holder, *kept}.union(*(c.columns for c in bait.table.constraints if c.kind == "f"))
     fresh: dict[str, Statement | None] = {}
     for index in bait.table.indexes:
         if index.unique and not fresh.keys() & set(index.columns):
@@ -174,6 +191,15 @@ def _delete_all(aim: Aim) -> Statement:
     return statement("delete from {t}", t=aim.table)
 
 
+def _truncate(aim: Aim) -> Statement:
+    return statement("truncate {t} cascade", t=aim.table)
+
+
+def _emptied(outcome: Outcome) -> bool:
+    """The privilege is asked for before the lock is (RangeVarCallbackForTruncate in PostgreSQL's tablecmds.c)."""
+    return outcome.state in ("", "55P03")
+
+
 def _lock(aim: Aim) -> Statement:
     return statement(
         "select 1 from {t} as t, {copy} as b where {row} and {same} for update of t",
@@ -211,6 +237,15 @@ WRITES = (
     Road("merge", "merge into", ("update",), _merge),
     Road("delete", "delete", ("delete",), _delete),
     Road("delete all", "delete, with no condition,", ("delete",), _delete_all, every=True),
+    Road(
+        "truncate",
+        "empty of",
+        ("delete",),
+        _truncate,
+        privileges=("truncate",),
+        settings=(("lock_timeout", "100"),),
+        through=_emptied,
+    ),
     Road("lock", "lock", ("select", "update"), _lock),
 )
 # What must work on own rows, where the contract allows it.

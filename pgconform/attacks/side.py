@@ -2,10 +2,64 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from pgconform.catalog import Table
 from pgconform.checks import Evidence
+from pgconform.identities import Identity
+from pgconform.model import NotVerified
 from pgconform.names import quote
-from pgconform.statements import statement
+from pgconform.probes.visibility import belongs
+from pgconform.statements import Name, Statement, joined, statement
+from pgconform.subjects import promise_of
+
+# Rows that this transaction has written so far, undone or not, by relation.
+_WRITTEN = statement(
+    "select pg_catalog.format('%I.%I', s.schemaname, s.relname), s.n_tup_ins + s.n_tup_upd + s.n_tup_del"
+    " from pg_catalog.pg_stat_xact_user_tables as s where s.n_tup_ins + s.n_tup_upd + s.n_tup_del > 0 order by 1"
+)
+
+
+def changed_rows(evidence: Evidence, who: Identity, command: Statement, besides: str = "") -> list[str]:
+    """Relations of which a statement changes rows that are not the caller's; those of ``besides`` do not count.
+
+    Raises NotVerified where the statement works once but not again.
+    """
+    before: dict[str, int] = dict(evidence.drills.rows(_WRITTEN, "counting writes"))
+    once = evidence.drills.attempt(who.role, who.settings, command, after=_WRITTEN)
+    changed = [name for name, rows in once.after if rows > before.get(name, 0) and name != besides]
+    return sorted(_foreign(evidence, changed, who, command))
+
+
+def _foreign(evidence: Evidence, changed: list[str], who: Identity, command: Statement) -> Iterator[str]:
+    """Of relations that a statement changes those in which it changes somebody else's rows."""
+    known = {str(t): t for t in evidence.catalog.tables}
+    wanted = [name for name in changed if name in known and _holder(evidence, known[name])]
+    if not wanted:
+        return
+    question = joined([_fingerprint(evidence, known[name], who) for name in wanted], " union all ")
+    before: dict[str, str] = dict(evidence.drills.rows(question, "looking at foreign rows"))
+    again = evidence.drills.attempt(who.role, who.settings, command, after=question)
+    if again.state:
+        raise NotVerified(f"while looking at foreign rows after a write: {again.said}")
+    yield from (name for name, seen in again.after if before[name] != seen)
+
+
+def _holder(evidence: Evidence, table: Table) -> str:
+    """The contract's name of a relation whose rows belong to somebody; '' for others."""
+    promise = promise_of(evidence.catalog, evidence.contract, table)
+    if promise is None or promise.holds in ("shared", "service"):
+        return ""
+    return next(name for name, p in evidence.contract.tables.items() if p is promise)
+
+
+def _fingerprint(evidence: Evidence, table: Table, who: Identity) -> Statement:
+    """One row: the relation, and a number that changes with any of the rows that are not the identity's."""
+    return statement(
+        "select {name}::text, coalesce(pg_catalog.sum(pg_catalog.hashtextextended(r::text, 0)::numeric), 0)::text"
+        " || ' ' || pg_catalog.count(*)::text from {t} as r where not {own}",
+        name=str(table), t=Name.of(str(table)), own=belongs(evidence, _holder(evidence, table), who),
+    )  # fmt: skip
 
 
 def culprits(evidence: Evidence, table: Table) -> str:

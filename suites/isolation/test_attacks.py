@@ -4,13 +4,26 @@ from collections.abc import Iterator
 
 from pgconform.attacks.attempts import breaches, script
 from pgconform.attacks.bait import targets
+from pgconform.attacks.calls import call_script, callable_functions, misuses
+from pgconform.attacks.neighbours import (
+    adoptable,
+    adoptions,
+    each_tenant_apart,
+    free_columns,
+    guessable,
+    key_columns,
+    met,
+    revelations,
+    tie_to_parent,
+)
 from pgconform.attacks.own import strays, writes
 from pgconform.attacks.roads import READS, WRITES
 from pgconform.attacks.side import culprits
-from pgconform.catalog import Table
+from pgconform.catalog import Catalog, Constraint, Function, Index, Table
 from pgconform.checks import Evidence, check
+from pgconform.contract import Contract
 from pgconform.model import Finding
-from pgconform.remedies import close, reopen
+from pgconform.remedies import close, deny, reopen
 
 AUDIT = ["gate", "quarterly"]
 
@@ -61,3 +74,46 @@ def test_writing_own_rows_changes_nobody_elses(table: Table, evidence: Evidence)
     for write, others in strays(evidence, table):
         observed = f"{write.road.name} of an own row changes rows of {', '.join(others)} that are another's"
         yield Finding(str(table), observed, culprits(evidence, table), detail=write.road.name)
+
+
+@check("parents-stay-in-tenant", guide=["muva-19", "vs-24", "muva-42"], when=AUDIT, of=adoptable, drill=True)
+def test_no_own_row_hangs_on_a_foreign_one(
+    subject: tuple[Table, Constraint], evidence: Evidence, catalog: Catalog, contract: Contract
+) -> Iterator[Finding]:
+    """No client session makes its own row a child of a row that is another tenant's.
+
+    Foreign keys are checked past row-level security: what such a child names exists, and is shown wherever the two are
+    joined. A key that holds the tenant, too, keeps them apart.
+    """
+    table, key = subject
+    for breach in met(
+        evidence, table, free_columns(catalog, contract, table, key), adoptions(catalog, contract, table, key)
+    ):
+        remedy, how = tie_to_parent(catalog, contract, table, key), script(evidence, breach)
+        yield Finding(str(table), str(breach), remedy, detail=f"{key.name} {breach.road.name}", script=how)
+
+
+@check("clashes-stay-in-tenant", guide=["muva-19", "vs-24", "muva-42"], when=AUDIT, of=guessable, drill=True)
+def test_no_error_tells_of_foreign_values(
+    subject: tuple[Table, Index], evidence: Evidence, catalog: Catalog, contract: Contract
+) -> Iterator[Finding]:
+    """No client session learns from an error that another tenant has a row with some value.
+
+    A unique index is checked past row-level security: who may write can try names, numbers and addresses one by one.
+    """
+    table, index = subject
+    for breach in met(evidence, table, key_columns(table, index), revelations(table, index)):
+        remedy, how = each_tenant_apart(catalog, contract, table, index), script(evidence, breach)
+        yield Finding(str(table), str(breach), remedy, detail=f"{index.name} {breach.road.name}", script=how)
+
+
+@check("functions-keep-tenants", guide=["muva-18", "vs-24", "muva-42"], when=AUDIT, of=callable_functions, drill=True)
+def test_no_function_reaches_into_another_tenant(function: Function, evidence: Evidence) -> Iterator[Finding]:
+    """No function that clients may call shows, changes or tells apart another tenant's rows, or runs the caller's SQL.
+
+    Called with identifiers of others, a function that filters by its arguments opens whatever its owner can read; one
+    that runs a text lets the caller become anybody.
+    """
+    for misuse in misuses(evidence, function):
+        remedy = deny(evidence, function)
+        yield Finding(function.signature, misuse.observed, remedy, detail=misuse.how, script=call_script(misuse))

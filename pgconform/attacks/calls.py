@@ -1,0 +1,190 @@
+"""Functions called by clients with arguments that name somebody else: what comes back, what changes, what is run.
+
+Arguments are drawn from the seed: identifiers of other tenants, users and rows, such that nobody has, own ones, nulls,
+wildcards. What a function says of somebody else must be what it says of nobody.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from pgconform.attacks.arguments import Given, probes, values
+from pgconform.attacks.secrets import Secret, secrets, shown_anyway
+from pgconform.attacks.side import changed_rows
+from pgconform.catalog import Catalog, Function
+from pgconform.checks import Evidence
+from pgconform.contract import Contract
+from pgconform.database import Outcome
+from pgconform.identities import Identity, identities
+from pgconform.model import Nothing
+from pgconform.names import literal, quote
+from pgconform.privileges import Privileges
+from pgconform.statements import Name, Statement, joined, statement
+from pgconform.subjects import client_functions, promise_for
+
+_CALLS = {0: 8, 8: 32}  # by the effort's examples: calls of one function by one session; else the last
+_MANY = 300
+_PATIENCE = (("statement_timeout", "2000"),)
+RAN = Name(("pg_temp", "pgc_ran"))  # a sequence: what draws from it shows even when it is undone
+_OTHER_KINDS = ("a", "w")
+
+
+@dataclass(frozen=True, slots=True)
+class Misuse:
+    """A call that must not do what it did; ``how`` tells several of one function apart."""
+
+    how: str
+    observed: str
+    identity: Identity
+    command: Statement
+
+
+def callable_functions(catalog: Catalog, contract: Contract, privileges: Privileges) -> Iterator[Function]:
+    """Functions and procedures that a client role can execute, but for declared searches."""
+    for function in client_functions(catalog, contract, privileges):
+        promise = promise_for(function, catalog, contract)
+        if function.kind not in _OTHER_KINDS and not (promise and promise.search):
+            yield function
+
+
+def misuses(evidence: Evidence, function: Function) -> Iterator[Misuse]:
+    """The first call of each kind that went wrong. Raises Nothing where nobody can call it."""
+    found: dict[str, Misuse] = {}
+    callers = list(_callers(evidence, function))
+    if not callers:
+        raise Nothing(f"no session may call {function}")
+    for identity in callers:
+        for misuse in itertools.chain(_answers(evidence, function, identity), _commands(evidence, function, identity)):
+            found.setdefault(misuse.how, misuse)
+    yield from found.values()
+
+
+def _callers(evidence: Evidence, function: Function) -> Iterator[Identity]:
+    """One session of each kind in each tenancy that may execute the function."""
+    chosen = {(i.tenancy, i.kind): i for i in reversed(identities(evidence))}
+    for identity in reversed(chosen.values()):
+        if evidence.privileges.may(identity.role, "EXECUTE", function):
+            yield identity
+
+
+def call(function: Function, given: tuple[Given, ...]) -> Statement:
+    """The statement that calls it; by names where all arguments have one."""
+    inputs = function.inputs
+    named = all(a.name for a in inputs)
+    parts = []
+    for argument, value in zip(inputs, given, strict=True):
+        if value.omitted:
+            continue
+        how = "{n} => {v}" if named else "variadic {v}" if argument.mode == "v" else "{v}"
+        parts.append(statement(how, n=Name((argument.name,)), v=value.sql))
+    outs = [a for a in function.arguments if a.mode == "o"] if function.kind == "p" else []
+    parts += [statement("{n} => null", n=Name((a.name,))) for a in outs]
+    text = "call {f}({a})" if function.kind == "p" else "select ({f}({a}))::text limit 200"
+    return statement(text, f=Name((function.schema, function.name)), a=joined(parts))
+
+
+def _attempt(evidence: Evidence, identity: Identity, command: Statement) -> Outcome:
+    return evidence.drills.attempt(identity.role, (*identity.settings, *_PATIENCE), command)
+
+
+def _answers(evidence: Evidence, function: Function, identity: Identity) -> Iterator[Misuse]:
+    """Calls whose answer holds or tells something of others, or that change others' rows."""
+    hidden = secrets(evidence, identity)
+    for given in _combinations(evidence, function, identity):
+        command = call(function, given)
+        outcome = _attempt(evidence, identity, command)
+        told = ", ".join(g.label for g in given) or "no argument"
+        if secret := _holds(evidence, identity, outcome, given, hidden):
+            yield Misuse("reads", f"{identity} called it with {told} and got {secret}", identity, command)
+        elif _tells(evidence, function, identity, given, outcome):
+            observed = f"{identity} called it with {told}: its answer differs from that for an identifier nobody has"
+            yield Misuse("tells", observed, identity, command)
+        if function.volatility == "v" and (others := changed_rows(evidence, identity, command)):
+            observed = f"{identity} called it with {told} and changed rows of {', '.join(others)} that are another's"
+            yield Misuse("writes", observed, identity, command)
+
+
+def _combinations(evidence: Evidence, function: Function, identity: Identity) -> Iterator[tuple[Given, ...]]:
+    """Lists of arguments: the first of each, the last of each, and others drawn from the seed."""
+    offered = [values(evidence, function, argument, identity) for argument in function.inputs]
+    yield tuple(each[0] for each in offered)
+    if not offered:
+        return
+    yield tuple(each[-1] for each in offered)
+    draw = random.Random(f"{evidence.effort.seed} {function.signature} {identity.kind}")
+    wanted = _CALLS.get(evidence.effort.examples, _MANY)
+    rest = list(itertools.islice(itertools.product(*offered), 20_000))
+    yield from draw.sample(rest, min(wanted, len(rest)))
+
+
+def _holds(
+    evidence: Evidence, identity: Identity, outcome: Outcome, given: tuple[Given, ...], hidden: tuple[Secret, ...]
+) -> str:
+    """What of others' rows an answer holds; '' for nothing. What was passed in, or is also the own rows', is none."""
+    text = "\n".join(str(value) for row in outcome.answer for value in row)
+    for secret in hidden if text else ():
+        passed = any(secret.value in g.text for g in given)
+        if secret.value in text and not passed and not shown_anyway(evidence, identity, secret.value):
+            return f"a value of a row of {secret.table} that is not its own"
+    return ""
+
+
+def _tells(
+    evidence: Evidence, function: Function, identity: Identity, given: tuple[Given, ...], outcome: Outcome
+) -> bool:
+    """True where the answer differs, and not by chance, from that for an identifier that nobody has."""
+    if not any(g.foreign for g in given):
+        return False
+    nobody = tuple(replace(g, sql=g.nobody, text=g.nobody_text) if g.foreign else g for g in given)
+    theirs, none = _shape(outcome, given), _shape(_attempt(evidence, identity, call(function, nobody)), nobody)
+    if theirs == none:
+        return False
+    again = _shape(_attempt(evidence, identity, call(function, given)), given)
+    once_more = _shape(_attempt(evidence, identity, call(function, nobody)), nobody)
+    return theirs == again and none == once_more
+
+
+def _shape(outcome: Outcome, given: tuple[Given, ...]) -> tuple[str, tuple[str, ...]]:
+    """An answer without what was passed in."""
+    rows = [str(value) for row in outcome.answer for value in row]
+    for text in sorted({g.text for g in given if g.foreign and g.text}, key=len, reverse=True):
+        rows = [row.replace(text, "?") for row in rows]
+    return outcome.state, tuple(rows)
+
+
+def _commands(evidence: Evidence, function: Function, identity: Identity) -> Iterator[Misuse]:
+    """Calls that run SQL which was passed in."""
+    offered = [values(evidence, function, argument, identity) for argument in function.inputs]
+    tried: list[Statement] = []
+    for position, argument in enumerate(function.inputs):
+        for probe in probes(argument, RAN):
+            for other in (0, -1):
+                given = [each[other] for each in offered]
+                given[position] = probe
+                tried.append(call(function, tuple(given)))
+    if tried and _ran(evidence, identity, tried):
+        guilty = next((command for command in tried if _ran(evidence, identity, [command])), tried[0])
+        yield Misuse("runs SQL", f"{identity} passed SQL in a text, and it was run", identity, guilty)
+
+
+def _ran(evidence: Evidence, identity: Identity, commands: list[Statement]) -> bool:
+    """True where one of the calls drew from the sequence."""
+    drills, what = evidence.drills, "preparing a sequence"
+    for text in ("drop sequence if exists {s}", "create sequence {s}", "grant all on sequence {s} to public"):
+        drills.run(statement(text, s=RAN), what)
+    for command in commands:
+        _attempt(evidence, identity, command)
+    return bool(drills.one(statement("select is_called from {s}", s=RAN), what)[0])
+
+
+def call_script(misuse: Misuse) -> str:
+    """SQL for psql that makes the call, and undoes it."""
+    settings = [f"select pg_catalog.set_config({literal(n)}, {literal(v)}, true);" for n, v in misuse.identity.settings]
+    become = f"set local role {quote(misuse.identity.role)};"
+    ran = "pgc_ran" in str(misuse.command)
+    made = ["create temporary sequence pgc_ran;", "grant all on sequence pg_temp.pgc_ran to public;"] if ran else []
+    seen = ["reset role;", "select is_called from pg_temp.pgc_ran;"] if ran else []
+    return "\n".join(["begin;", *made, *settings, become, f"{misuse.command};", *seen, "rollback;"])
