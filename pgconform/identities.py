@@ -6,7 +6,7 @@ An identity's label never holds a user or tenant; its claims do, and go nowhere 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -14,6 +14,7 @@ from pgconform.checks import Evidence
 from pgconform.contract import Contract, Session
 from pgconform.database import Database, claims_settings
 from pgconform.people import Person, elsewhere, nobody, people
+from pgconform.posing import poses
 
 # How a label reads, for each kind of membership.
 KINDS = {
@@ -21,15 +22,20 @@ KINDS = {
     "many": "member of several tenants",
     "former": "deactivated or expired member",
     "none": "signed in without membership",
+    "unknown": "signed in as nobody that is known",
     "bare": "signed in without a tenant",
     "anonymous": "anonymous",
+    "posing": "member who sets what sessions may set",
 }
+# What says most comes first: that anybody can do it.
+SIMPLEST = ("anonymous", "unknown", "none", "bare", "former", "one", "many", "posing")
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
     """One session to try. ``tenants`` are the tenants (as text) of ``tenancy`` whose rows are its own; ``also`` are
-    those of other tenancies, where the same user is a member there, too."""
+    those of other tenancies, where the same user is a member there, too; ``rank`` is the role of the membership;
+    ``after`` is the tenant that the session says it belongs to, by what it may say."""
 
     kind: str
     number: int
@@ -39,9 +45,11 @@ class Identity:
     role: str
     settings: tuple[tuple[str, str], ...]
     also: tuple[tuple[str, frozenset[str]], ...] = ()
+    rank: str = ""
+    after: str = ""
 
     def __str__(self) -> str:
-        label = KINDS[self.kind]
+        label = KINDS[self.kind] + (f" ({self.rank})" if self.rank else "")
         return f"{label} #{self.number}" if self.number else label
 
     def tenants_of(self, tenancy: str) -> frozenset[str]:
@@ -50,7 +58,8 @@ class Identity:
 
 
 def identities(evidence: Evidence) -> tuple[Identity, ...]:
-    """Anonymous, and of each tenancy: members of one and of several tenants, former members, outsiders.
+    """Anonymous, and of each tenancy: members of one and of several tenants, of every rank, former members, outsiders,
+    unknown users, and members who say to be of another tenant.
 
     About ``limits.tenants`` of each kind, those of the largest and the smallest tenants first; more where some table
     would otherwise have rows of nobody who was chosen. Raises NotVerified where the tables of members or tenants
@@ -73,13 +82,29 @@ def _identities(evidence: Evidence) -> Iterator[Identity]:
         if (session := contract.sessions[tenancy.session]).role not in there:
             continue
         counted: dict[str, int] = {}
+        members: list[Identity] = []
         for person in people(evidence, name, tenancy):
             counted[person.kind] = counted.get(person.kind, 0) + 1
             also = elsewhere(evidence, name, person.user)
-            yield _identity(contract, session, person.kind, counted[person.kind], name, person, also)
-        kind = "none" if tenancy.members else "bare"
-        if kind not in counted:
-            yield _identity(contract, session, kind, 1, name, Person(kind, nobody(evidence, tenancy), ()))
+            members.append(_identity(contract, session, person.kind, counted[person.kind], name, person, also))
+        yield from members
+        kind = "unknown" if tenancy.members else "bare"
+        yield _identity(contract, session, kind, 1, name, Person(kind, nobody(evidence, tenancy), ()))
+        yield from _posing(evidence, session, members)
+
+
+def _posing(evidence: Evidence, session: Session, members: list[Identity]) -> Iterator[Identity]:
+    """The first member of one tenant, who says to be of another, or more than it is, wherever a client may say so."""
+    contract = evidence.contract
+    for me in [m for m in members if m.kind == "one"][:1]:
+        others = [m for m in members if m.tenants and not m.tenants & me.tenants]
+        tenants, users = [min(m.tenants) for m in others], [m.user for m in others if m.user]
+        claims = _filled(session.claims, {"user": me.user, "tenant": min(me.tenants)})
+        ends = slice(None, None, max(1, len(tenants) - 1))  # of the first and the last
+        said = poses(evidence.catalog, contract, claims, tenants[ends], users[:1])
+        for number, (tenant, carried, chosen) in enumerate(said, 1):
+            settings = dict(me.settings) | claims_settings(contract.claims_setting, carried, chosen)
+            yield replace(me, kind="posing", number=number, settings=tuple(settings.items()), rank="", after=tenant)
 
 
 def _identity(
@@ -91,7 +116,15 @@ def _identity(
         contract.claims_setting, _filled(session.claims, blanks), _filled(session.settings, blanks)
     )
     return Identity(
-        kind, number, tenancy, frozenset(person.tenants), person.user, session.role, tuple(settings.items()), also
+        kind,
+        number,
+        tenancy,
+        frozenset(person.tenants),
+        person.user,
+        session.role,
+        tuple(settings.items()),
+        also,
+        person.rank,
     )
 
 

@@ -22,18 +22,21 @@ _NUMBERS = ("smallint", "integer", "bigint", "numeric")
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """``kind`` is one of identities.KINDS; ``tenants`` are those whose rows are the person's own."""
+    """``kind`` is one of identities.KINDS; ``tenants`` are those whose rows are the person's own; ``rank`` is the role
+    of a membership, where the person was chosen for that."""
 
     kind: str
     user: str
     tenants: tuple[str, ...]
+    rank: str = ""
 
 
 def people(evidence: Evidence, name: str, tenancy: Tenancy) -> Iterator[Person]:
     """The people to act as in one tenancy. Raises NotVerified where members or tenants cannot be read."""
     chosen = list(_members(evidence, tenancy) if tenancy.members else _tenants(evidence, tenancy, name))
     closed = _closed(evidence, tenancy)
-    for person in dict.fromkeys([*chosen, *_owners(evidence, name, tenancy, chosen)]):
+    found = {(p.kind, p.user, p.tenants): p for p in (*chosen, *_owners(evidence, name, tenancy, chosen))}
+    for person in found.values():
         if not closed & set(person.tenants):
             yield person
 
@@ -117,6 +120,7 @@ def _members(evidence: Evidence, tenancy: Tenancy) -> Iterator[Person]:
     question = statement(_PEOPLE, half=half, **parts)
     for kind, user, own in evidence.database.remembered(question, f"choosing members from {members.table}"):
         yield Person(kind, user, tuple(own))
+    yield from _ranked(evidence, members)
     if members.users:
         users = Name.of(members.users)
         outsider = statement(
@@ -126,6 +130,21 @@ def _members(evidence: Evidence, tenancy: Tenancy) -> Iterator[Person]:
         )  # fmt: skip
         for (user,) in evidence.database.remembered(outsider, f"choosing a user without membership from {users[1]}"):
             yield Person("none", user, ())
+
+
+def _ranked(evidence: Evidence, members: Members) -> Iterator[Person]:
+    """One person of each declared role of members: an administrator of one tenant is nobody in the others."""
+    if not members.role:
+        return
+    question = statement(
+        "select {role}::text, pg_catalog.min({user}::text collate \"C\") from {table} as m"
+        " where {active} and {role}::text = any({roles}::text[]) group by 1 order by 1",
+        role=column(members.role, "m"), user=column(members.user, "m"), table=Name.of(members.table),
+        active=active(members), roles=members.roles,
+    )  # fmt: skip
+    for rank, user in evidence.database.remembered(question, f"choosing members from {members.table}"):
+        own = tuple(_own(evidence, members, user))
+        yield Person("one" if len(own) == 1 else "many", user, own, rank)
 
 
 def _own(evidence: Evidence, members: Members, user: str) -> list[str]:

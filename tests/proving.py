@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,9 +12,9 @@ from typing import Any
 
 import psycopg
 
-from pgconform.catalog import Catalog, Table
+from pgconform.catalog import Catalog, Function, Table
 from pgconform.catalogue_of_checks import load
-from pgconform.checks import Evidence, evaluate
+from pgconform.checks import Check, Evidence, evaluate, subject_name
 from pgconform.contract import Contract
 from pgconform.contract_file import load as load_contract
 from pgconform.contract_file import resolve
@@ -102,36 +103,85 @@ def untouched(connection: psycopg.Connection[Any], contract: Contract) -> Catalo
     return _REFERENCES[key]
 
 
-def judge(connection: psycopg.Connection[Any], contract: Contract, reference: Catalog | None = None) -> list[Result]:
+def judge(
+    connection: psycopg.Connection[Any],
+    contract: Contract,
+    reference: Catalog | None = None,
+    also: AbstractSet[str] = frozenset(),
+) -> list[Result]:
     """The results of all checks, on what the open transaction sees.
 
-    Drills take longer than all other checks together. What they find of a table follows from the catalogue: from its
-    own policies, grants and triggers, those of the tables that it names or that name it, and from functions, roles and
-    schemas. So where a reference is given, on which they are silent, they look at the tables that may differ.
+    Drills and searches take longer than all other checks together. What they find of a table follows from its rows and
+    from the catalogue: from its own policies, grants and triggers, those of the tables that it names or that name it,
+    and from functions, roles and schemas. So where a reference is given, on which they are silent, they look at what
+    may differ, and at what ``expected`` findings speak of.
     """
     catalog = snapshot(connection)
     database, today = Database(connection), datetime.datetime.now(datetime.UTC).date()
     evidence = Evidence(contract, catalog, database, today, lambda: database, QUICK)
+    wanted, checks = {key.split(": ")[1] for key in expected if ": " in key}, {key.split(": ")[0] for key in expected}
+    differs = differing(catalog, reference) | written(connection) if reference else set()
     results = []
     for check in load().values():
         subjects = None
-        if check.drill and reference:
-            subjects = [t for t in check.subjects(contract, evidence) if str(t) in differing(catalog, reference)]
+        if reference and check.drill:
+            given = check.subjects(contract, evidence)
+            subjects = [s for s in given if isinstance(s, Function) or subject_name(s) in wanted | differs]
+        elif reference and check.id not in checks and _searching(check):
+            subjects = None if differs & _behind(contract) or catalog.functions != reference.functions else []
         if subjects != []:
             results.append(evaluate(check, evidence, subjects))
     return results
 
 
+def _searching(check: Check) -> bool:
+    """True for checks of embeddings and searches, which read every vector."""
+    return ".embeddings." in check.module or ".search." in check.module or check.id == "search-keeps-tenants"
+
+
+def _behind(contract: Contract) -> set[str]:
+    """Tables that searches read, and those that say who may."""
+    vectors = {name for name, promise in contract.tables.items() if promise.vectors}
+    return vectors | {t.members.table for t in contract.tenancies.values() if t.members}
+
+
+def written(connection: psycopg.Connection[Any]) -> set[str]:
+    """Tables whose rows the open transaction has changed."""
+    found = connection.execute(
+        "select format('%I.%I', schemaname, relname) from pg_catalog.pg_stat_xact_user_tables"
+        " where n_tup_ins + n_tup_upd + n_tup_del > 0"
+    )
+    return {name for (name,) in found}
+
+
 def differing(catalog: Catalog, reference: Catalog) -> set[str]:
     """Tables for which another catalogue may mean other outcomes of attacks."""
-    general = ("functions", "roles", "memberships", "schemas", "types", "sequences")
+    general = ("roles", "memberships", "schemas", "types", "sequences", "settings")
     if any(getattr(catalog, part) != getattr(reference, part) for part in general):
         return {str(t) for t in catalog.tables}
-    changed = {str(t) for t in catalog.tables if t != reference.table(str(t))}
+    changed = {str(t) for t in catalog.tables if t != reference.table(str(t))} | _calling(catalog, reference)
     changed |= {str(t) for t in reference.tables if catalog.table(str(t)) is None}
     return {str(t) for t in catalog.tables if changed & {str(t), t.parent, *named_by(t)}} | {
         name for t in catalog.tables if str(t) in changed for name in named_by(t)
     }
+
+
+def _calling(catalog: Catalog, reference: Catalog) -> set[str]:
+    """Tables whose policies, triggers, view, defaults or constraints call a function that differs, however far away."""
+    one, other = ({(f.signature, repr(f)): f.name for f in c.functions} for c in (catalog, reference))
+    names = {(one | other)[key] for key in one.keys() ^ other.keys()}
+    more = names
+    while more:
+        more = {f.name for f in catalog.functions if any(name in f.body for name in more)} - names
+        names |= more
+    found = set()
+    for table in catalog.tables:
+        texts = [table.definition, *(t.function for t in table.triggers), *(c.default or "" for c in table.columns)]
+        texts += [c.definition for c in table.constraints]
+        texts += [f"{p.using} {p.check}" for p in table.policies]
+        if any(name in text for name in names for text in texts):
+            found.add(str(table))
+    return found
 
 
 def named_by(table: Table) -> set[str]:
@@ -158,9 +208,9 @@ def prove(connection: psycopg.Connection[Any], fault: Fault) -> None:
     """
     contract = contract_of(fault.contract)
     with transaction(connection, contract):
-        reference = None if load()[fault.check].drill else untouched(connection, contract)
+        reference = untouched(connection, contract)
         connection.execute(fault.sql.encode())
-        results = judge(connection, contract, reference)
+        results = judge(connection, contract, reference, fault.finds)
         findings = found(results)
         differ = {"missed": sorted(fault.finds - set(findings)), "unexpected": {
             key: f.observed for key, f in sorted(findings.items()) if key not in fault.finds}}  # fmt: skip
@@ -171,7 +221,7 @@ def prove(connection: psycopg.Connection[Any], fault: Fault) -> None:
                 break
             for remedy in dict.fromkeys(f.remedy for _, f in sorted(findings.items())):
                 run_remedy(connection, remedy)
-            results = judge(connection, contract, reference)
+            results = judge(connection, contract, reference, fault.finds)
             findings = found(results)
         left = {key: (f.observed, f.remedy) for key, f in findings.items()}
         assert not left, f"{fault.path}: not silenced by its remedies: {left}"

@@ -78,7 +78,8 @@ def probes(argument: Argument, sequence: Name) -> Iterator[Given]:
 
 
 def _given(label: str, text: str, base: str, array: bool, foreign: bool = False) -> Given:
-    nobody = _NOBODY["uuid" if base == "uuid" else "text" if base in _TEXTS else "number"]
+    shape = "uuid" if _UUID.match(text) else "number" if text.lstrip("-").isdigit() else "text"
+    nobody = _NOBODY[shape]
     return Given(
         label, _typed(text, base, array), text, foreign, nobody=_typed(nobody, base, array), nobody_text=nobody
     )

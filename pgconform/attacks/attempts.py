@@ -15,13 +15,11 @@ from pgconform.attacks.roads import NOBODY, Aim, Road
 from pgconform.catalog import Table
 from pgconform.checks import Evidence
 from pgconform.database import Outcome
-from pgconform.identities import Identity, identities
+from pgconform.identities import SIMPLEST, Identity, identities
 from pgconform.model import Nothing
 from pgconform.names import literal, quote
 from pgconform.probes.visibility import belongs
 from pgconform.statements import Name, Statement, column, joined, statement
-
-_SIMPLEST = ("anonymous", "none", "bare", "former", "one", "many")  # an attempt by the first of them says most
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +48,7 @@ def breaches(evidence: Evidence, table: Table, roads: Iterable[Road]) -> Iterato
     given = bait(evidence, table)
     tried = 0
     for road in roads:
-        people = sorted(whom(evidence, road), key=lambda i: _SIMPLEST.index(i.kind))
+        people = sorted(whom(evidence, road), key=lambda i: SIMPLEST.index(i.kind))
         cases = _cases(evidence, given, road, people)
         tried += len(cases)
         if found := _simplest(evidence, given, road, cases):
@@ -82,9 +80,9 @@ def whom(evidence: Evidence, road: Road) -> list[Identity]:
     people = list(identities(evidence))
     if evidence.effort.examples:
         return people
-    chosen = list({(p.tenancy, p.kind): p for p in people}.values())  # the last of each
+    chosen = list({(p.tenancy, p.kind, p.after): p for p in people}.values())  # the last of each
     if road.commands == ("select",):
-        chosen += [*{(p.tenancy, p.kind): p for p in reversed(people)}.values()]
+        chosen += [*{(p.tenancy, p.kind, p.after): p for p in reversed(people)}.values()]
     return [p for p in people if p in chosen]
 
 

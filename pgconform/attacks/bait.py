@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from weakref import WeakKeyDictionary
 
 from pgconform.catalog import Catalog, Column, Table
@@ -115,6 +115,9 @@ def shares(evidence: Evidence, given: Bait, identity: Identity) -> tuple[tuple[i
 def forbidden(evidence: Evidence, given: Bait, identity: Identity, commands: tuple[Command, ...]) -> tuple[int, ...]:
     """Numbers of the rows that the identity must not touch by all of the commands together."""
     own, foreign = shares(evidence, given, identity)
+    if identity.after:  # the rows of the tenant that the session names
+        named = shares(evidence, given, replace(identity, tenants=frozenset({identity.after})))[0]
+        foreign = tuple(n for n in foreign if n in named) or foreign
     scopes = {evidence.contract.scope(given.declared, identity.role, command) for command in commands}
     if "none" in scopes:
         return tuple(sorted(own + foreign))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -18,7 +19,7 @@ from pgconform.catalog import Catalog, Function
 from pgconform.checks import Evidence
 from pgconform.contract import Contract
 from pgconform.database import Outcome
-from pgconform.identities import Identity, identities
+from pgconform.identities import SIMPLEST, Identity, identities
 from pgconform.model import Nothing
 from pgconform.names import literal, quote
 from pgconform.privileges import Privileges
@@ -64,8 +65,8 @@ def misuses(evidence: Evidence, function: Function) -> Iterator[Misuse]:
 
 def _callers(evidence: Evidence, function: Function) -> Iterator[Identity]:
     """One session of each kind in each tenancy that may execute the function."""
-    chosen = {(i.tenancy, i.kind): i for i in reversed(identities(evidence))}
-    for identity in reversed(chosen.values()):
+    chosen = {(i.tenancy, i.kind): i for i in reversed(identities(evidence)) if i.kind != "posing"}
+    for identity in sorted(chosen.values(), key=lambda i: SIMPLEST.index(i.kind)):
         if evidence.privileges.may(identity.role, "EXECUTE", function):
             yield identity
 
@@ -125,9 +126,10 @@ def _holds(
 ) -> str:
     """What of others' rows an answer holds; '' for nothing. What was passed in, or is also the own rows', is none."""
     text = "\n".join(str(value) for row in outcome.answer for value in row)
-    for secret in hidden if text else ():
-        passed = any(secret.value in g.text for g in given)
-        if secret.value in text and not passed and not shown_anyway(evidence, identity, secret.value):
+    found = [s for s in hidden if s.value in text and not any(s.value in g.text for g in given)] if text else []
+    tables = Counter(s.table for s in found)
+    for secret in sorted(found, key=lambda s: (-tables[s.table], s.table)):
+        if not shown_anyway(evidence, identity, secret.value):
             return f"a value of a row of {secret.table} that is not its own"
     return ""
 
@@ -161,13 +163,17 @@ def _commands(evidence: Evidence, function: Function, identity: Identity) -> Ite
     tried: list[Statement] = []
     for position, argument in enumerate(function.inputs):
         for probe in probes(argument, RAN):
-            for other in (0, -1):
-                given = [each[other] for each in offered]
-                given[position] = probe
-                tried.append(call(function, tuple(given)))
+            for others in (_own(offered), [each[-1] for each in offered]):
+                others[position] = probe
+                tried.append(call(function, tuple(others)))
     if tried and _ran(evidence, identity, tried):
         guilty = next((command for command in tried if _ran(evidence, identity, [command])), tried[0])
         yield Misuse("runs SQL", f"{identity} passed SQL in a text, and it was run", identity, guilty)
+
+
+def _own(offered: list[list[Given]]) -> list[Given]:
+    """Of each argument what a caller would pass who means no harm: something of its own, where there is any."""
+    return [next((g for g in each if not g.foreign), each[0]) for each in offered]
 
 
 def _ran(evidence: Evidence, identity: Identity, commands: list[Statement]) -> bool:

@@ -38,18 +38,22 @@ def adoptable(catalog: Catalog, contract: Contract, privileges: Privileges) -> I
                 yield table, key
 
 
-def guessable(catalog: Catalog, contract: Contract, privileges: Privileges) -> Iterator[tuple[Table, Index]]:
-    """Unique keys over all tenants' rows, of values that can be guessed, in tables that a client role can reach."""
+def unique_indexes(catalog: Catalog, contract: Contract, privileges: Privileges) -> Iterator[tuple[Table, Index]]:
+    """Unique keys of tenants' tables that a client role can reach."""
     for table in reachable_tables(catalog, contract, privileges):
-        owner = _tenant(catalog, contract, table)
-        promise = promise_of(catalog, contract, table)
-        promised = [*promise.unique, *((c,) for c in promise.exclusive)] if promise else []
-        for index in table.indexes if owner else ():
-            columns = [c for c in map(table.column, key_columns(table, index)) if c]
-            drawn = any(c.identity or "nextval(" in (c.default or "") for c in columns)
-            hidden = drawn or any(c.type in _UNGUESSABLE or c.name == owner for c in columns)
-            if index.unique and columns and not hidden and index.columns not in promised:
-                yield table, index
+        if _tenant(catalog, contract, table):
+            yield from ((table, index) for index in table.indexes if index.unique)
+
+
+def guessable(catalog: Catalog, contract: Contract, table: Table, index: Index) -> bool:
+    """True where a key spans all tenants, its values can be guessed, and the contract does not ask for it."""
+    columns = [c for c in map(table.column, key_columns(table, index)) if c]
+    promise = promise_of(catalog, contract, table)
+    promised = [*promise.unique, *((c,) for c in promise.exclusive)] if promise else []
+    drawn = any(c.identity or "nextval(" in (c.default or "") for c in columns)
+    random = any(c.type in _UNGUESSABLE for c in columns)
+    apart = _tenant(catalog, contract, table) in {c.name for c in columns}
+    return bool(columns) and not (drawn or random or apart or index.columns in promised)
 
 
 def key_columns(table: Table, index: Index) -> tuple[str, ...]:

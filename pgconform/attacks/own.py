@@ -48,7 +48,12 @@ def writes(evidence: Evidence, table: Table) -> Iterator[Write]:
             allowed = evidence.contract.scope(given.declared, identity.role, road.commands[0]) != "none"
             held = {h.privilege.lower() for h in evidence.privileges.on(identity.role, table)}
             allowed = allowed and {"select", road.commands[0]} <= held  # what is not granted is another check's finding
-            if not own or not allowed or (identity.kind in seen and not evidence.effort.examples):
+            if (
+                not own
+                or not allowed
+                or identity.kind == "posing"
+                or (identity.kind in seen and not evidence.effort.examples)
+            ):
                 continue
             seen.add(identity.kind)
             for number in own if evidence.effort.examples else own[:1]:

@@ -93,7 +93,9 @@ def _sight(evidence: Evidence, identity: Identity, table: Table, counts: dict[st
         try:
             counts |= _counts(evidence, identity, [table])
         except NotVerified as reason:
-            refusals = ("42", "22") if identity.kind == "bare" else ("42",)  # a tenant that is not there is no number
+            refusals = (
+                ("42", "22") if identity.kind in ("bare", "posing") else ("42",)
+            )  # a tenant that is not there is no number
             if reason.state.startswith(refusals):  # the client's own statement is refused: that is an observation
                 return Sight(identity, name, error=reason.said)
             return Sight(identity, name, unverified=f"{identity}: {reason}")

@@ -15,6 +15,7 @@ from pgconform.attacks.neighbours import (
     met,
     revelations,
     tie_to_parent,
+    unique_indexes,
 )
 from pgconform.attacks.own import strays, writes
 from pgconform.attacks.roads import READS, WRITES
@@ -93,7 +94,7 @@ def test_no_own_row_hangs_on_a_foreign_one(
         yield Finding(str(table), str(breach), remedy, detail=f"{key.name} {breach.road.name}", script=how)
 
 
-@check("clashes-stay-in-tenant", guide=["muva-19", "vs-24", "muva-42"], when=AUDIT, of=guessable, drill=True)
+@check("clashes-stay-in-tenant", guide=["muva-19", "vs-24", "muva-42"], when=AUDIT, of=unique_indexes, drill=True)
 def test_no_error_tells_of_foreign_values(
     subject: tuple[Table, Index], evidence: Evidence, catalog: Catalog, contract: Contract
 ) -> Iterator[Finding]:
@@ -102,6 +103,8 @@ def test_no_error_tells_of_foreign_values(
     A unique index is checked past row-level security: who may write can try names, numbers and addresses one by one.
     """
     table, index = subject
+    if not guessable(catalog, contract, table, index):
+        return
     for breach in met(evidence, table, key_columns(table, index), revelations(table, index)):
         remedy, how = each_tenant_apart(catalog, contract, table, index), script(evidence, breach)
         yield Finding(str(table), str(breach), remedy, detail=f"{index.name} {breach.road.name}", script=how)
