@@ -107,7 +107,7 @@ def judge(
     connection: psycopg.Connection[Any],
     contract: Contract,
     reference: Catalog | None = None,
-    also: AbstractSet[str] = frozenset(),
+    expected: AbstractSet[str] = frozenset(),
 ) -> list[Result]:
     """The results of all checks, on what the open transaction sees.
 
