@@ -173,6 +173,29 @@ class Database:
         self._inline(_UNDO)
         return outcome
 
+    def send(self, steps: Sequence[Statement]) -> list[tuple[int, list[Row]]]:
+        """Rows touched and rows answered by each of several statements of our own, sent as one message.
+
+        Raises NotVerified or TargetLost; the transaction is then lost, unless a savepoint is there to go back to.
+        """
+        import psycopg
+
+        try:
+            return self._inline(steps)
+        except psycopg.Error as error:
+            if self.connection.closed or self.connection.broken:
+                raise TargetLost(f"the server went away during a drill ({_code(error)})") from None
+            raise NotVerified(explain(error, "drilling"), error.sqlstate or "", said(error)) from None
+
+    def tried(self, steps: Sequence[Statement]) -> list[tuple[int, list[Row]]]:
+        """As ``send``; where one of them is refused, all are undone, and the answer is empty."""
+        try:
+            answers = self.send([statement("savepoint tried"), *steps, statement("release savepoint tried")])
+        except NotVerified:
+            self.send([statement("rollback to savepoint tried"), statement("release savepoint tried")])
+            return []
+        return answers[1:-1]
+
     def _inline(self, steps: Sequence[Statement]) -> list[tuple[int, list[Row]]]:
         """Rows touched and rows answered by each of several statements, sent as one message."""
         text = ";\n".join(step.inline(self.connection) for step in steps)

@@ -73,7 +73,7 @@ def elsewhere(evidence: Evidence, name: str, user: str) -> tuple[tuple[str, froz
     found = []
     for other, tenancy in evidence.contract.tenancies.items():
         if other != name and user and tenancy.members:
-            found.append((other, frozenset(_own(evidence, tenancy.members, user))))
+            found.append((other, frozenset(own_tenants(evidence, tenancy.members, user))))
     return tuple(found)
 
 
@@ -143,18 +143,23 @@ def _ranked(evidence: Evidence, members: Members) -> Iterator[Person]:
         active=active(members), roles=members.roles,
     )  # fmt: skip
     for rank, user in evidence.database.remembered(question, f"choosing members from {members.table}"):
-        own = tuple(_own(evidence, members, user))
+        own = tuple(own_tenants(evidence, members, user))
         yield Person("one" if len(own) == 1 else "many", user, own, rank)
 
 
-def _own(evidence: Evidence, members: Members, user: str) -> list[str]:
+def own_tenants(evidence: Evidence, members: Members, user: str) -> list[str]:
     """The tenants of which a user is a member today."""
-    question = statement(
+    question = memberships(members, user)
+    return [tenant for (tenant,) in evidence.database.remembered(question, f"choosing members from {members.table}")]
+
+
+def memberships(members: Members, user: str) -> Statement:
+    """The question for the tenants of which a user is a member now."""
+    return statement(
         "select distinct {tenant}::text from {table} as m where {member}::text = {user} and {active} order by 1",
         tenant=column(members.tenant, "m"), table=Name.of(members.table), member=column(members.user, "m"),
         user=user, active=active(members),
     )  # fmt: skip
-    return [tenant for (tenant,) in evidence.database.remembered(question, f"choosing members from {members.table}")]
 
 
 def _tenants(evidence: Evidence, tenancy: Tenancy, name: str) -> Iterator[Person]:
@@ -227,7 +232,7 @@ def _owner(evidence: Evidence, tenancy: Tenancy, tenants: list[str]) -> Iterator
     )  # fmt: skip
     for (user,) in evidence.database.remembered(question, f"choosing members from {members.table}"):
         if user is not None:
-            own = _own(evidence, members, user)
+            own = own_tenants(evidence, members, user)
             yield Person("one" if len(own) == 1 else "many", user, tuple(own))
 
 

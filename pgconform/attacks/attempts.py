@@ -75,14 +75,14 @@ def _cases(evidence: Evidence, given: Bait, road: Road, people: Iterable[Identit
 
 
 def whom(evidence: Evidence, road: Road) -> list[Identity]:
-    """The sessions that attack: all of them, or with the least effort the first and the last of each kind, who read,
-    and one of each kind, who writes."""
+    """The sessions that attack: all of them, or with the least effort the first and the last of each kind and rank, who
+    read, and one of each, who writes."""
     people = list(identities(evidence))
     if evidence.effort.examples:
         return people
-    chosen = list({(p.tenancy, p.kind, p.after): p for p in people}.values())  # the last of each
+    chosen = list({(p.tenancy, p.kind, p.rank, p.after): p for p in people}.values())  # the last of each
     if road.commands == ("select",):
-        chosen += [*{(p.tenancy, p.kind, p.after): p for p in reversed(people)}.values()]
+        chosen += [*{(p.tenancy, p.kind, p.rank, p.after): p for p in reversed(people)}.values()]
     return [p for p in people if p in chosen]
 
 

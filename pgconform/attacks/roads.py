@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pgconform.attacks.bait import Bait, row, same
-from pgconform.catalog import Column
+from pgconform.catalog import Column, Table
 from pgconform.contract import Command
 from pgconform.database import Outcome
 from pgconform.privileges import Privileges
@@ -80,7 +80,7 @@ class Road:
 def insertable(aim: Aim, renew: bool, others: tuple[str, ...] = ()) -> tuple[Statement, Statement]:
     """Column list and values of a copied row; with keys made anew, or left to their defaults, and ``others`` as they
     are in row ``o``."""
-    fresh = renewals(aim.bait, others) if renew else {}
+    fresh = renewed(aim.bait.table, (aim.bait.holder, *others)) if renew else {}
     fresh |= {name: statement("{c}", c=column(name, "o")) for name in others}
     listed = [c for c in aim.may("INSERT") if c.name not in fresh or fresh[c.name] is not None]
     values = [fresh.get(c.name) or _authored(aim, c) or column(c.name, "b") for c in listed]
@@ -94,13 +94,14 @@ def _authored(aim: Aim, column: Column) -> Statement | None:
     return statement(types[column.type], user=user) if column.name in columns and column.type in types else None
 
 
-def renewals(bait: Bait, kept: tuple[str, ...] = ()) -> dict[str, Statement | None]:
-    """For each unique key one column, with its new value; None leaves it to its default."""
-    owned = {bait.holder, *kept}.union(*(c.columns for c in bait.table.constraints if c.kind == "f"))
+def renewed(table: Table, kept: tuple[str, ...]) -> dict[str, Statement | None]:
+    """For each unique key one column, none of the ``kept``, with its new value in a copy of row ``b``; None stands for
+    its default."""
+    owned = set(kept).union(*(c.columns for c in table.constraints if c.kind == "f"))
     fresh: dict[str, Statement | None] = {}
-    for index in bait.table.indexes:
+    for index in table.indexes:
         if index.unique and not fresh.keys() & set(index.columns):
-            able = [c for c in map(bait.column, filter(None, index.columns)) if c and c.name not in owned]
+            able = [c for c in map(table.column, filter(None, index.columns)) if c and c.name not in owned]
             choice = next((c for c in able if c.default or c.identity or _recipe(c)), None)
             if choice:
                 recipe = "" if choice.default or choice.identity else _recipe(choice)

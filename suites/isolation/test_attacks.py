@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pgconform.attacks.attempts import breaches, script
 from pgconform.attacks.bait import targets
 from pgconform.attacks.calls import call_script, callable_functions, misuses
+from pgconform.attacks.interleaved import surprises, tenancy_names
 from pgconform.attacks.neighbours import (
     adoptable,
     adoptions,
@@ -120,3 +121,15 @@ def test_no_function_reaches_into_another_tenant(function: Function, evidence: E
     for misuse in misuses(evidence, function):
         remedy = deny(evidence, function)
         yield Finding(function.signature, misuse.observed, remedy, detail=misuse.how, script=call_script(misuse))
+
+
+@check("access-follows-membership", guide=["muva-18", "vs-24", "muva-42"], when=AUDIT, each=tenancy_names, drill=True)
+def test_what_a_session_sees_follows_from_who_it_is_now(subject: str, evidence: Evidence) -> Iterator[Finding]:
+    """Sessions that take turns on one connection see what their memberships say at that moment.
+
+    Plans, settings and copies of memberships outlive the request that made them: a right is then kept after it ended,
+    or lent to whoever comes next.
+    """
+    for surprise in surprises(evidence, subject):
+        remedy = reopen(evidence, surprise.table)
+        yield Finding(str(surprise.table), surprise.observed, remedy, detail=subject, script=surprise.script)
