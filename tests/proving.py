@@ -12,9 +12,9 @@ from typing import Any
 
 import psycopg
 
-from pgconform.catalog import Catalog, Function, Table
+from pgconform.catalog import Catalog, Table
 from pgconform.catalogue_of_checks import load
-from pgconform.checks import Check, Evidence, evaluate, subject_name
+from pgconform.checks import Check, Evidence, evaluate
 from pgconform.contract import Contract
 from pgconform.contract_file import load as load_contract
 from pgconform.contract_file import resolve
@@ -126,12 +126,18 @@ def judge(
         subjects = None
         if reference and check.drill:
             given = check.subjects(contract, evidence)
-            subjects = [s for s in given if isinstance(s, Function) or subject_name(s) in wanted | differs]
+            subjects = [s for s in given if not _relation(s) or _relation(s) in wanted | differs]
         elif reference and check.id not in checks and _searching(check):
             subjects = None if differs & _behind(contract) or catalog.functions != reference.functions else []
         if subjects != []:
             results.append(evaluate(check, evidence, subjects))
     return results
+
+
+def _relation(subject: Any) -> str:
+    """The relation that a drill's subject is about; '' for others."""
+    first = subject[0] if isinstance(subject, tuple) else subject
+    return str(first) if isinstance(first, Table) else ""
 
 
 def _searching(check: Check) -> bool:

@@ -69,7 +69,7 @@ def _cases(evidence: Evidence, given: Bait, road: Road, people: Iterable[Identit
         held = {h.privilege.lower() for h in evidence.privileges.on(identity.role, given.table)}
         own = shares(evidence, given, identity)[0]
         if rows and (own or not road.authored) and identity.role not in refused:
-            refused |= set() if held >= road.needs else {identity.role}
+            refused |= set() if held >= road.needs and not road.by_role else {identity.role}
             found.append((identity, rows, own))
     return found
 

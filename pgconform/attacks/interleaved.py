@@ -19,12 +19,12 @@ from pgconform.contract import Contract
 from pgconform.identities import Identity, identities
 from pgconform.model import Nothing
 from pgconform.people import memberships
+from pgconform.privileges import Privileges
 from pgconform.statements import Name, column, joined, statement
-from pgconform.subjects import promise_of
+from pgconform.subjects import promise_of, reachable_tables
 
 _LOCAL = re.compile(r"set_config\(\s*'([^']+)'\s*,[^;]*?,\s*true\s*\)", re.IGNORECASE)
 _ACTS = ("look", "look again", "join", "leave", "suspend", "restore")
-_HISTORIES = 4  # drawn for each example of the effort
 _LONGEST = 10  # steps of one history
 
 
@@ -35,77 +35,70 @@ class Step:
     act: str
     person: int
     tenant: int = 0
-    table: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Surprise:
     """A session that saw what it must not, or not what it must, at the end of a history."""
 
-    table: Table
     observed: str
     script: str
 
 
 @dataclass
 class Cast:
-    """Who takes part: people, tenants, tables, and the ledger of memberships where there is one."""
+    """Who takes part: people, tenants, the table that they look at by its tenant's column, and the ledger of
+    memberships where there is one."""
 
     evidence: Evidence
     people: list[Identity]
     tenants: list[str]
-    tables: list[Table]
+    table: Table
+    column: str
     ledger: Ledger | None
     blank: tuple[str, ...]  # settings that end with each request
     sent: list[str] = field(default_factory=list)
 
 
-def tenancy_names(contract: Contract) -> Iterator[str]:
-    """Tenancies of the contract."""
-    yield from contract.tenancies
+def shared_tables(catalog: Catalog, contract: Contract, privileges: Privileges) -> Iterator[Table]:
+    """Relations with rows of tenants that members may read, the tenant's column included."""
+    for table in reachable_tables(catalog, contract, privileges):
+        promise = promise_of(catalog, contract, table)
+        if promise is None or promise.holds != "tenant":
+            continue
+        tenancy, declared = contract.tenancy_of(promise), promise.column or contract.tenancy_of(promise).column
+        role = contract.sessions[tenancy.session].role
+        readable = {h.column for h in privileges.on(role, table) if h.privilege == "SELECT"}
+        name = next(n for n, p in contract.tables.items() if p is promise)
+        members = tenancy.members and tenancy.members.table == str(table)
+        if readable & {"", declared} and not members and contract.scope(name, role, "select") == "own":
+            yield table
 
 
-def surprises(evidence: Evidence, name: str) -> Iterator[Surprise]:
-    """For each table the shortest history that was found. Raises Nothing where nobody has anything to look at."""
-    cast = _cast(evidence, name)
-    found: dict[str, Surprise] = {}
-    for number in range(len(cast.tables)):
-        history = _usual(cast, number)
-        if _played(cast, history):
-            surprise = _played(cast, _shortened(cast, history))
-            assert surprise, "what was shortened still surprises"
-            found[str(surprise.table)] = surprise
-    if not found and evidence.effort.examples and (drawn := _drawn(cast)):
-        found[str(drawn.table)] = drawn
-    yield from found.values()
+def surprise(evidence: Evidence, table: Table) -> Surprise | None:
+    """The shortest history that was found to surprise. Raises Nothing where there are no two members to take turns."""
+    cast = _cast(evidence, table)
+    history = _usual(cast)
+    if _played(cast, history):
+        return _played(cast, _shortened(cast, history))
+    return _drawn(cast) if evidence.effort.examples else None
 
 
-def _cast(evidence: Evidence, name: str) -> Cast:
-    contract, tenancy = evidence.contract, evidence.contract.tenancies[name]
+def _cast(evidence: Evidence, table: Table) -> Cast:
+    contract, promise = evidence.contract, promise_of(evidence.catalog, evidence.contract, table)
+    assert promise, "only declared tables are looked at"
+    tenancy = contract.tenancy_of(promise)
+    name = next(n for n, t in contract.tenancies.items() if t is tenancy)
     everybody = [i for i in identities(evidence) if i.tenancy == name]
     one = [i for i in everybody if i.kind == "one"]
     chosen = one[:1] + [i for i in one if not i.tenants & one[0].tenants][:1] if one else []
     chosen += [i for i in everybody if i.kind == "none" and tenancy.members][:1]
-    tables = [t for t in evidence.catalog.tables if _looked_at(evidence, name, t)]
     tenants = sorted({t for i in chosen for t in i.tenants})
-    if len(tenants) < 2 or not tables:
-        raise Nothing(f"tenancy {name} has no two members of two tenants, or no table that they can read")
+    if len(tenants) < 2:
+        raise Nothing(f"tenancy {name} has no two members of two tenants")
     ledger = Ledger(evidence, tenancy) if tenancy.members else None
-    return Cast(evidence, chosen, tenants, tables, ledger, _blanks(evidence.catalog, contract, chosen))
-
-
-def _looked_at(evidence: Evidence, name: str, table: Table) -> bool:
-    """True for tables with rows of the tenancy that its members may read, the tenant's column included."""
-    contract = evidence.contract
-    promise = promise_of(evidence.catalog, contract, table)
-    if promise is None or promise.holds != "tenant" or (promise.tenancy or next(iter(contract.tenancies))) != name:
-        return False
-    declared = next(n for n, p in contract.tables.items() if p is promise)
-    tenancy, role = contract.tenancies[name], contract.sessions[contract.tenancies[name].session].role
-    readable = {h.column for h in evidence.privileges.on(role, table) if h.privilege == "SELECT"}
-    usable = evidence.privileges.reaches(role, table) and readable & {"", contract.column_of(declared)}
-    ours = not tenancy.members or str(table) != tenancy.members.table
-    return bool(usable and ours and contract.scope(declared, role, "select") == "own")
+    blanks = _blanks(evidence.catalog, contract, chosen)
+    return Cast(evidence, chosen, tenants, table, promise.column or tenancy.column, ledger, blanks)
 
 
 def _blanks(catalog: Catalog, contract: Contract, people: list[Identity]) -> tuple[str, ...]:
@@ -114,12 +107,12 @@ def _blanks(catalog: Catalog, contract: Contract, people: list[Identity]) -> tup
     return tuple(sorted(local | {contract.claims_setting} | {n for i in people for n, _ in i.settings}))
 
 
-def _usual(cast: Cast, table: int) -> list[Step]:
+def _usual(cast: Cast) -> list[Step]:
     """Two sessions look, by a plan that is made once; the second changes its memberships, and looks again."""
-    looks = [Step("look again", 0, 0, table), Step("look again", 1, 0, table), Step("look", 1, 0, table)]
+    look = Step("look", 1)
+    looks = [Step("look again", 0), Step("look again", 1), look]
     if cast.ledger is None:
         return looks
-    look = Step("look", 1, 0, table)
     home = min(cast.tenants.index(t) for t in cast.people[1].tenants)
     away = min(n for n, t in enumerate(cast.tenants) if t not in cast.people[1].tenants)
     changes = [("suspend", home), ("restore", home), ("leave", home), ("join", away), ("leave", away), ("join", home)]
@@ -136,15 +129,16 @@ def _drawn(cast: Cast) -> Surprise | None:
         return st.integers(0, len(things) - 1)
 
     acts = st.sampled_from(_ACTS if cast.ledger else _ACTS[:2])
-    step = st.builds(Step, acts, number(cast.people), number(cast.tenants), number(cast.tables))
+    step = st.builds(Step, acts, number(cast.people), number(cast.tenants))
     effort = cast.evidence.effort
+    draw = random.Random(f"{effort.seed} {cast.table}")
     rules = settings(
-        max_examples=effort.examples * _HISTORIES, deadline=None, database=None, verbosity=Verbosity.quiet,
+        max_examples=effort.examples, deadline=None, database=None, verbosity=Verbosity.quiet,
         phases=(Phase.generate, Phase.shrink), suppress_health_check=list(HealthCheck),
     )  # fmt: skip
     drawn = st.lists(step, min_size=2, max_size=_LONGEST)
     try:
-        found = find(drawn, lambda h: _played(cast, h) is not None, settings=rules, random=random.Random(effort.seed))
+        found = find(drawn, lambda h: _played(cast, h) is not None, settings=rules, random=draw)
     except NoSuchExample:
         return None
     return _played(cast, found)
@@ -168,12 +162,13 @@ def _played(cast: Cast, history: list[Step]) -> Surprise | None:
     drills.send([statement("savepoint history")])
     cast.sent = []
     now = {i.user: set(i.tenants) for i in cast.people}
-    prepared: set[int] = set()
+    prepared = False
     try:
         for step in history:
             if step.act.startswith("look"):
-                if observed := _look(cast, step, now, prepared):
-                    return Surprise(cast.tables[step.table], f"{observed} {_when(history)}", _script(cast))
+                if observed := _look(cast, step, now[cast.people[step.person].user], prepared):
+                    return Surprise(f"{observed} {_when(history)}", _script(cast))
+                prepared = prepared or step.act == "look again"
             else:
                 _change(cast, step, now)
     finally:
@@ -203,44 +198,34 @@ def _change(cast: Cast, step: Step, now: dict[str, set[str]]) -> None:
         now[person.user] = {own for (own,) in answers[-1][1]}
 
 
-def _look(cast: Cast, step: Step, now: dict[str, set[str]], prepared: set[int]) -> str:
+def _look(cast: Cast, step: Step, own: set[str], prepared: bool) -> str:
     """What is wrong with what a session sees; '' for nothing. One that is refused sees nothing."""
-    person, table, drills = cast.people[step.person], cast.tables[step.table], cast.evidence.drills
-    declared = promise_of(cast.evidence.catalog, cast.evidence.contract, table)
-    assert declared, "only declared tables are looked at"
-    tenant = declared.column or cast.evidence.contract.tenancy_of(declared).column
+    person, table, tenant = cast.people[step.person], Name.of(str(cast.table)), column(cast.column)
     question = statement(
-        "select {tenant}::text, pg_catalog.count(*) from {t} as r group by 1 order by 1",
-        tenant=column(tenant), t=Name.of(str(table)),
-    )  # fmt: skip
-    asked, plan = [question], _plan(step.table)
+        "select {tenant}::text, pg_catalog.count(*) from {t} as r group by 1 order by 1", tenant=tenant, t=table
+    )
+    asked = [question]
     if step.act == "look again":
-        made = [] if step.table in prepared else [statement("prepare {p} as {q}", p=plan, q=question)]
-        asked = [*made, statement("execute {p}", p=plan)]
-        prepared.add(step.table)  # it stays, whatever comes of the rest
+        made = [] if prepared else [statement("prepare pgc_look as {q}", q=question)]
+        asked = [*made, statement("execute pgc_look")]
     settings = dict.fromkeys(cast.blank, "") | dict(person.settings) | {"row_security": "on"}
     begun = joined(statement("pg_catalog.set_config({n}, {v}, true)", n=n, v=v) for n, v in settings.items())
     become = [statement("select {begun}", begun=begun), statement("set local role {role}", role=Name((person.role,)))]
     back = [statement("reset role"), statement("set local row_security = off")]
     truth = statement(
         "select {tenant}::text, pg_catalog.count(*) from {t} as r where {tenant}::text = any({own}::text[]) group by 1",
-        tenant=column(tenant), t=Name.of(str(table)), own=tuple(sorted(now[person.user])),
+        tenant=tenant, t=table, own=tuple(sorted(own)),
     )  # fmt: skip
     cast.sent += [f"{s};" for s in (*become, *asked, back[0])]
-    answers = drills.tried([*become, *asked, *back, truth])
+    answers = cast.evidence.drills.tried([*become, *asked, *back, truth])
     if not answers:
         return ""
     seen: dict[str | None, int] = dict(answers[-4][1])
     real: dict[str | None, int] = dict(answers[-1][1])
-    foreign, own = sum(n for t, n in seen.items() if t not in real), sum(real.values())
-    if foreign:
+    if foreign := sum(n for t, n in seen.items() if t not in real):
         return f"a session sees {foreign} row(s) that are not its own"
-    missed = own - sum(seen.values())
-    return f"a session sees {own - missed} of its {own} own rows" if missed > 0 else ""
-
-
-def _plan(table: int) -> Name:
-    return Name((f"pgc_look_{table}",))
+    shown, there = sum(seen.values()), sum(real.values())
+    return f"a session sees {shown} of its {there} own rows" if shown < there else ""
 
 
 def _script(cast: Cast) -> str:

@@ -68,6 +68,7 @@ class Road:
     privileges: tuple[str, ...] = ()  # what it takes, where that is not what the commands are called
     settings: tuple[tuple[str, str], ...] = ()  # of the attempt, beside the session's own
     after: Statement | None = None  # what must work right after it
+    by_role: bool = False  # what comes of it depends on the role alone: one session of each will do
     authored: bool = False  # what it adds is the caller's own
     through: Callable[[Outcome], bool] = lambda outcome: outcome.passed  # whether the outcome shows a breach
 
@@ -223,9 +224,18 @@ def _copy_in(aim: Aim) -> Statement:
     return statement("copy {t} ({c}) from stdin", t=aim.table, c=joined(Name((c.name,)) for c in aim.may("INSERT")))
 
 
+def _statistics(aim: Aim) -> Statement:
+    return statement(
+        "select 1 from pg_catalog.pg_stats as s where s.schemaname = {schema} and s.tablename = {name}"
+        " and (s.most_common_vals is not null or s.histogram_bounds is not null)",
+        schema=aim.bait.table.schema, name=aim.bait.table.name,
+    )  # fmt: skip
+
+
 READS = (
     Road("select", "read", ("select",), _read),
     Road("copy to", "copy out, with no condition,", ("select",), _copy_out, every=True),
+    Road("statistics", "read, in pg_stats, values of", ("select",), _statistics, by_role=True),
 )
 WRITES = (
     Road("insert", "insert", ("insert",), _insert),

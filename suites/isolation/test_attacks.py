@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from pgconform.attacks.attempts import breaches, script
 from pgconform.attacks.bait import targets
 from pgconform.attacks.calls import call_script, callable_functions, misuses
-from pgconform.attacks.interleaved import surprises, tenancy_names
+from pgconform.attacks.interleaved import shared_tables, surprise
+from pgconform.attacks.leaks import leak, leak_script
 from pgconform.attacks.neighbours import (
     adoptable,
     adoptions,
@@ -21,7 +22,8 @@ from pgconform.attacks.neighbours import (
 from pgconform.attacks.own import strays, writes
 from pgconform.attacks.roads import READS, WRITES
 from pgconform.attacks.side import culprits
-from pgconform.catalog import Catalog, Constraint, Function, Index, Table
+from pgconform.attacks.tomorrow import keep_closed, makers, open_tomorrow
+from pgconform.catalog import Catalog, Constraint, Function, Index, Schema, Table
 from pgconform.checks import Evidence, check
 from pgconform.contract import Contract
 from pgconform.model import Finding
@@ -36,6 +38,9 @@ def test_no_client_reads_foreign_rows_by_any_road(table: Table, evidence: Eviden
 
     Counting what one query shows is not enough: each road has its own way through policies and privileges.
     """
+    if told := leak(evidence, table):
+        observed = f"{told[0]} brings a function along, and the view tells it of rows that are not its own"
+        yield Finding(str(table), observed, close(evidence, table), detail="leak", script=leak_script(*told))
     for breach in breaches(evidence, table, READS):
         remedy, how = close(evidence, table), script(evidence, breach)
         yield Finding(str(table), str(breach), remedy, detail=breach.road.name, script=how)
@@ -123,13 +128,24 @@ def test_no_function_reaches_into_another_tenant(function: Function, evidence: E
         yield Finding(function.signature, misuse.observed, remedy, detail=misuse.how, script=call_script(misuse))
 
 
-@check("access-follows-membership", guide=["muva-18", "vs-24", "muva-42"], when=AUDIT, each=tenancy_names, drill=True)
-def test_what_a_session_sees_follows_from_who_it_is_now(subject: str, evidence: Evidence) -> Iterator[Finding]:
+@check("access-follows-membership", guide=["muva-18", "vs-24", "muva-42"], when=AUDIT, of=shared_tables, drill=True)
+def test_what_a_session_sees_follows_from_who_it_is_now(table: Table, evidence: Evidence) -> Iterator[Finding]:
     """Sessions that take turns on one connection see what their memberships say at that moment.
 
     Plans, settings and copies of memberships outlive the request that made them: a right is then kept after it ended,
     or lent to whoever comes next.
     """
-    for surprise in surprises(evidence, subject):
-        remedy = reopen(evidence, surprise.table)
-        yield Finding(str(surprise.table), surprise.observed, remedy, detail=subject, script=surprise.script)
+    if found := surprise(evidence, table):
+        yield Finding(str(table), found.observed, reopen(evidence, table), script=found.script)
+
+
+@check("new-tables-closed", guide=["muva-9", "vs-24", "muva-42"], when=AUDIT, of=makers, drill=True)
+def test_a_table_made_tomorrow_is_closed(subject: tuple[Schema, str], evidence: Evidence) -> Iterator[Finding]:
+    """A table that an owner of application tables creates is closed to clients until somebody opens it.
+
+    Default privileges open it in advance, before anybody has thought of row-level security.
+    """
+    schema, owner = subject
+    for role, commands in open_tomorrow(evidence, schema, owner):
+        observed = f"{role} may {', '.join(commands)} in a table that {owner} has just created"
+        yield Finding(str(schema), observed, keep_closed(schema, owner, role), detail=f"{owner} {role}")
