@@ -32,6 +32,7 @@ from pgconform.expression_tree import (
     children,
     common,
     compare,
+    walk,
 )
 
 _VOLATILE = frozenset(
@@ -139,9 +140,8 @@ class _Builder:
         """Syntax that matters to no question (XML, JSON, windows): keep only what it contains."""
         found: list[Node] = []
         for descriptor, value in message.ListFields():
-            if descriptor.message_type is None:
-                continue
-            for item in (value,) if hasattr(value, "ListFields") else value:
+            items = (value,) if hasattr(value, "ListFields") else value
+            for item in items if descriptor.message_type else ():
                 is_node = descriptor.message_type.name == "Node"
                 found.append(self.node(item) if is_node else self._other(descriptor.name, item))
         return Call(("", kind), tuple(found))
@@ -229,8 +229,7 @@ class _Builder:
         name = path[1:] if len(path) > 1 and path[0] == "pg_catalog" else path
         args = self.nodes(call.args)
         extra = self.nodes(call.agg_order) + ((self.node(call.agg_filter),) if call.HasField("agg_filter") else ())
-        if call.HasField("over"):
-            extra += (self._other("over", call.over),)
+        extra += (self._other("over", call.over),) if call.HasField("over") else ()
         return self._called(name, args + extra)
 
     def _called(self, name: Path, args: tuple[Node, ...]) -> Node:
@@ -238,7 +237,8 @@ class _Builder:
         if name == ("current_setting",) and args and isinstance(args[0], Const):
             self.parsed.settings.add(str(args[0].value))
         if name[0] == "auth" or name == ("current_setting",):
-            self.parsed.per_row.append(name)
+            asks_row = any(isinstance(node, Column) for arg in args for node in walk(arg))
+            self.parsed.per_row += [] if asks_row else [name]
         self.nonces += 1
         return Call(name, args, self.nonces if name[-1] in _VOLATILE else 0)
 

@@ -235,21 +235,3 @@ def fixed(node: Node) -> tuple[bool, bool]:
 
 def never(node: Node) -> bool:
     return fixed(node)[1]
-
-
-def escapes(node: Node, wanted: bool = True, alone: bool = True) -> bool:
-    """Whether a session without identity gets the wanted outcome here for want of it.
-
-    Alone: nothing beside the node narrows what it lets through.
-    """
-    goal = _T if wanted else _F
-    outcome = _possible(node, _World(known=True, absent=True))
-    if not outcome & goal:
-        return False
-    if isinstance(node, Not):
-        return escapes(node.arg, not wanted, alone)
-    narrowing = isinstance(node, Junction) and node.every == wanted
-    if isinstance(node, Junction) and any(escapes(arg, wanted, not narrowing) for arg in node.args):
-        return True
-    reads = not isinstance(node, Junction) and any(isinstance(n, Column) for n in walk(node))
-    return outcome == goal and (alone or reads) and not fixed(node)[not wanted]

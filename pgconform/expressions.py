@@ -26,7 +26,7 @@ from pgconform.expression_tree import (
     claims,
     walk,
 )
-from pgconform.expression_truth import escapes, fixed, never
+from pgconform.expression_truth import fixed, never
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -38,7 +38,6 @@ __all__ = [
     "constant",
     "constrains",
     "is_cast_of",
-    "null_escapes",
     "per_row_calls",
     "shape",
 ]
@@ -155,16 +154,6 @@ def _is_named(value: Node, functions: frozenset[Path], paths: frozenset[Path]) -
     return called or (isinstance(value, Call | Op) and not paths.isdisjoint(claims(value)))
 
 
-def null_escapes(expression: str, table: str = "") -> bool:
-    """True when the very absence of a session value opens a disjunct: ``auth.uid() is null or ...``.
-
-    Also COALESCE falling back to the column itself or to true, and a comparison of a setting with ''. A disjunct
-    that the row narrows (``auth.uid() is null and is_public``) is meant, and does not count.
-    """
-    root = _parsed(expression, table).root
-    return not fixed(root)[0] and escapes(root)
-
-
 def per_row_calls(expression: str) -> frozenset[Path]:
-    """The auth.* and current_setting calls outside an uncorrelated scalar subquery: run for each row."""
+    """The auth.* and current_setting calls that ask no row, outside an uncorrelated scalar subquery: run for each."""
     return frozenset(_parsed(expression, "").per_row)

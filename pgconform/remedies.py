@@ -217,6 +217,13 @@ def tie(contract: Contract, declared: str, table: Table, policy: Policy) -> str:
     )
 
 
+def retie(catalog: Catalog, contract: Contract, table: Table, policy: Policy) -> str:
+    """As ``tie``, whatever the contract calls the relation; what it does not declare loses the policy."""
+    promise = subjects.promise_of(catalog, contract, table)
+    declared = next((name for name, p in contract.tables.items() if p is promise), "")
+    return tie(contract, declared, table, policy) if declared else f"drop policy {quote(policy.name)} on {table};"
+
+
 def close(evidence: Evidence, table: Table) -> str:
     """Takes away what shows foreign rows: an undeclared relation from the clients; else as ``reopen``."""
     promise = subjects.promise_of(evidence.catalog, evidence.contract, table)

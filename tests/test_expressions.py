@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pgconform.expressions import ExpressionError, compares, constrains, null_escapes, per_row_calls, shape
+from pgconform.expressions import ExpressionError, compares, constrains, per_row_calls, shape
 
 COLUMNS = ("tenant_id", "org_id", "tenant_ids", "metadata")
 UID = "( SELECT auth.uid() AS uid)"
@@ -228,7 +228,6 @@ def test_what_ties_the_tenant_to_the_session_constrains(expression: str) -> None
     assert constrains(expression, COLUMNS, "t")
     assert constrains(expression, COLUMNS) or "t.*" in expression, "the table's name is a help, not a need"
     assert not constrains(expression, ("created_at",), "t") or "t.*" in expression
-    assert not null_escapes(expression, "t")
 
 
 @pytest.mark.parametrize("expression", FREE)
@@ -270,32 +269,6 @@ def test_the_shape_names_what_is_read() -> None:
 def test_a_direct_comparison_is_found_through_its_disguises(expression: str) -> None:
     found = compares(expression, "tenant_id", [("auth", "uid"), ("current_setting",)], "t")
     assert found is (expression in DIRECT)
-
-
-@pytest.mark.parametrize(
-    ("expression", "expected"),
-    [
-        (f"(auth.uid() IS NULL) OR ({MINE})", True),
-        (f"({MINE}) OR (( SELECT auth.uid() AS uid) IS NULL)", True),
-        (f"is_active AND ((current_setting('app.t', true) IS NULL) OR ({MINE}))", True),
-        (f"(current_setting('app.t', true) = '') OR ({MINE})", True),
-        (f"(NULLIF(current_setting('app.t', true), '') IS NULL) OR ({MINE})", True),
-        (f"coalesce(auth.role(), '') = '' OR ({MINE})", True),
-        ("tenant_id = coalesce(auth.tenant(), tenant_id)", True),
-        (f"coalesce(({MINE}), true)", True),
-        ("NOT (auth.uid() IS NOT NULL AND tenant_id <> auth.tenant())", True),
-        ("auth.uid() IS NULL", True),
-        (f"((auth.jwt() ->> 'tenant') IS NULL) OR ({MINE})", True),
-        (f"((auth.uid() IS NULL) OR a) AND ({MINE})", False),
-        (f"((auth.uid() IS NULL) AND is_public) OR ({MINE})", False),
-        (f"(deleted_at IS NULL) AND ({MINE})", False),
-        (f"(auth.uid() IS NOT NULL) AND ({MINE})", False),
-        (f"is_public OR ({MINE})", False),
-        ("true", False),
-    ],
-)
-def test_a_session_without_identity_is_noticed(expression: str, expected: bool) -> None:
-    assert null_escapes(expression, "t") is expected
 
 
 PER_ROW = listed("""

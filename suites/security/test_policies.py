@@ -3,7 +3,8 @@
 import re
 from collections.abc import Iterator
 
-from pgconform.catalog import Catalog, Function, Policy, Table
+from pgconform.callees import functions_behind
+from pgconform.catalog import Catalog, Policy, Table
 from pgconform.checks import check
 from pgconform.contract import COMMANDS, Command, Contract
 from pgconform.expressions import Shape, compares, constrains, shape
@@ -162,34 +163,14 @@ def test_no_policy_compares_the_tenant_to_the_user(
 
 # What a function does is text: a policy's own expressions are parsed, bodies in any language are searched.
 _READS_SETTING = re.compile(r"\bcurrent_setting\s*\(\s*'([^']+)'", re.IGNORECASE)
-_CALLS = re.compile(r'((?:"(?:[^"]|"")+"|[\w$]+)(?:\s*\.\s*(?:"(?:[^"]|"")+"|[\w$]+))*)\s*\(')
 # Part of a token that its owner can write: what it says of the tenant proves nothing.
 EDITABLE = ("user_metadata", "raw_user_meta_data")
-
-
-def _called(text: str, catalog: Catalog) -> list[Function]:
-    """The functions that a name in a body may mean; without a schema those of any schema."""
-    parts = split(text)
-    named = catalog.functions_named(".".join(map(quote, parts)))
-    return [f for f in named or catalog.functions if f.name == parts[-1] and (named or len(parts) == 1)]
-
-
-def _behind(seen: Shape, catalog: Catalog) -> list[Function]:
-    """The functions that an expression calls, and those that their bodies call, however deep."""
-    found: dict[str, Function] = {}
-    pending = [".".join(map(quote, path)) for path in seen.functions]
-    while pending:
-        for function in _called(pending.pop(), catalog):
-            if function.signature not in found and not function.extension:
-                found[function.signature] = function
-                pending += _CALLS.findall(function.body)
-    return list(found.values())
 
 
 def _odd(seen: Shape, catalog: Catalog, contract: Contract) -> Iterator[str]:
     """What an expression reads of the session that proves nothing."""
     trusted = {contract.claims_setting, *(name for s in contract.sessions.values() for name in s.settings)}
-    behind = _behind(seen, catalog)
+    behind = functions_behind(seen, catalog)
     read = seen.settings.union(*(_READS_SETTING.findall(f.body) for f in behind))
     legacy = contract.claims_setting.rstrip("s")  # request.jwt.claim.sub: an older API sets one for each claim
     yield from (f"setting {n}" for n in read - trusted if n != legacy and not n.startswith(f"{legacy}."))

@@ -1,0 +1,30 @@
+"""The functions behind an expression. What a function does is text: bodies in any language are searched for calls."""
+
+from __future__ import annotations
+
+import re
+
+from pgconform.catalog import Catalog, Function
+from pgconform.expressions import Shape
+from pgconform.names import quote, split
+
+_CALLS = re.compile(r'((?:"(?:[^"]|"")+"|[\w$]+)(?:\s*\.\s*(?:"(?:[^"]|"")+"|[\w$]+))*)\s*\(')
+
+
+def functions_behind(seen: Shape, catalog: Catalog) -> list[Function]:
+    """The functions that an expression calls, and those that their bodies call, however deep; none of extensions."""
+    found: dict[str, Function] = {}
+    pending = [".".join(map(quote, path)) for path in seen.functions]
+    while pending:
+        for function in _called(pending.pop(), catalog):
+            if function.signature not in found and not function.extension:
+                found[function.signature] = function
+                pending += _CALLS.findall(function.body)
+    return list(found.values())
+
+
+def _called(text: str, catalog: Catalog) -> list[Function]:
+    """The functions that a name in a body may mean; without a schema those of any schema."""
+    parts = split(text)
+    named = catalog.functions_named(".".join(map(quote, parts)))
+    return [f for f in named or catalog.functions if f.name == parts[-1] and (named or len(parts) == 1)]
