@@ -300,7 +300,7 @@ class _Builder:
         self.reach = depth = len(self.scopes) + 1
         arms = self._select(link.subselect.select_stmt)
         correlated = self.reach < depth
-        if not correlated and kind in ("EXPR", "ARRAY"):
+        if not correlated and (kind in ("EXPR", "ARRAY") or all(map(_bare, arms))):
             del self.parsed.per_row[calls:]  # the server runs it once, before the rows
         self.reach = min(above, self.reach)
         plain = arms[0].targets if len(arms) == 1 and _bare(arms[0]) else ()

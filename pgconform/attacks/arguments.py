@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pgconform.attacks.bait import bait, shares, targets
 from pgconform.catalog import Argument, Function, Table
@@ -19,7 +19,13 @@ _NUMBERS = ("smallint", "integer", "bigint", "numeric", "real", "double precisio
 _TIMES = ("timestamp with time zone", "timestamp without time zone", "date")
 _NULL = statement("null")
 # Identifiers that nobody has.
-_NOBODY = {"uuid": "00000000-0000-4000-8000-00000000beef", "text": "pgconform_nobody", "number": "-7"}
+_NOBODY = {
+    "uuid": ("00000000-0000-4000-8000-00000000be{n}f", "80000000-0000-4000-8000-00000000be{n}f",
+             "ffffffff-0000-4000-8000-00000000be{n}f"),
+    "text": ("pgconform_nobody_{n}", "aa_nobody_{n}", "zz_nobody_{n}"),
+    "number": ("-7{n}", "-3007{n}", "-1{n}"),
+}  # fmt: skip
+NOBODIES = 3
 # What SQL may be pasted into: a whole statement, a condition, an expression, a literal, a name.
 _PROBES = (
     "select pg_catalog.nextval('{s}')",
@@ -35,35 +41,38 @@ _PROBES = (
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """One argument: ``label`` says what it is without saying its value. ``foreign`` ones name somebody else; ``nobody``
-    is then the same for nobody."""
+    """One argument: ``label`` says what it is without saying its value. ``foreign`` ones name somebody else."""
 
     label: str
     sql: Statement
     text: str = ""
     foreign: bool = False
     omitted: bool = False
-    nobody: Statement = _NULL
-    nobody_text: str = ""
+    type: str = ""
+
+    def nobody(self, which: int, number: int) -> Given:
+        """The same with an identifier that nobody has: one of NOBODIES, another one for each number below ten."""
+        shape = "uuid" if _UUID.match(self.text) else "number" if self.text.lstrip("-").isdigit() else "text"
+        text = _NOBODY[shape][which].replace("{n}", str(number))
+        return replace(self, text=text, sql=_typed(text, self.type))
 
 
 def values(evidence: Evidence, function: Function, argument: Argument, identity: Identity) -> list[Given]:
     """What to pass, what says most first; a null last."""
     kind = argument.type.partition("(")[0]
-    array = kind.endswith("[]")
     base = kind.removesuffix("[]")
-    found = [_given(label, text, base, array, foreign) for label, text, foreign in _ids(evidence, function, identity)
+    found = [_given(label, text, kind, foreign) for label, text, foreign in _ids(evidence, function, identity)
              if _fits(text, base)]  # fmt: skip
     if base in _TEXTS:
-        found += [_given(label, text, base, array) for label, text in (("a wildcard", "%"), ("the empty text", ""))]
+        found += [_given(label, text, kind) for label, text in (("a wildcard", "%"), ("the empty text", ""))]
     elif base in _NUMBERS:
-        found += [_given(f"the number {n}", n, base, array) for n in ("1", "0", "1000000")]
+        found += [_given(f"the number {n}", n, kind) for n in ("1", "0", "1000000")]
     elif base == "boolean":
-        found += [_given(word, word, base, array) for word in ("true", "false")]
+        found += [_given(word, word, kind) for word in ("true", "false")]
     elif base in _TIMES:
-        found += [_given(word, word, base, array) for word in ("-infinity", "infinity")]
+        found += [_given(word, word, kind) for word in ("-infinity", "infinity")]
     elif base in ("json", "jsonb"):
-        found += [_given("an empty object", "{}", base, array)]
+        found += [_given("an empty object", "{}", kind)]
     if argument.default is not None and argument.name:
         found.append(Given("its default", _NULL, omitted=True))
     return [*found, Given("null", _NULL)]
@@ -77,18 +86,15 @@ def probes(argument: Argument, sequence: Name) -> Iterator[Given]:
             yield Given("SQL", statement("{t}::text", t=text), text)
 
 
-def _given(label: str, text: str, base: str, array: bool, foreign: bool = False) -> Given:
-    shape = "uuid" if _UUID.match(text) else "number" if text.lstrip("-").isdigit() else "text"
-    nobody = _NOBODY[shape]
-    return Given(
-        label, _typed(text, base, array), text, foreign, nobody=_typed(nobody, base, array), nobody_text=nobody
-    )
+def _given(label: str, text: str, kind: str, foreign: bool = False) -> Given:
+    return Given(label, _typed(text, kind), text, foreign, type=kind)
 
 
-def _typed(text: str, base: str, array: bool) -> Statement:
-    """The text cast to a built-in type; only names of this module get here."""
+def _typed(text: str, kind: str) -> Statement:
+    """The text cast to a built-in type, or an array of one; only names of this module get here."""
+    base = kind.removesuffix("[]")
     one = statement(f"{{t}}::pg_catalog.{_CATALOGUE.get(base, base)}", t=text)
-    return statement("array[{one}]", one=one) if array else one
+    return statement("array[{one}]", one=one) if base != kind else one
 
 
 _CATALOGUE = {

@@ -10,9 +10,9 @@ import itertools
 import random
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from pgconform.attacks.arguments import Given, probes, values
+from pgconform.attacks.arguments import NOBODIES, Given, probes, values
 from pgconform.attacks.secrets import Secret, secrets, shown_anyway
 from pgconform.attacks.side import changed_rows
 from pgconform.catalog import Catalog, Function
@@ -137,16 +137,21 @@ def _holds(
 def _tells(
     evidence: Evidence, function: Function, identity: Identity, given: tuple[Given, ...], outcome: Outcome
 ) -> bool:
-    """True where the answer differs, and not by chance, from that for an identifier that nobody has."""
-    if not any(g.foreign for g in given):
+    """True where what it says of others is not what it says of anybody else, and neither is chance.
+
+    A function of its arguments alone says different things of different strangers: that tells nothing.
+    """
+    foreign = list(dict.fromkeys(g.text for g in given if g.foreign))
+    if not foreign:
         return False
-    nobody = tuple(replace(g, sql=g.nobody, text=g.nobody_text) if g.foreign else g for g in given)
-    theirs, none = _shape(outcome, given), _shape(_attempt(evidence, identity, call(function, nobody)), nobody)
-    if theirs == none:
+    theirs = _shape(outcome, given)
+    nobody = [tuple(g.nobody(which, foreign.index(g.text)) if g.foreign else g for g in given)
+              for which in range(NOBODIES)]  # fmt: skip
+    answers = (_shape(_attempt(evidence, identity, call(function, n)), n) for n in nobody)
+    said = next(answers)
+    if said == theirs or any(answer != said for answer in answers):
         return False
-    again = _shape(_attempt(evidence, identity, call(function, given)), given)
-    once_more = _shape(_attempt(evidence, identity, call(function, nobody)), nobody)
-    return theirs == again and none == once_more
+    return theirs == _shape(_attempt(evidence, identity, call(function, given)), given)
 
 
 def _shape(outcome: Outcome, given: tuple[Given, ...]) -> tuple[str, tuple[str, ...]]:
