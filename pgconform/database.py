@@ -27,7 +27,11 @@ if TYPE_CHECKING:
 # access rule (42), object not in state (55), operator intervention (57), resources (53), limits (54), transaction (25).
 _SAFE_CLASSES = ("42", "55", "57", "53", "54", "25")
 Row = tuple[Any, ...]
-_UNDO = (statement("rollback to savepoint attempt"), statement("release savepoint attempt"))
+# Locks of the session and prepared statements outlive a rollback.
+_UNDO = tuple(map(statement, (
+    "rollback to savepoint attempt", "release savepoint attempt", "select pg_catalog.pg_advisory_unlock_all()",
+    "deallocate all",
+)))  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 
+from pgconform.catalogue_of_checks import load
 from tests.conftest import Connect
 from tests.proving import Fault, broken, contract_of, faults, found, judge, prove, transaction
 
@@ -21,3 +22,16 @@ def test_all_checks_are_silent_on_the_reference_databases(connect: Connect, name
 @pytest.mark.parametrize("fault", faults(), ids=lambda fault: fault.name)
 def test_faults_are_found_and_remedied_and_decoys_are_not(connect: Connect, fault: Fault) -> None:
     prove(connect(fault.contract), fault)
+
+
+def test_isolation_is_proven_by_many_kinds_of_faults() -> None:
+    """Each found by an attempt; where one belongs to the review of the catalogue, by that, too."""
+    attempts = {check.id for check in load().values() if ".isolation." in check.module}
+    found_by = {fault.name: {key.split(": ")[0] for key in fault.finds} for fault in faults()}
+    attacked = {name: checks for name, checks in found_by.items() if checks & attempts}
+    kinds = {name.split("/")[0] for name in attacked}
+    assert len(attacked) >= 60
+    assert len(kinds) >= 25
+    reviewed = {name for name in attacked if name.split("/")[0] not in attempts}
+    assert all(name.split("/")[0] in attacked[name] for name in reviewed)
+    assert attempts <= set().union(*attacked.values())
