@@ -94,7 +94,7 @@ LAYERS = (
         "database",
     ),
     ("contract_file", "introspect", "expressions", "subjects", "checks"),
-    ("people", "identities"),
+    ("people", "posing", "identities", "callees"),
     ("remedies", "results", "probes"),
     ("attacks",),
     ("targets",),

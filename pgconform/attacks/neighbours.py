@@ -93,7 +93,7 @@ def revelations(table: Table, index: Index) -> tuple[Road, ...]:
     """Ways to learn from an error that a row with some value exists."""
     columns = key_columns(table, index)
     words = f"learn, by a clash of {', '.join(map(quote, columns))}, of"
-    made = partial(Road, authored=True, through=partial(_told, index.name))
+    made = partial(Road, authored=True, after=_CHECKED, through=partial(_told, index.name))
     return (
         made("insert", words, ("insert",), partial(_insert, columns=columns)),
         made("update", words, ("update",), partial(_update, columns=columns)),
