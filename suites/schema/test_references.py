@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from pgconform.catalog import Catalog, Constraint, Table
 from pgconform.checks import check
 from pgconform.contract import Contract, Reference
-from pgconform.model import Finding
+from pgconform.model import Finding, Nothing
 from pgconform.names import quote
+from pgconform.remedies import noun
 from pgconform.subjects import Declared, application_tables, references
 
 
@@ -44,6 +45,9 @@ def test_every_reference_is_a_foreign_key(subject: Declared[Reference], catalog:
 
     Without it nothing stops a row from naming a tenant, a call or an invoice that never was.
     """
+    table = catalog.table(subject.table)
+    if table and table.kind not in ("table", "partitioned"):
+        raise Nothing(f"{table} is a {noun(table)}: it can have no foreign keys")
     if subject.item.declared and _foreign_key(subject, catalog) is None:
         observed = f"no foreign key from ({_columns(subject.item.columns)}) to {subject.item.table}"
         yield Finding(subject.table, observed, _add(subject, catalog), detail=subject.name)
