@@ -20,6 +20,8 @@ _LISTENER = (
     "grant execute on function pg_temp.pgc_listen(text, text[]) to public",
 )
 _HEARD = "select s.is_called, pg_catalog.setval('pg_temp.pgc_heard', 1, false) from pg_temp.pgc_heard as s"
+# Any session may have the planner read whole tables, so that the function is asked of every row.
+_PLANS = tuple((f"enable_{way}", "off") for way in ("indexscan", "indexonlyscan", "bitmapscan", "nestloop"))
 
 
 def leak(evidence: Evidence, view: Table) -> tuple[Identity, Statement] | None:
@@ -37,7 +39,7 @@ def leak(evidence: Evidence, view: Table) -> tuple[Identity, Statement] | None:
             "select 1 from {t} as t where pg_temp.pgc_listen({h}::text, {others}::text[])",
             t=Name.of(str(view)), h=column(holder, "t"), others=others,
         )  # fmt: skip
-        outcome = evidence.drills.attempt(me.role, me.settings, asked, after=statement(_HEARD))
+        outcome = evidence.drills.attempt(me.role, (*me.settings, *_PLANS), asked, after=statement(_HEARD))
         if any(heard for heard, _ in outcome.after):
             return me, asked
     return None
@@ -46,6 +48,6 @@ def leak(evidence: Evidence, view: Table) -> tuple[Identity, Statement] | None:
 def leak_script(me: Identity, asked: Statement) -> str:
     """SQL for psql that shows it, and undoes it."""
     made = [f"{text};" for text in _LISTENER]
-    settings = [f"select pg_catalog.set_config({literal(n)}, {literal(v)}, true);" for n, v in me.settings]
+    settings = [f"select pg_catalog.set_config({literal(n)}, {literal(v)}, true);" for n, v in (*me.settings, *_PLANS)]
     become = f"set local role {quote(me.role)};"
     return "\n".join(["begin;", *made, *settings, become, f"{asked};", "reset role;", f"{_HEARD};", "rollback;"])
