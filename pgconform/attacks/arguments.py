@@ -11,7 +11,9 @@ from pgconform.catalog import Argument, Function, Table
 from pgconform.checks import Evidence
 from pgconform.identities import Identity, identities
 from pgconform.model import Nothing
+from pgconform.names import qualified, split
 from pgconform.statements import Name, Statement, column, statement
+from pgconform.subjects import promise_for
 
 _UUID = re.compile(r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
 _TEXTS = ("text", "character varying", "character", "name")
@@ -73,9 +75,22 @@ def values(evidence: Evidence, function: Function, argument: Argument, identity:
         found += [_given(word, word, kind) for word in ("-infinity", "infinity")]
     elif base in ("json", "jsonb"):
         found += [_given("an empty object", "{}", kind)]
+    found += _embedding(evidence, function, argument)
     if argument.default is not None and argument.name:
         found.append(Given("its default", _NULL, omitted=True))
     return [*found, Given("null", _NULL)]
+
+
+def _embedding(evidence: Evidence, function: Function, argument: Argument) -> list[Given]:
+    """What a declared search looks for: some stored embedding."""
+    promise = promise_for(function, evidence.catalog, evidence.contract)
+    if not promise or not promise.search or promise.search.query != argument.name:
+        return []
+    schema, name, stored = split(promise.search.vector)
+    table = evidence.catalog.table(qualified(schema, name))
+    copy = bait(evidence, table).copy if table else None
+    text = "(select b.{c} from {copy} as b where b.{c} is not null order by b.pgc_row limit 1)"
+    return [Given("an embedding", statement(text, c=Name((stored,)), copy=copy))] if copy else []
 
 
 def probes(argument: Argument, sequence: Name) -> Iterator[Given]:

@@ -44,21 +44,25 @@ class Misuse:
 
 
 def callable_functions(catalog: Catalog, contract: Contract, privileges: Privileges) -> Iterator[Function]:
-    """Functions and procedures that a client role can execute, but for declared searches."""
+    """Functions and procedures that a client role can execute."""
     for function in client_functions(catalog, contract, privileges):
-        promise = promise_for(function, catalog, contract)
-        if function.kind not in _OTHER_KINDS and not (promise and promise.search):
+        if function.kind not in _OTHER_KINDS:
             yield function
 
 
 def misuses(evidence: Evidence, function: Function) -> Iterator[Misuse]:
-    """The first call of each kind that went wrong. Raises Nothing where nobody can call it."""
+    """The first call of each kind that went wrong. What declared searches answer is another check's question.
+
+    Raises Nothing where nobody can call it.
+    """
     found: dict[str, Misuse] = {}
     callers = list(_callers(evidence, function))
     if not callers:
         raise Nothing(f"no session may call {function}")
+    promise = promise_for(function, evidence.catalog, evidence.contract)
+    ways = (_commands,) if promise and promise.search else (_answers, _commands)
     for identity in callers:
-        for misuse in itertools.chain(_answers(evidence, function, identity), _commands(evidence, function, identity)):
+        for misuse in itertools.chain.from_iterable(way(evidence, function, identity) for way in ways):
             found.setdefault(misuse.how, misuse)
     yield from found.values()
 
