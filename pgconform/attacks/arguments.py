@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from pgconform.attacks.bait import bait, shares, targets
@@ -88,7 +89,9 @@ def _embedding(evidence: Evidence, function: Function, argument: Argument) -> li
         return []
     schema, name, stored = split(promise.search.vector)
     table = evidence.catalog.table(qualified(schema, name))
-    copy = bait(evidence, table).copy if table else None
+    copy = None
+    with suppress(Nothing):  # without rows there is nothing to look for
+        copy = bait(evidence, table).copy if table else None
     text = "(select b.{c} from {copy} as b where b.{c} is not null order by b.pgc_row limit 1)"
     return [Given("an embedding", statement(text, c=Name((stored,)), copy=copy))] if copy else []
 
