@@ -302,6 +302,7 @@ class Limits(Section, frozen=True):
 
     statement_timeout: Annotated[int, Meta(ge=1)] = 30_000
     lock_timeout: Annotated[int, Meta(ge=1)] = 2_000
+    call_timeout: Annotated[int, Meta(ge=1, description="of one call of a function by an attack")] = 2_000
     tenants: Annotated[int, Meta(ge=2, description="tenants whose members are acted as")] = 12
     searches: Annotated[int, Meta(ge=1, description="query vectors of each kind, per search function and caller")] = 1
 

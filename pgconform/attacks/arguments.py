@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from contextlib import suppress
@@ -20,6 +21,8 @@ _UUID = re.compile(r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
 _TEXTS = ("text", "character varying", "character", "name")
 _NUMBERS = ("smallint", "integer", "bigint", "numeric", "real", "double precision")
 _TIMES = ("timestamp with time zone", "timestamp without time zone", "date")
+_DOCUMENTS = ("json", "jsonb")
+_KEY = re.compile(r"'([A-Za-z_]\w*)'")
 _NULL = statement("null")
 # Identifiers that nobody has.
 _NOBODY = {
@@ -52,20 +55,22 @@ class Given:
     foreign: bool = False
     omitted: bool = False
     type: str = ""
+    keys: tuple[str, ...] = ()  # of a document whose values are all the text
 
     def nobody(self, which: int, number: int) -> Given:
         """The same with an identifier that nobody has: one of NOBODIES, another one for each number below ten."""
         shape = "uuid" if _UUID.match(self.text) else "number" if self.text.lstrip("-").isdigit() else "text"
         text = _NOBODY[shape][which].replace("{n}", str(number))
-        return replace(self, text=text, sql=_typed(text, self.type))
+        return replace(self, text=text, sql=_typed(text, self.type, self.keys))
 
 
 def values(evidence: Evidence, function: Function, argument: Argument, identity: Identity) -> list[Given]:
     """What to pass, what says most first; a null last."""
     kind = argument.type.partition("(")[0]
     base = kind.removesuffix("[]")
-    found = [_given(label, text, kind, foreign) for label, text, foreign in _ids(evidence, function, identity)
-             if _fits(text, base)]  # fmt: skip
+    keys = _keys_of(evidence, function, identity) if base in _DOCUMENTS else ()
+    found = [_given(label, text, kind, foreign, keys) for label, text, foreign in _ids(evidence, function, identity)
+             if keys or _fits(text, base)]  # fmt: skip
     if base in _TEXTS:
         found += [_given(label, text, kind) for label, text in (("a wildcard", "%"), ("the empty text", ""))]
     elif base in _NUMBERS:
@@ -74,10 +79,10 @@ def values(evidence: Evidence, function: Function, argument: Argument, identity:
         found += [_given(word, word, kind) for word in ("true", "false")]
     elif base in _TIMES:
         found += [_given(word, word, kind) for word in ("-infinity", "infinity")]
-    elif base in ("json", "jsonb"):
+    elif base in _DOCUMENTS:
         found += [_given("an empty object", "{}", kind)]
     found += _embedding(evidence, function, argument)
-    if argument.default is not None and argument.name:
+    if argument.default is not None and all(a.name for a in function.inputs):
         found.append(Given("its default", _NULL, omitted=True))
     return [*found, Given("null", _NULL)]
 
@@ -104,14 +109,22 @@ def probes(argument: Argument, sequence: Name) -> Iterator[Given]:
             yield Given("SQL", statement("{t}::text", t=text), text)
 
 
-def _given(label: str, text: str, kind: str, foreign: bool = False) -> Given:
-    return Given(label, _typed(text, kind), text, foreign, type=kind)
+def _given(label: str, text: str, kind: str, foreign: bool = False, keys: tuple[str, ...] = ()) -> Given:
+    return Given(label, _typed(text, kind, keys), text, foreign, type=kind, keys=keys)
 
 
-def _typed(text: str, kind: str) -> Statement:
+def _keys_of(evidence: Evidence, function: Function, identity: Identity) -> tuple[str, ...]:
+    """The keys that a function may look for in a document: the texts in its body, and the tenant's column."""
+    columns = {t.column for t in evidence.contract.tenancies.values()} if not identity.tenancy else set()
+    own = evidence.contract.tenancies.get(identity.tenancy)
+    return tuple(sorted({*_KEY.findall(function.body), *columns, *([own.column] if own else [])}))
+
+
+def _typed(text: str, kind: str, keys: tuple[str, ...] = ()) -> Statement:
     """The text cast to a built-in type, or an array of one; only names of this module get here."""
     base = kind.removesuffix("[]")
-    one = statement(f"{{t}}::pg_catalog.{_CATALOGUE.get(base, base)}", t=text)
+    held = json.dumps(dict.fromkeys(keys, text)) if keys else text
+    one = statement(f"{{t}}::pg_catalog.{_CATALOGUE.get(base, base)}", t=held)
     return statement("array[{one}]", one=one) if base != kind else one
 
 

@@ -10,7 +10,7 @@ import itertools
 import random
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pgconform.attacks.arguments import NOBODIES, Given, probes, values
 from pgconform.attacks.secrets import Secret, secrets, shown_anyway
@@ -20,7 +20,7 @@ from pgconform.checks import Evidence
 from pgconform.contract import Contract
 from pgconform.database import Outcome
 from pgconform.identities import SIMPLEST, Identity, identities
-from pgconform.model import Nothing
+from pgconform.model import Nothing, NotVerified
 from pgconform.names import literal, quote
 from pgconform.privileges import Privileges
 from pgconform.statements import Name, Statement, joined, statement
@@ -28,7 +28,6 @@ from pgconform.subjects import client_functions, promise_for
 
 _CALLS = {0: 8, 8: 32}  # by the effort's examples: calls of one function by one session; else the last
 _MANY = 300
-_PATIENCE = (("statement_timeout", "2000"),)
 RAN = Name(("pg_temp", "pgc_ran"))  # a sequence: what draws from it shows even when it is undone
 _OTHER_KINDS = ("a", "w")
 
@@ -72,7 +71,8 @@ def _callers(evidence: Evidence, function: Function) -> Iterator[Identity]:
     chosen = {(i.tenancy, i.kind): i for i in reversed(identities(evidence)) if i.kind != "posing"}
     for identity in sorted(chosen.values(), key=lambda i: SIMPLEST.index(i.kind)):
         if evidence.privileges.may(identity.role, "EXECUTE", function):
-            yield identity
+            patience = ("statement_timeout", str(evidence.contract.limits.call_timeout))
+            yield replace(identity, settings=(*identity.settings, patience))
 
 
 def call(function: Function, given: tuple[Given, ...]) -> Statement:
@@ -83,7 +83,7 @@ def call(function: Function, given: tuple[Given, ...]) -> Statement:
     for argument, value in zip(inputs, given, strict=True):
         if value.omitted:
             continue
-        how = "{n} => {v}" if named else "variadic {v}" if argument.mode == "v" else "{v}"
+        how = ("variadic " if argument.mode == "v" else "") + ("{n} => {v}" if named else "{v}")
         parts.append(statement(how, n=Name((argument.name,)), v=value.sql))
     outs = [a for a in function.arguments if a.mode == "o"] if function.kind == "p" else []
     parts += [statement("{n} => null", n=Name((a.name,))) for a in outs]
@@ -92,7 +92,11 @@ def call(function: Function, given: tuple[Given, ...]) -> Statement:
 
 
 def _attempt(evidence: Evidence, identity: Identity, command: Statement) -> Outcome:
-    return evidence.drills.attempt(identity.role, (*identity.settings, *_PATIENCE), command)
+    outcome = evidence.drills.attempt(identity.role, identity.settings, command)
+    if outcome.state == "57014":
+        limit = evidence.contract.limits.call_timeout
+        raise NotVerified(f"a call did not end within {limit} ms; raise limits.call_timeout in the contract")
+    return outcome
 
 
 def _answers(evidence: Evidence, function: Function, identity: Identity) -> Iterator[Misuse]:
