@@ -12,7 +12,7 @@ from typing import Any
 
 import psycopg
 
-from pgconform.catalog import Catalog, Table
+from pgconform.catalog import Catalog, Function, Table
 from pgconform.catalogue_of_checks import load
 from pgconform.checks import Check, Evidence, evaluate
 from pgconform.contract import Contract
@@ -22,7 +22,7 @@ from pgconform.database import Database, begin
 from pgconform.expressions import shape
 from pgconform.introspect import snapshot
 from pgconform.model import Effort, Finding, Result, Verdict
-from pgconform.names import qualified
+from pgconform.names import qualified, split
 
 FAULTS = Path(__file__).parent.parent / "fixtures" / "faults"
 # What a remedy may meet when another one has already dropped or made its object.
@@ -126,7 +126,7 @@ def judge(
         subjects = None
         if reference and check.drill:
             given = check.subjects(contract, evidence)
-            subjects = [s for s in given if not _relation(s) or _relation(s) in wanted | differs]
+            subjects = [s for s in given if _concerned(s, wanted | differs, reference)]
         elif reference and check.id not in checks and _searching(check):
             subjects = None if differs & _behind(contract) or catalog.functions != reference.functions else []
         if subjects != []:
@@ -134,10 +134,13 @@ def judge(
     return results
 
 
-def _relation(subject: Any) -> str:
-    """The relation that a drill's subject is about; '' for others."""
+def _concerned(subject: Any, differs: AbstractSet[str], reference: Catalog) -> bool:
+    """True where a drill may find something else of its subject: a relation, a function, or anything else."""
     first = subject[0] if isinstance(subject, tuple) else subject
-    return str(first) if isinstance(first, Table) else ""
+    if isinstance(first, Function):
+        names = {split(name)[-1] for name in differs if "." in name}
+        return repr(first) not in set(map(repr, reference.functions)) or any(name in first.body for name in names)
+    return not isinstance(first, Table) or str(first) in differs
 
 
 def _searching(check: Check) -> bool:
