@@ -115,6 +115,16 @@ class Trigger(msgspec.Struct, frozen=True):
     internal: bool = False
 
 
+class Rule(msgspec.Struct, frozen=True):
+    """A rewrite rule; a view's own, which makes it a view, is its ``Table.definition``."""
+
+    name: str
+    event: str  # 'SELECT' | 'UPDATE' | 'INSERT' | 'DELETE'
+    instead: bool
+    enabled: str  # 'O' | 'D' disabled | 'R' replica | 'A' always
+    definition: str
+
+
 class Table(_Object, frozen=True, dict=True):
     """A relation that can be selected from: table, partition, view, materialized view or foreign table."""
 
@@ -138,6 +148,7 @@ class Table(_Object, frozen=True, dict=True):
     indexes: tuple[Index, ...] = ()
     policies: tuple[Policy, ...] = ()
     triggers: tuple[Trigger, ...] = ()
+    rules: tuple[Rule, ...] = ()
 
     def column(self, name: str) -> Column | None:
         """The column of that name, or None."""
