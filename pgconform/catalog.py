@@ -115,6 +115,16 @@ class Trigger(msgspec.Struct, frozen=True):
     internal: bool = False
 
 
+class Rule(msgspec.Struct, frozen=True):
+    """A rewrite rule; a view's own, which makes it a view, is its ``Table.definition``."""
+
+    name: str
+    event: str  # 'SELECT' | 'UPDATE' | 'INSERT' | 'DELETE'
+    instead: bool
+    enabled: str  # 'O' | 'D' disabled | 'R' replica | 'A' always
+    definition: str
+
+
 class Table(_Object, frozen=True, dict=True):
     """A relation that can be selected from: table, partition, view, materialized view or foreign table."""
 
@@ -138,6 +148,7 @@ class Table(_Object, frozen=True, dict=True):
     indexes: tuple[Index, ...] = ()
     policies: tuple[Policy, ...] = ()
     triggers: tuple[Trigger, ...] = ()
+    rules: tuple[Rule, ...] = ()
 
     def column(self, name: str) -> Column | None:
         """The column of that name, or None."""
@@ -270,6 +281,18 @@ class Setting(msgspec.Struct, frozen=True):
     name: str
     value: str
 
+    @property
+    def whose(self) -> str:
+        """Whom it is for, as a finding names it."""
+        place = f" in {quote(self.database)}" if self.database else ""
+        return (quote(self.role) if self.role else "every role") + place
+
+    @property
+    def on(self) -> bool:
+        """True as the server reads a boolean, and as PostgREST does: TRUE, "true", any number above 0."""
+        text = self.value.strip("\"' ").lower()
+        return text in ("on", "t", "tr", "tru", "true", "y", "ye", "yes") or (text.isdecimal() and int(text) > 0)
+
 
 class EventTrigger(msgspec.Struct, frozen=True):
     name: str
@@ -321,6 +344,12 @@ class Catalog(msgspec.Struct, frozen=True, dict=True):
 
     def extension(self, name: str) -> Extension | None:
         return next((e for e in self.extensions if e.name == name), None)
+
+    def deciding(self, name: str) -> Iterator[Setting]:
+        """The settings of that name; what a role has in this database goes before what it has everywhere."""
+        found = [setting for setting in self.settings if setting.name.lower() == name]
+        here = {setting.role for setting in found if setting.database}
+        return (setting for setting in found if setting.database or setting.role not in here)
 
     @cached_property
     def vector_types(self) -> dict[int, str]:

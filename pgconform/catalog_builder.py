@@ -23,6 +23,7 @@ from pgconform.catalog import (
     Policy,
     Publication,
     Role,
+    Rule,
     Schema,
     Sequence,
     Server,
@@ -41,6 +42,7 @@ KINDS = {"r": "table", "p": "partitioned", "v": "view", "m": "materialized", "f"
 ACTIONS = {"a": "no action", "r": "restrict", "c": "cascade", "n": "set null", "d": "set default"}
 COMMANDS = {"*": "ALL", "r": "SELECT", "a": "INSERT", "w": "UPDATE", "d": "DELETE"}
 KEPT = ("table", "partitioned")  # what a publication of everything, or of a schema, sends
+EVENTS = {"1": "SELECT", "2": "UPDATE", "3": "INSERT", "4": "DELETE"}  # of a rule
 OPERATIONS = ("insert", "update", "delete", "truncate")
 
 
@@ -196,11 +198,15 @@ class _Builder:
     ) -> Trigger:
         return Trigger(name, qualified(self.spaces[space], function), enabled, definition, internal)
 
+    def _rule(self, _: int, name: str, event: str, instead: bool, enabled: str, definition: str) -> Rule:
+        return Rule(name, EVENTS[event], instead, enabled, definition)
+
     def _tables(self) -> Iterator[Table]:
         constraints = self._grouped("constraints", self._constraint)
         indexes = self._grouped("indexes", self._index)
         policies = self._grouped("policies", self._policy)
         triggers = self._grouped("triggers", self._trigger)
+        rules = self._grouped("rules", self._rule)
         reads: dict[int, list[str]] = defaultdict(list)
         for view, target in self.rows["reads"]:
             if target in self.names:
@@ -216,6 +222,7 @@ class _Builder:
                 self.parents.get(oid, ""), _options(options), self._extension("pg_class", oid), tuples, pages,
                 definition, tuple(sorted(reads.get(oid, ()))), tuple(constraints.get(oid, ())),
                 tuple(indexes.get(oid, ())), tuple(policies.get(oid, ())), tuple(triggers.get(oid, ())),
+                tuple(rules.get(oid, ())),
             )  # fmt: skip
 
     # -- everything else -----------------------------------------------------------------------------------------

@@ -48,6 +48,7 @@ _WORDS = {
     "of_constraint": _RELATION.format("k.conrelid"),
     "of_index": _RELATION.format("i.indexrelid"),
     "of_policy": _RELATION.format("p.polrelid"),
+    "of_rule": _RELATION.format("w.ev_class"),
     "of_trigger": _RELATION.format("t.tgrelid"),
 }
 
@@ -124,6 +125,12 @@ select t.tgrelid, t.tgname, f.pronamespace, f.proname, t.tgenabled::text,
 from pg_catalog.pg_trigger as t {of_trigger} join pg_catalog.pg_proc as f on f.oid = t.tgfoid
 where {ours} and {seen} and not (t.tgisinternal and t.tgconstraint <> 0 and t.tgenabled = 'O')
 order by t.tgrelid, t.tgname""",
+    # a view's own rule is its definition
+    "rules": """
+select w.ev_class, w.rulename, w.ev_type::text, w.is_instead, w.ev_enabled::text,
+  coalesce(pg_catalog.pg_get_ruledef(w.oid), '')
+from pg_catalog.pg_rewrite as w {of_rule}
+where {ours} and {seen} and w.rulename <> '_RETURN' order by w.ev_class, w.rulename""",
     "partitions": """
 select i.inhrelid, i.inhparent
 from pg_catalog.pg_inherits as i join pg_catalog.pg_class as c on c.oid = i.inhrelid

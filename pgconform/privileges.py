@@ -79,7 +79,7 @@ class Privileges:
     def ways(self, role: str, other: str) -> tuple[str, ...]:
         """Roles granted to ``role`` directly, through which it inherits from ``other`` or can take it on."""
         direct = {*self._inherits.get(role, ()), *self._takes.get(role, ())}
-        return tuple(sorted(group for group in direct if other in self.inherited(group) | self.can_take(group)))
+        return tuple(sorted(g for g in direct if any(other in self.inherited(each) for each in {g, *self.can_take(g)})))
 
     def owns(self, role: str, table: Table) -> bool:
         """True when the role can act as the relation's owner: inherit from it, or take on a role that does.

@@ -14,7 +14,7 @@ from pgconform.privileges import SUPERUSER, Held, Privileges
 from pgconform.statements import Name, statement
 
 if TYPE_CHECKING:
-    from pgconform.catalog import Catalog, Function, Index, Policy, Table
+    from pgconform.catalog import Catalog, Function, Index, Policy, Setting, Table
     from pgconform.checks import Evidence
 
 # The operator class of each vector type and metric that pgvector's index methods take.
@@ -149,6 +149,16 @@ def deny(evidence: Evidence, function: Function) -> str:
 def leave(role: str, other: str, privileges: Privileges) -> str:
     """Ends the role's own memberships that lead to another role, however far away; others keep theirs."""
     return f"revoke {', '.join(map(quote, privileges.ways(role, other)))} from {quote(role)};"
+
+
+def reset(setting: Setting) -> str:
+    """Ends what ALTER ROLE or ALTER DATABASE set."""
+    whose = f"role {quote(setting.role) if setting.role else 'all'}"
+    if setting.database:
+        whose = (
+            f"{whose} in database {quote(setting.database)}" if setting.role else f"database {quote(setting.database)}"
+        )
+    return f"alter {whose} reset {qualified(*setting.name.split('.'))};"
 
 
 # -- vectors ----------------------------------------------------------------------------------------------------

@@ -301,6 +301,11 @@ def searches(contract: Contract) -> Iterator[Searching]:
 # -- the catalogue's objects ------------------------------------------------------------------------------------
 
 
+def the_database(catalog: Catalog) -> Iterator[str]:
+    """The database as a whole."""
+    yield catalog.server.database
+
+
 def promise_of(catalog: Catalog, contract: Contract, table: Table) -> TablePromise | None:
     """The promise that speaks for a relation: its own, or that of the table it is a partition of."""
     seen: Table | None = table

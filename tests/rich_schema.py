@@ -54,6 +54,9 @@ create aggregate {s}.agg(int) (sfunc = int4pl, stype = int);
 create function {s}.trg() returns trigger language plpgsql as 'begin return new; end';
 create trigger {tr} before update of {c} on {s}.{t} for each row when (new.n > 1) execute function {s}.trg();
 alter table {s}.{t} disable trigger {tr};
+create rule {r} as on update to {s}.{t} where old.n > 1 do also delete from {s}."second" where ref = old.{c};
+create rule quiet as on insert to {s}.part do instead nothing; alter table {s}.part disable rule quiet;
+create rule {r} as on delete to {s}.{v} do instead delete from {s}.{t} where {c} = old.{c};
 create trigger ptr after insert on {s}.part for each row execute function {s}.trg();
 alter table {s}.{t} enable row level security, force row level security, replica identity full;
 create policy {p} on {s}.{t} as restrictive for update to alice, "Group \"\"G\"\"" using (g = 'a%b') with check (n > 1);
@@ -88,7 +91,7 @@ def build(connection: psycopg.Connection[Any]) -> None:
     """Fill the empty database ``rich``; the connection's user is a superuser in autocommit mode."""
     connection.execute(_ROLES)
     connection.execute("alter database rich owner to alice")
-    words = ("s", "mood", "dom", "dom2", "pair", "t", "c", "k", "i", "v", "f", "tr", "p", "q")
+    words = ("s", "mood", "dom", "dom2", "pair", "t", "c", "k", "i", "v", "f", "tr", "p", "q", "r")
     for name in NAMES:
         short = name.encode()[:60].decode(errors="ignore")
         other = {"mood": f"{short}m", "dom": f"{short}d", "dom2": f"{short}e", "pair": f"{short}p", "v": f"{short}v",

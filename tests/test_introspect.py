@@ -137,6 +137,9 @@ def test_every_kind_of_object_is_described(catalog: Catalog, name: str) -> None:
     triggers = {t.name: t for t in table.triggers}
     assert (triggers[name].enabled, triggers[name].function) == ("D", f"{space}.trg")
     assert list(triggers) == [name]
+    assert [(r.name, r.event, r.instead, r.enabled) for r in table.rules] == [(name, "UPDATE", False, "O")]
+    quiet = next(t for t in catalog.tables if str(t) == f"{space}.part").rules
+    assert [(r.name, r.event, r.instead, r.enabled) for r in quiet] == [("quiet", "INSERT", True, "D")]
     part = next(t for t in catalog.tables if str(t) == f"{space}.part_1")
     assert part.parent == f"{space}.part"
     assert [c.inherited for c in part.constraints if c.kind == "p"] == [True]
@@ -204,6 +207,9 @@ def test_definitions_are_the_servers(rich: psycopg.Connection[Any], catalog: Cat
         for constraint in table.constraints:
             assert constraint.definition == constraints[f"{table.oid} {constraint.name}"]
     indexes = answers(rich, "select indexrelid::regclass::text, pg_get_indexdef(indexrelid) from pg_index")
+    text = "select ev_class, rulename, pg_get_ruledef(oid) from pg_rewrite where rulename <> '_RETURN' and oid > 16383"
+    rules = {(t.oid, r.name, r.definition) for t in catalog.tables for r in t.rules}
+    assert rules == set(rich.execute(text).fetchall())
     views = answers(rich, "select oid::int8, pg_get_viewdef(oid) from pg_class where relkind in ('v', 'm')")
     assert all(i.definition == indexes[str(i)] for t in catalog.tables for i in t.indexes)
     assert all(t.definition == views.get(t.oid, "") for t in catalog.tables)
@@ -361,11 +367,8 @@ def test_a_database_without_encoding_can_be_read() -> None:
             assert found.types[0].labels == (r"a\xe9",)
             assert Catalog.from_json(found.to_json()) == found
             read_text(connection)
-            assert connection.execute("select 'x'::text, array['y'::name], 'z'::varchar").fetchone() == (
-                "x",
-                ["y"],
-                "z",
-            )
+            row = connection.execute("select 'x'::text, array['y'::name], 'z'::varchar").fetchone()
+            assert row == ("x", ["y"], "z")
 
 
 def test_an_extension_owns_what_it_brought() -> None:
@@ -375,12 +378,9 @@ def test_an_extension_owns_what_it_brought() -> None:
         connection.execute("create index on docs using hnsw (v vector_cosine_ops) with (m = 8)")
         found = begun(connection)
         docs, more = found.tables
-        assert [found.vector_types.get(c.base_oid) for c in (*docs.columns, *more.columns)] == [
-            "vector",
-            "halfvec",
-            "vector",
-        ]
-        assert [c.modifier for c in (*docs.columns, *more.columns)] == [3, -1, 7]
+        columns = (*docs.columns, *more.columns)
+        assert [found.vector_types.get(c.base_oid) for c in columns] == ["vector", "halfvec", "vector"]
+        assert [c.modifier for c in columns] == [3, -1, 7]
         assert docs.indexes[0].operator_classes == ("public.vector_cosine_ops",)
         assert (docs.indexes[0].method, docs.indexes[0].options) == ("hnsw", {"m": "8"})
         assert docs.extension == ""

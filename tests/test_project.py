@@ -83,7 +83,7 @@ def test_no_check_body_is_too_long() -> None:
 LAYERS = (
     ("model", "names"),
     ("contract", "catalog", "guides"),
-    ("contract_words", "acl", "statements", "catalog_queries", "expression_tree"),
+    ("contract_words", "acl", "statements", "catalog_queries", "expression_tree", "bodies"),
     (
         "contract_agreement",
         "catalog_builder",

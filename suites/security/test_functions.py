@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from pgconform.catalog import Catalog, Function
+from pgconform.catalog import Catalog, Function, Schema
 from pgconform.checks import check
 from pgconform.contract import Contract, FunctionPromise
 from pgconform.model import Finding
@@ -114,3 +114,32 @@ def test_every_definer_function_pins_its_search_path(
     if observed and not function.sql_body:
         remedy = f"alter {_kind(function)} {function.signature} set search_path = {better};"
         yield Finding(function.signature, observed, remedy)
+
+
+def functions_by_schema(catalog: Catalog) -> Iterator[tuple[Schema, tuple[Function, ...]]]:
+    """Schemas of the database, with their functions."""
+    found: dict[str, tuple[Function, ...]] = {}
+    for function in catalog.functions:
+        if function.leakproof and not function.extension:
+            found[function.schema] = (*found.get(function.schema, ()), function)
+    yield from ((schema, found.get(schema.name, ())) for schema in catalog.schemas if not schema.extension)
+
+
+@check("leakproof-functions", guide=["muva-18", "vs-24", "muva-42"], when=AUDIT, of=functions_by_schema)
+def test_no_function_is_believed_to_be_leakproof(
+    subject: tuple[Schema, tuple[Function, ...]], contract: Contract, privileges: Privileges
+) -> Iterator[Finding]:
+    """No function that a client may execute, or that stands in an exposed schema, is LEAKPROOF.
+
+    The planner runs such a function on rows before it asks the policies about them. That it tells nobody what it was
+    given is merely somebody's word: one error message, one log line is enough.
+    """
+    schema, leakproof = subject
+    exposed = schema.name in (*contract.schemas.exposed, *contract.schemas.tenant)
+    usable = [role for role in contract.roles.clients if privileges.may(role, "USAGE", schema)]
+    for function in leakproof:
+        callers = [role for role in usable if privileges.may(role, "EXECUTE", function)]
+        if callers or exposed:
+            who = f"{', '.join(callers)} may execute it" if callers else "its schema is exposed"
+            remedy = f"alter function {function.signature} not leakproof;"
+            yield Finding(function.signature, f"it is LEAKPROOF, and {who}", remedy)
