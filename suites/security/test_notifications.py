@@ -15,7 +15,8 @@ Senders = frozenset[str]
 
 def private_relations(catalog: Catalog, contract: Contract) -> Iterator[tuple[Table, Senders]]:
     """Declared relations with rows of tenants, of users or of their children."""
-    senders = frozenset(f.name for f in catalog.functions if f.returns != "trigger" and f.body and sent(f.body))
+    notifying = (f for f in catalog.functions if f.returns != "trigger" and "notify" in f.body.lower())
+    senders = frozenset(f.name for f in notifying if sent(f.body))
     for table in catalog.tables:
         promise = promise_of(catalog, contract, table)
         if promise and promise.holds in ("tenant", "user", "child"):
