@@ -87,6 +87,7 @@ class Database:
         self.connection = connection
         self._answers: dict[Statement, list[Row]] = {}
         self._taken: set[str] = set()  # roles that we can become
+        self.attempts = 0  # made so far
 
     def rows(self, question: Statement, what: str) -> list[Row]:
         """All rows of the answer. Raises NotVerified (``what`` says what was asked) or TargetLost."""
@@ -155,6 +156,7 @@ class Database:
         if role not in self._taken:
             with self.acting(role, {}):  # raises where it cannot be taken on, which is not the client's trouble
                 self._taken.add(role)
+        self.attempts += 1
         try:
             if command.template.startswith("copy "):  # which a message cannot share with others
                 self._inline(steps[:3])
