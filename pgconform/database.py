@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 # access rule (42), object not in state (55), operator intervention (57), resources (53), limits (54), transaction (25).
 _SAFE_CLASSES = ("42", "55", "57", "53", "54", "25")
 Row = tuple[Any, ...]
-_UNDO = (statement("rollback to savepoint attempt"), statement("release savepoint attempt"))
+_UNDO = "rollback to savepoint attempt;\nrelease savepoint attempt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +88,7 @@ class Database:
         self._answers: dict[Statement, list[Row]] = {}
         self._taken: set[str] = set()  # roles that we can become
         self.attempts = 0  # made so far
+        self._becoming: dict[tuple[str, tuple[tuple[str, str], ...]], str] = {}
 
     def rows(self, question: Statement, what: str) -> list[Row]:
         """All rows of the answer. Raises NotVerified (``what`` says what was asked) or TargetLost."""
@@ -147,33 +148,37 @@ class Database:
         """
         import psycopg
 
-        pairs = [*settings, ("row_security", "on")]
-        begun = joined(statement("pg_catalog.set_config({n}, {v}, true)", n=n, v=v) for n, v in pairs)
-        steps = [statement("savepoint attempt"), statement("select {begun}", begun=begun),
-                 statement("set local role {role}", role=Name((role,))), command]  # fmt: skip
-        if after:
-            steps += [statement("reset role"), statement("set local row_security = off"), after]
+        begun, asked = self._become(role, tuple(settings)), command.inline(self.connection)
+        then = ["reset role", "set local row_security = off", after.inline(self.connection)] if after else []
         if role not in self._taken:
             with self.acting(role, {}):  # raises where it cannot be taken on, which is not the client's trouble
                 self._taken.add(role)
         self.attempts += 1
         try:
             if command.template.startswith("copy "):  # which a message cannot share with others
-                self._inline(steps[:3])
-                outcome = Outcome(self._copied(command))
+                self._send(begun)
+                outcome = Outcome(self._copied(asked))
             else:
-                answers = self._inline([*steps, *_UNDO])
+                answers = self._send(";\n".join([begun, asked, *then, _UNDO]))
                 return Outcome(answers[3][0], after=tuple(answers[6][1]) if after else ())
         except psycopg.Error as error:
             if self.connection.closed or self.connection.broken:
                 raise TargetLost(f"the server went away during an attempt ({_code(error)})") from None
             outcome = Outcome(0, error.sqlstate or "?", said(error))
-        self._inline(_UNDO)
+        self._send(_UNDO)
         return outcome
 
-    def _inline(self, steps: Sequence[Statement]) -> list[tuple[int, list[Row]]]:
+    def _become(self, role: str, settings: tuple[tuple[str, str], ...]) -> str:
+        """How an attempt begins, as text: one of few, where there are thousands of attempts."""
+        if (role, settings) not in self._becoming:
+            pairs = [*settings, ("row_security", "on")]
+            begun = joined(statement("pg_catalog.set_config({n}, {v}, true)", n=n, v=v) for n, v in pairs)
+            steps = statement("savepoint attempt;\nselect {begun};\nset local role {r}", begun=begun, r=Name((role,)))
+            self._becoming[role, settings] = steps.inline(self.connection)
+        return self._becoming[role, settings]
+
+    def _send(self, text: str) -> list[tuple[int, list[Row]]]:
         """Rows touched and rows answered by each of several statements, sent as one message."""
-        text = ";\n".join(step.inline(self.connection) for step in steps)
         answers: list[tuple[int, list[Row]]] = []
         with self.connection.cursor() as cursor:
             cursor.execute(text.encode(), prepare=False)
@@ -181,10 +186,10 @@ class Database:
                 answers.append((result.rowcount, result.fetchall() if result.description else []))
         return answers
 
-    def _copied(self, command: Statement) -> int:
+    def _copied(self, command: str) -> int:
         """Rows that a COPY TO returned; 1 where a COPY FROM was let in, without a row."""
-        with self.connection.cursor() as cursor, cursor.copy(command.inline(self.connection).encode()) as copy:
-            return sum(1 for _ in copy) if command.template.endswith("stdout") else 1
+        with self.connection.cursor() as cursor, cursor.copy(command.encode()) as copy:
+            return sum(1 for _ in copy) if command.endswith("stdout") else 1
 
     def _set(self, name: str, value: str) -> None:
         self.connection.execute("select pg_catalog.set_config(%s, %s, true)", (name, value), prepare=False)
