@@ -143,6 +143,7 @@ def evaluate(check: Check, evidence: Evidence, subjects: Sequence[Any] | None = 
     empty: list[str] = []
     examined = 0
     hidden = set(evidence.catalog.unseen)
+    attempts = _attempts(evidence)
     if check.drill and evidence.writing is None:
         return Result(
             check=check.id, contract=contract.name, verdict=Verdict.SKIPPED, title=check.title, why=check.why,
@@ -188,7 +189,14 @@ def evaluate(check: Check, evidence: Evidence, subjects: Sequence[Any] | None = 
         guide=check.guide, severity=check.severity, examined=examined, looked_for=check.looked_for,
         findings=tuple(failing), waived=tuple(waived), reason=reason, accepted=bool(accepted) or undeclared,
         unverified=tuple(dict.fromkeys(unverified)), seconds=time.perf_counter() - started,
+        attempts=_attempts(evidence) - attempts,
     )  # fmt: skip
+
+
+def _attempts(evidence: Evidence) -> int:
+    """What drills have tried so far; opens no connection for it."""
+    drills: Database | None = vars(evidence).get("drills")
+    return drills.attempts if drills else 0
 
 
 def own_error(error: Exception) -> str:

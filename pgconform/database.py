@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 _SAFE_CLASSES = ("42", "55", "57", "53", "54", "25")
 Row = tuple[Any, ...]
 # Locks of the session and prepared statements outlive a rollback.
-_UNDO = tuple(map(statement, (
+_UNDO = ";\n".join((
     "rollback to savepoint attempt", "release savepoint attempt", "select pg_catalog.pg_advisory_unlock_all()",
     "deallocate all",
-)))  # fmt: skip
+))  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +94,8 @@ class Database:
         self.connection = connection
         self._answers: dict[Statement, list[Row]] = {}
         self._taken: set[str] = set()  # roles that we can become
+        self.attempts = 0  # made so far
+        self._becoming: dict[tuple[str, tuple[tuple[str, str], ...]], str] = {}
 
     def rows(self, question: Statement, what: str) -> list[Row]:
         """All rows of the answer. Raises NotVerified (``what`` says what was asked) or TargetLost."""
@@ -153,28 +155,25 @@ class Database:
         """
         import psycopg
 
-        pairs = [*settings, ("row_security", "on")]
-        begun = joined(statement("pg_catalog.set_config({n}, {v}, true)", n=n, v=v) for n, v in pairs)
-        steps = [statement("savepoint attempt"), statement("select {begun}", begun=begun),
-                 statement("set local role {role}", role=Name((role,))), command]  # fmt: skip
-        if after:
-            steps += [statement("reset role"), statement("set local row_security = off"), after]
+        begun, asked = self._become(role, tuple(settings)), command.inline(self.connection)
+        then = ["reset role", "set local row_security = off", after.inline(self.connection)] if after else []
         if role not in self._taken:
             with self.acting(role, {}):  # raises where it cannot be taken on, which is not the client's trouble
                 self._taken.add(role)
+        self.attempts += 1
         try:
             if command.template.startswith("copy "):  # which a message cannot share with others
-                self._inline(steps[:3])
-                outcome = Outcome(self._copied(command))
+                self._message(begun)
+                outcome = Outcome(self._copied(asked))
             else:
-                answers = self._inline([*steps, *_UNDO])
-                after_rows = tuple(answers[6][1]) if after else ()
-                return Outcome(answers[3][0], after=after_rows, answer=tuple(answers[3][1]))
+                answers = self._message(";\n".join([begun, asked, *then, _UNDO]))
+                seen = tuple(answers[6][1]) if after else ()
+                return Outcome(answers[3][0], after=seen, answer=tuple(answers[3][1]))
         except psycopg.Error as error:
             if self.connection.closed or self.connection.broken:
                 raise TargetLost(f"the server went away during an attempt ({_code(error)})") from None
             outcome = Outcome(0, error.sqlstate or "?", said(error), constraint=error.diag.constraint_name or "")
-        self._inline(_UNDO)
+        self._message(_UNDO)
         return outcome
 
     def send(self, steps: Sequence[Statement]) -> list[tuple[int, list[Row]]]:
@@ -185,7 +184,7 @@ class Database:
         import psycopg
 
         try:
-            return self._inline(steps)
+            return self._message(";\n".join(step.inline(self.connection) for step in steps))
         except psycopg.Error as error:
             if self.connection.closed or self.connection.broken:
                 raise TargetLost(f"the server went away during a drill ({_code(error)})") from None
@@ -200,9 +199,17 @@ class Database:
             return []
         return answers[1:-1]
 
-    def _inline(self, steps: Sequence[Statement]) -> list[tuple[int, list[Row]]]:
+    def _become(self, role: str, settings: tuple[tuple[str, str], ...]) -> str:
+        """How an attempt begins, as text: one of few, where there are thousands of attempts."""
+        if (role, settings) not in self._becoming:
+            pairs = [*settings, ("row_security", "on")]
+            begun = joined(statement("pg_catalog.set_config({n}, {v}, true)", n=n, v=v) for n, v in pairs)
+            steps = statement("savepoint attempt;\nselect {begun};\nset local role {r}", begun=begun, r=Name((role,)))
+            self._becoming[role, settings] = steps.inline(self.connection)
+        return self._becoming[role, settings]
+
+    def _message(self, text: str) -> list[tuple[int, list[Row]]]:
         """Rows touched and rows answered by each of several statements, sent as one message."""
-        text = ";\n".join(step.inline(self.connection) for step in steps)
         answers: list[tuple[int, list[Row]]] = []
         with self.connection.cursor() as cursor:
             cursor.execute(text.encode(), prepare=False)
@@ -210,10 +217,10 @@ class Database:
                 answers.append((result.rowcount, result.fetchall() if result.description else []))
         return answers
 
-    def _copied(self, command: Statement) -> int:
+    def _copied(self, command: str) -> int:
         """Rows that a COPY TO returned; 1 where a COPY FROM was let in, without a row."""
-        with self.connection.cursor() as cursor, cursor.copy(command.inline(self.connection).encode()) as copy:
-            return sum(1 for _ in copy) if command.template.endswith("stdout") else 1
+        with self.connection.cursor() as cursor, cursor.copy(command.encode()) as copy:
+            return sum(1 for _ in copy) if command.endswith("stdout") else 1
 
     def _set(self, name: str, value: str) -> None:
         self.connection.execute("select pg_catalog.set_config(%s, %s, true)", (name, value), prepare=False)

@@ -61,6 +61,11 @@ class Effort:
     examples: int = EFFORTS["default"]
     seed: int = 1
 
+    @property
+    def level(self) -> str:
+        """What --effort was."""
+        return next(level for level, examples in EFFORTS.items() if examples == self.examples)
+
     @classmethod
     def of(cls, level: str, seed: str) -> Effort:
         """From what was typed. Raises Mistake."""
@@ -103,7 +108,7 @@ class Result:
     ``subject`` is what the contract names, where a check is judged for each; ``examined`` counts the objects looked
     at, ``looked_for`` says what they are; ``reason`` explains a skipped or broken verdict; ``accepted`` says that the
     contract allows the skip; ``unverified`` pairs each subject that could not be verified with the
-    reason; ``waived`` pairs each waived finding with the waiver's text.
+    reason; ``waived`` pairs each waived finding with the waiver's text; ``attempts`` counts what a drill tried.
     """
 
     check: str
@@ -122,6 +127,7 @@ class Result:
     accepted: bool = False
     unverified: tuple[tuple[str, str], ...] = ()
     seconds: float = 0.0
+    attempts: int = 0
 
     @property
     def gates(self) -> bool:

@@ -89,7 +89,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     try:
         scheduled(config.option.markexpr)
         effort = Effort.of(option(config, "effort", "default"), option(config, "seed", "1"))
-        config.stash[RUN] = Run(tuple(contracts(config)))
+        config.stash[RUN] = Run(tuple(contracts(config)), effort=effort)
         databases = config.stash[DATABASES] = Databases(datetime.datetime.now(datetime.UTC).date(), effort)
         if given := getattr(config, "workerinput", {}).get(PROPERTY):
             for contract in contracts(config):

@@ -11,7 +11,7 @@ import msgspec
 
 from pgconform.checks import covers
 from pgconform.contract import Contract
-from pgconform.model import Finding, Result, Verdict
+from pgconform.model import Effort, Finding, Result, Verdict
 
 # Exit statuses; 2 and 4 are pytest's own.
 CONFORMS, FINDINGS, NOT_VERIFIED, USAGE, NOTHING, LOST = 0, 1, 3, 4, 5, 75
@@ -38,6 +38,7 @@ class Run:
     started: datetime.datetime = field(default_factory=lambda: datetime.datetime.now(datetime.UTC))
     finished: datetime.datetime | None = None
     interrupted: bool = False
+    effort: Effort = field(default_factory=Effort)
 
     def finish(self, today: datetime.date, facts: dict[str, str]) -> None:
         """Sorts the results and judges the waivers: one that has ended, or that matched nothing, is a finding."""

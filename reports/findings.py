@@ -24,6 +24,8 @@ def render(run: Run) -> str:
         "finished": run.finished.isoformat(timespec="seconds") if run.finished else None,
         "contracts": [contract.name for contract in run.contracts],
         "facts": run.facts,
+        "effort": run.effort.level,
+        "seed": run.effort.seed,
         "counts": {str(verdict): number for verdict, number in sorted(run.counts().items())},
         "troubles": run.troubles,
         "results": [_result(result) for result in run.results],
@@ -46,6 +48,7 @@ def _result(result: Result) -> dict[str, Any]:
         "accepted": result.accepted,
         "unverified": [{"subject": subject, "reason": reason} for subject, reason in result.unverified],
         "seconds": round(result.seconds, 4),
+        "attempts": result.attempts,
         "findings": [_finding(finding) for finding in result.findings],
         "waived": [{**_finding(finding), "waiver": waiver} for finding, waiver in result.waived],
     }

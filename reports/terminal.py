@@ -31,6 +31,7 @@ def lines(run: Run, full: bool) -> Iterator[tuple[str, str]]:
         facts = run.facts.get(contract.name, "")
         counts = ", ".join(f"{n} {v}" for v, n in counted.items() if n) or "nothing judged"
         yield f"{contract.name}{f' ({facts})' if facts else ''}: {counts}", "bold"
+    yield from _attacks(run)
     for result in run.results if full else ():
         if result.verdict is Verdict.FAILED:
             style = "red" if result.gates else "yellow"
@@ -53,6 +54,15 @@ def lines(run: Run, full: bool) -> Iterator[tuple[str, str]]:
         yield note, "red bold"
     yield "", ""
     yield f"exit {status}: {reason}", "green bold" if status == CONFORMS else "red bold"
+
+
+def _attacks(run: Run) -> Iterator[tuple[str, str]]:
+    """How many attempts drills made, how fast one connection made them, and what makes the same ones again."""
+    made = sum(result.attempts for result in run.results)
+    if made:
+        seconds = sum(result.seconds for result in run.results if result.attempts)
+        rate = f"{made:,} attempts in {seconds:.1f} s ({made / max(seconds, 1e-9):,.0f}/s)"
+        yield f"attacks: {rate}, effort {run.effort.level}, seed {(n := run.effort.seed)}; --seed={n} replays them", ""
 
 
 def _skipped(run: Run) -> Iterator[tuple[str, str]]:

@@ -147,6 +147,20 @@ def test_drills_are_not_run_on_a_live_target_and_listed(tmp_path: Path) -> None:
     assert all(check.id in line for check in DRILLS)
 
 
+@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["serial", "xdist"])
+def test_a_run_says_how_many_attempts_it_made_and_what_replays_them(workers: tuple[str, ...], tmp_path: Path) -> None:
+    """Each drill's number crosses from the worker; checks that attack nobody have none."""
+    chosen = ("-k", "foreign-rows-unreadable or own-rows-writable or tables-exist")
+    done = run("--contract=muva", "--effort=quick", "--seed=7", *chosen, *workers, out=tmp_path)
+    assert done.returncode == 0, done.stdout
+    written = results(tmp_path)
+    assert (written["effort"], written["seed"]) == ("quick", 7)
+    made = {r["check"]: r["attempts"] for r in written["results"]}
+    assert {check for check, number in made.items() if number} == {"foreign-rows-unreadable", "own-rows-writable"}
+    told = re.findall(r"^attacks: (\S+) attempts in \S+ s \(\S+/s\), (.*)$", done.stdout, re.M)
+    assert told == [(f"{sum(made.values()):,}", "effort quick, seed 7; --seed=7 replays them")]
+
+
 @pytest.mark.parametrize(("arguments", "said"), [
     (("--effort=heroic",), "unknown effort 'heroic'; use one of quick, default, nightly"),
     (("--seed=x",), "the seed is a whole number, not 'x'"),

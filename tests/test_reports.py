@@ -104,8 +104,18 @@ def test_any_text_survives_in_every_report(name: str, observed: str, remedy: str
     assert any("exit 1" in line for line, _ in terminal.lines(made, full=True))
 
 
+def test_attempts_are_summed_over_the_checks_that_attack() -> None:
+    """Without any there is no such line, and no division by nothing."""
+    attacks = [result(Verdict.PASSED, id, attempts=n, seconds=s) for id, n, s in (("b", 11_000, 8.1), ("c", 204, 1.0))]
+    made = run(result(Verdict.PASSED, seconds=60.0), *attacks)
+    told = [line for line, _ in terminal.lines(made, full=True) if line.startswith("attacks")]
+    assert told == ["attacks: 11,204 attempts in 9.1 s (1,231/s), effort default, seed 1; --seed=1 replays them"]
+    assert not [line for line, _ in terminal.lines(run(result(Verdict.PASSED)), full=True) if "attempts" in line]
+    assert any("1 attempts" in line for line, _ in terminal.lines(run(result(Verdict.PASSED, attempts=1)), full=True))
+
+
 def test_results_cross_process_borders_unchanged() -> None:
-    original = result(Verdict.FAILED, findings=(BAD,), waived=((BAD, "w"),), unverified=(("t", "why"),))
+    original = result(Verdict.FAILED, findings=(BAD,), waived=((BAD, "w"),), unverified=(("t", "why"),), attempts=3)
     assert from_json(to_json(original)) == original
 
 

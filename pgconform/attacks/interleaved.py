@@ -217,6 +217,7 @@ def _look(cast: Cast, step: Step, own: set[str], prepared: bool) -> str:
         tenant=tenant, t=table, own=tuple(sorted(own)),
     )  # fmt: skip
     cast.sent += [f"{s};" for s in (*become, *asked, back[0])]
+    cast.evidence.drills.attempts += 1
     answers = cast.evidence.drills.tried([*become, *asked, *back, truth])
     if not answers:
         return ""
