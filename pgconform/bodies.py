@@ -27,8 +27,8 @@ _COMPARED = re.compile(
 )
 _ARRAY = r"(?:\s*\[[^\]]*\])*"
 _SET = re.compile(  # a variable, or one with its type
-    rf"([\w$]+)(?:\.[\w$]+)*{_ARRAY}(?:\s+([\w$]+)[\w$.%]*(?:\s*\([^)]*\))?{_ARRAY}(?:\s+not\s+null)?)?"
-    r"\s*(?::=|=(?!>)|\bdefault\b)",
+    rf"(?<![\w$.])([\w$]++)(?:\.[\w$]++)*+{_ARRAY}"
+    rf"(?:\s+([\w$]++)[\w$.%]*+(?:\s*\([^)]*\))?{_ARRAY}(?:\s+not\s+null)?)?\s*(?::=|=(?!>)|\bdefault\b)",
     re.IGNORECASE,
 )
 _INTO = re.compile(r"(?<!insert )(?<!merge )\binto\s+(?:strict\s+)?([\w$]+(?:\s*,\s*[\w$]+)*)", re.IGNORECASE)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from pgconform.bodies import code, rows_in, sent
@@ -65,3 +67,12 @@ def test_comments_and_literals_are_left_out() -> None:
     )
     assert code("a /* b") == "a"
     assert code("a $$ b") == "a ''"
+
+
+@pytest.mark.parametrize(
+    "body", ["a" * 20_000, "a." * 10_000, "a " * 10_000, "(" * 20_000, "'" * 20_001, "/*" * 10_000]
+)
+def test_no_body_takes_long(body: str) -> None:
+    started = time.monotonic()
+    sent(f"perform pg_notify(x); {body}")
+    assert time.monotonic() - started < 5  # some milliseconds on a quiet machine
