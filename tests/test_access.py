@@ -9,12 +9,13 @@ import subprocess
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import psycopg
 import pytest
 from pgconform.reports.access import WIDTH, Matrix, as_json, as_text, status
 
 from pgconform.attacks.access import Cell, observe
-from pgconform.checks import Evidence
+from pgconform.checks import LOCKED, Evidence
 from pgconform.contract import COMMANDS
 from pgconform.database import Database, Outcome
 from pgconform.introspect import snapshot
@@ -186,6 +187,29 @@ def test_both_references_are_as_declared_and_left_as_they_were(connect: Connect,
         own = {(c.role, c.command) for c in cells if c.observed == "own"}
         assert {("authenticated", command) for command in COMMANDS} <= own
         assert state(connection) == before
+
+
+def test_what_cannot_be_looked_at_is_told_and_hides_nothing_else(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A relation that another session holds locked, and an error of our own."""
+
+    def broken(*_: object) -> bool:
+        raise RuntimeError
+
+    monkeypatch.setattr("pgconform.attacks.access.attack", broken)
+    connection = connect("victorysync")
+    with transaction(connection, contract_of("victorysync")):
+        database, today = Database(connection), datetime.datetime.now(datetime.UTC).date()
+        catalog = msgspec.structs.replace(snapshot(connection), unseen=("public.plans",))
+        evidence = Evidence(contract_of("victorysync"), catalog, database, today, lambda: database, QUICK)
+        cells = observe(evidence)
+    locked = {c.trouble for c in cells if c.relation == "public.plans"}
+    assert locked == {LOCKED.format("public.plans")}
+    ours = [c for c in cells if "pgconform's own error" in c.trouble]
+    assert {c.role for c in ours} == {"authenticated"}
+    assert len(cells) == 444
+    assert {c.observed for c in cells if not c.trouble} == {"none", "all"}
 
 
 def test_the_same_seed_observes_by_the_same_attempts(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
