@@ -31,7 +31,7 @@ from pgconform.targets.embedded import server
 
 CONTRACT = "victorysync"
 ROADS = tuple(road for road in (*READS, *WRITES) if road.name in ("select", "insert", "update", "delete"))
-ROUNDS = 5
+ROUNDS = 3  # about 12 s on a quiet machine
 WANTED = 1.5  # times as fast as by Database.acting
 
 Way = Callable[[Database, Identity, Statement], Outcome]
@@ -115,7 +115,8 @@ def main() -> int:
     print(f"{len(made)} attempts, {ROUNDS} rounds: {rates}")
     first, *others = (seconds[name] for name in WAYS)
     ratios = [statistics.median(b / a for a, b in zip(first, each, strict=True)) for each in others]
-    print(f"one message is {ratios[0]:.2f} times as fast as acting, limit {WANTED}; {ratios[1]:.2f} as one by one")
+    print(f"one message is {ratios[0]:.2f} times as fast as acting, {ratios[1]:.2f} times as one by one")
+    print(f"at least {WANTED} times as fast as acting is wanted")
     return int(ratios[0] < WANTED)
 
 

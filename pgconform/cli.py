@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import signal
 import sys
@@ -12,7 +13,7 @@ from typing import NoReturn
 
 from pgconform import __version__
 
-USAGE, LOST = 4, 75
+INTERRUPTED, USAGE, LOST = 2, 4, 75
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,6 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, ConnectionError) as error:
         print(f"pgconform: {error}", file=sys.stderr)
         return LOST if isinstance(error, ConnectionError) else USAGE
+    except KeyboardInterrupt:
+        return INTERRUPTED
 
 
 class _Parser(argparse.ArgumentParser):
@@ -46,14 +49,18 @@ def _parser() -> argparse.ArgumentParser:
         epilog="exit status: 0 conforms, 1 findings, 2 interrupted, 3 something could not be verified, 4 usage or"
                " contract error, 5 nothing was examined, 75 the database cannot be reached or was lost",
     )  # fmt: skip
-    added.add_argument("--contract", metavar="NAME|FILE", help="a bundled contract or a TOML file (default: all)")
-    added.add_argument(
-        "--target", metavar="KIND[:ID]", help="embedded[:16|18] (default), container[:IMAGE] or live[:URI]"
-    )
-    added.add_argument("--effort", metavar="LEVEL", help="how hard to attack: quick, default or nightly")
-    added.add_argument("--seed", metavar="N", help="what the attacks are drawn from (default: 1)")
+    _asked_of(added)
     added.add_argument("--out", metavar="DIR", help="where the reports go (default: reports/out)")
     added.set_defaults(command=run)
+
+    added = commands.add_parser(
+        "access", help="whose rows each role may touch: what the contract declares beside what was observed",
+        epilog="exit status: 0 as declared, 1 something differs, 3 something could not be verified, 4 usage or contract"
+               " error, 5 nothing was examined, 75 the database cannot be reached or was lost",
+    )  # fmt: skip
+    _asked_of(added)
+    added.add_argument("--format", choices=("text", "json"), default="text", help="text (default) or json")
+    added.set_defaults(command=access)
 
     added = commands.add_parser("up", help="start a server with a reference database and print its address")
     added.add_argument("contract", metavar="CONTRACT", help="a bundled contract's name, or a file")
@@ -71,6 +78,16 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("check", metavar="CHECK", help="the check's id; 'all' lists them")
     added.set_defaults(command=explain)
     return parser
+
+
+def _asked_of(command: argparse.ArgumentParser) -> None:
+    """What both run and access are asked for."""
+    command.add_argument("--contract", metavar="NAME|FILE", help="a bundled contract or a TOML file (default: all)")
+    command.add_argument(
+        "--target", metavar="KIND[:ID]", help="embedded[:16|18] (default), container[:IMAGE] or live[:URI]"
+    )
+    command.add_argument("--effort", metavar="LEVEL", help="how hard to attack: quick, default or nightly")
+    command.add_argument("--seed", metavar="N", help="what the attacks are drawn from (default: 1)")
 
 
 def run(known: argparse.Namespace, rest: list[str]) -> int:
@@ -95,6 +112,44 @@ def run(known: argparse.Namespace, rest: list[str]) -> int:
         if (value := getattr(known, name))
     ]
     return int(pytest.main([*fixed, *given, "--pgc-asked", *rest]))
+
+
+def access(known: argparse.Namespace, _: list[str]) -> int:
+    """The matrix of role, relation and command of each contract: declared beside observed."""
+    import datetime
+
+    import psycopg
+
+    from pgconform.asked import chosen
+    from pgconform.attacks.access import observe
+    from pgconform.model import Effort, TargetLost
+    from pgconform.reports.access import Matrix, as_json, as_text, status
+    from pgconform.session import Databases
+
+    def asked(name: str, default: str = "") -> str:
+        return str(getattr(known, name) or os.environ.get(f"PGC_{name.upper()}") or default)
+
+    effort = Effort.of(asked("effort", "default"), asked("seed", "1"))
+    databases, made = Databases(datetime.datetime.now(datetime.UTC).date(), effort), []
+    try:
+        databases.open(asked("target", "embedded"), chosen(asked("contract")))
+        for name, facts in databases.facts().items():
+            evidence = databases.evidence(name)
+            cells = observe(evidence)
+            attempts, services = evidence.drills.attempts if evidence.writing else 0, evidence.contract.roles.services
+            made.append(Matrix(name, facts, cells, attempts, services))
+    except TargetLost as error:
+        raise ConnectionError(str(error)) from None
+    except psycopg.Error as error:  # libpq's own message may hold host, user and password
+        raise ConnectionError(
+            f"the database could not be pictured ({error.sqlstate or type(error).__name__})"
+        ) from None
+    finally:
+        databases.close()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name may hold what the terminal cannot show
+    print((as_json if known.format == "json" else as_text)(made, effort))
+    return int(status(made)[0])
 
 
 def up(known: argparse.Namespace, _: list[str]) -> int:

@@ -58,12 +58,13 @@ def writes(evidence: Evidence, table: Table) -> Iterator[Write]:
             seen.add(identity.kind)
             for number in own if evidence.effort.examples else own[:1]:
                 made += 1
-                yield _write(evidence, given, road, identity, number)
+                yield write_own(evidence, given, road, identity, number)
     if not made:
         raise Nothing(f"nobody may write {table}, or has rows there")
 
 
-def _write(evidence: Evidence, given: Bait, road: Road, who: Identity, number: int) -> Write:
+def write_own(evidence: Evidence, given: Bait, road: Road, who: Identity, number: int) -> Write:
+    """One write of an own row. Raises NotVerified where something else than the privileges stood in the way."""
     author = (naming_users(evidence, given.table), who.user)
     aim = Aim(given, who.role, number, number, evidence.privileges, evidence.catalog.server.version, author)
     command = road.build(aim)

@@ -171,6 +171,24 @@ def _move_all(aim: Aim) -> Statement | None:
     )  # fmt: skip
 
 
+def _overwrite(aim: Aim) -> Statement:
+    """Reads nothing of the relation, so that no policy for SELECT stands in its way."""
+    return statement(
+        "update {t} set {c} = (select b.{c} from {copy} as b where {row})",
+        t=aim.table, c=Name((aim.written().name,)), copy=aim.bait.copy, row=row(aim.own or aim.number),
+    )  # fmt: skip
+
+
+def _take(aim: Aim) -> Statement | None:
+    """An own tenant's name on all rows: what a policy asks of the new row is then true."""
+    if not aim.own or not aim.bait.holder:
+        return None
+    return statement(
+        "update {t} set {h} = (select b.{h} from {copy} as b where {row})",
+        t=aim.table, h=Name((aim.bait.holder,)), copy=aim.bait.copy, row=row(aim.own),
+    )  # fmt: skip
+
+
 def _merge(aim: Aim) -> Statement | None:
     if aim.version < 150_000:
         return None
@@ -243,6 +261,8 @@ WRITES = (
     Road("copy from", "copy in", ("insert",), _copy_in),
     Road("update", "update", ("update",), _update),
     Road("update all", "update, with no condition,", ("update",), _update_all, every=True),
+    Road("overwrite all", "overwrite, reading nothing,", ("update",), _overwrite, every=True),
+    Road("take all", "take over, with no condition,", ("update",), _take, every=True),
     Road("move", "give rows to the owner of", ("update",), _move),
     Road("move all", "give, with no condition, rows to the owner of", ("update",), _move_all),
     Road("merge", "merge into", ("update",), _merge),
