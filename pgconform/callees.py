@@ -13,13 +13,22 @@ _CALLS = re.compile(r'((?:"(?:[^"]|"")+"|[\w$]+)(?:\s*\.\s*(?:"(?:[^"]|"")+"|[\w
 
 def functions_behind(seen: Shape, catalog: Catalog) -> list[Function]:
     """The functions that an expression calls, and those that their bodies call, however deep; none of extensions."""
+    return _reached([".".join(map(quote, path)) for path in seen.functions], catalog)
+
+
+def functions_called(function: Function, catalog: Catalog) -> list[Function]:
+    """The functions that a body calls, however deep; none of extensions."""
+    return _reached(_CALLS.findall(function.body), catalog)
+
+
+def _reached(names: list[str], catalog: Catalog) -> list[Function]:
     found: dict[str, Function] = {}
-    pending = [".".join(map(quote, path)) for path in seen.functions]
+    pending = list(names)
     while pending:
-        for function in _called(pending.pop(), catalog):
-            if function.signature not in found and not function.extension:
-                found[function.signature] = function
-                pending += _CALLS.findall(function.body)
+        for each in _called(pending.pop(), catalog):
+            if each.signature not in found and not each.extension:
+                found[each.signature] = each
+                pending += _CALLS.findall(each.body)
     return list(found.values())
 
 

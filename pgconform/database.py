@@ -47,6 +47,7 @@ class Outcome:
     said: str = ""
     after: tuple[Row, ...] = ()
     constraint: str = ""  # that was broken
+    raised: bool = False  # by a function of theirs, perhaps before any policy was asked
     answer: tuple[Row, ...] = ()  # of the statement itself: never to be shown
 
     @property
@@ -56,7 +57,7 @@ class Outcome:
         Constraints are checked after policies (ExecInsert and ExecUpdate in PostgreSQL's nodeModifyTable.c), so a
         broken constraint (class 23) tells that the policies let the row pass.
         """
-        return self.rows > 0 if not self.state else self.state[:2] == "23"
+        return self.rows > 0 if not self.state else self.state[:2] == "23" and not self.raised
 
 
 def begin(connection: Connection[Any], limits: Limits, *, snapshot: str = "", read_only: bool = True) -> None:
@@ -172,7 +173,13 @@ class Database:
         except psycopg.Error as error:
             if self.connection.closed or self.connection.broken:
                 raise TargetLost(f"the server went away during an attempt ({_code(error)})") from None
-            outcome = Outcome(0, error.sqlstate or "?", said(error), constraint=error.diag.constraint_name or "")
+            outcome = Outcome(
+                0,
+                error.sqlstate or "?",
+                said(error),
+                constraint=error.diag.constraint_name or "",
+                raised=_raised(error),
+            )
         self._message(_UNDO)
         return outcome
 
@@ -258,10 +265,14 @@ def explain(error: psycopg.Error, what: str) -> str:
 
 def said(error: psycopg.Error) -> str:
     """What the server said, on one line; only its code where its words could hold row content."""
-    raised = error.diag.source_function == "exec_stmt_raise"  # by a function of theirs: it may say anything
-    safe = (error.sqlstate or "")[:2] in _SAFE_CLASSES and not raised
+    safe = (error.sqlstate or "")[:2] in _SAFE_CLASSES and not _raised(error)
     detail = (error.diag.message_primary or "") if safe else ""
     return f"{' '.join((detail or type(error).__name__).split())} ({_code(error)})"
+
+
+def _raised(error: psycopg.Error) -> bool:
+    """True where a function of theirs raised it: it may say anything, and mean anything."""
+    return error.diag.source_function == "exec_stmt_raise"
 
 
 def _code(error: psycopg.Error) -> str:

@@ -251,6 +251,8 @@ def reopen(evidence: Evidence, table: Table) -> str:
     """Row security on; policies that do not tie rows to the session tied; where that says nothing, all of them anew,
     as the contract's access profile tells."""
     contract = evidence.contract
+    if table.kind == "view":
+        return f"alter view {table} set (security_invoker = true);"
     enable = f"alter table {table} enable row level security;"
     promise = subjects.promise_of(evidence.catalog, contract, table)
     declared = next((name for name, p in contract.tables.items() if p is promise), "")

@@ -8,17 +8,19 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from pgconform.attacks.bait import bait, shares, targets
-from pgconform.catalog import Argument, Function, Table
+from pgconform.attacks.bait import bait, shares
+from pgconform.callees import functions_called
+from pgconform.catalog import Argument, Function, Table, Type
 from pgconform.checks import Evidence
 from pgconform.identities import Identity, identities
 from pgconform.model import Nothing
 from pgconform.names import qualified, split
 from pgconform.statements import Name, Statement, column, statement
-from pgconform.subjects import promise_for
+from pgconform.subjects import promise_for, promise_of
 
 _UUID = re.compile(r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
-_TEXTS = ("text", "character varying", "character", "name")
+TEXTS = ("text", "character varying", "character", "name")
+_WORDS = 4  # of each kind that are offered
 _NUMBERS = ("smallint", "integer", "bigint", "numeric", "real", "double precision")
 _TIMES = ("timestamp with time zone", "timestamp without time zone", "date")
 _DOCUMENTS = ("json", "jsonb")
@@ -56,22 +58,29 @@ class Given:
     omitted: bool = False
     type: str = ""
     keys: tuple[str, ...] = ()  # of a document whose values are all the text
+    own: Name | None = None  # a domain
 
     def nobody(self, which: int, number: int) -> Given:
         """The same with an identifier that nobody has: one of NOBODIES, another one for each number below ten."""
         shape = "uuid" if _UUID.match(self.text) else "number" if self.text.lstrip("-").isdigit() else "text"
         text = _NOBODY[shape][which].replace("{n}", str(number))
-        return replace(self, text=text, sql=_typed(text, self.type, self.keys))
+        sql = statement("{t}::text::{n}", t=text, n=self.own) if self.own else _typed(text, self.type, self.keys)
+        return replace(self, text=text, sql=sql)
 
 
 def values(evidence: Evidence, function: Function, argument: Argument, identity: Identity) -> list[Given]:
     """What to pass, what says most first; a null last."""
     kind = argument.type.partition("(")[0]
     base = kind.removesuffix("[]")
+    if own := next((t for t in evidence.catalog.types if str(t) == argument.type and t.kind in "de"), None):
+        return [*_of_type(evidence, function, identity, own), Given("null", _NULL)]
     keys = _keys_of(evidence, function, identity) if base in _DOCUMENTS else ()
     found = [_given(label, text, kind, foreign, keys) for label, text, foreign in _ids(evidence, function, identity)
              if keys or _fits(text, base)]  # fmt: skip
-    if base in _TEXTS:
+    if base in TEXTS:
+        words = [w for w in dict.fromkeys(_KEY.findall(function.body)) if kind == base][:_WORDS]
+        found += [_given("a word of the function", word, kind) for word in words]
+        found += _relations(evidence, function, kind)
         found += [_given(label, text, kind) for label, text in (("a wildcard", "%"), ("the empty text", ""))]
     elif base in _NUMBERS:
         found += [_given(f"the number {n}", n, kind) for n in ("1", "0", "1000000")]
@@ -85,6 +94,29 @@ def values(evidence: Evidence, function: Function, argument: Argument, identity:
     if argument.default is not None and all(a.name for a in function.inputs):
         found.append(Given("its default", _NULL, omitted=True))
     return [*found, Given("null", _NULL)]
+
+
+def plain(offered: list[Given]) -> Given:
+    """What says least: the default, or null."""
+    return next((given for given in offered if given.omitted), offered[-1])
+
+
+def _of_type(evidence: Evidence, function: Function, identity: Identity, own: Type) -> list[Given]:
+    """Values of a type of the database: an enumeration's labels, or identifiers in a domain."""
+    name = Name((own.schema, own.name))
+    if own.kind == "e":
+        return [Given("a label", statement("{t}::{n}", t=label, n=name), label) for label in own.labels]
+    ids = _ids(evidence, function, identity)
+    return [Given(label, statement("{t}::text::{n}", t=text, n=name), text, foreign, type=str(own), own=name)
+            for label, text, foreign in ids]  # fmt: skip
+
+
+def _relations(evidence: Evidence, function: Function, kind: str) -> list[Given]:
+    """Names of private relations, where a function puts a name into a statement."""
+    if not re.search(r"\bexecute\b|\bregclass\b", function.body, re.IGNORECASE) or kind.endswith("[]"):
+        return []
+    private = [n for n, p in evidence.contract.tables.items() if p.holds in ("tenant", "user", "child")]
+    return [_given("the name of a relation", split(name)[-1], kind) for name in private[:_WORDS]]
 
 
 def _embedding(evidence: Evidence, function: Function, argument: Argument) -> list[Given]:
@@ -103,10 +135,11 @@ def _embedding(evidence: Evidence, function: Function, argument: Argument) -> li
 
 def probes(argument: Argument, sequence: Name) -> Iterator[Given]:
     """SQL that draws from a sequence, in the shapes in which texts are pasted into statements."""
-    if argument.type.partition("(")[0] in _TEXTS:
+    kind = argument.type.partition("(")[0]
+    if kind.removesuffix("[]") in TEXTS:
         for shape in _PROBES:
             text = shape.replace("{s}", ".".join(sequence))
-            yield Given("SQL", statement("{t}::text", t=text), text)
+            yield _given("SQL", text, kind)
 
 
 def _given(label: str, text: str, kind: str, foreign: bool = False, keys: tuple[str, ...] = ()) -> Given:
@@ -138,19 +171,23 @@ _CATALOGUE = {
 def _fits(text: str, base: str) -> bool:
     if base == "uuid":
         return bool(_UUID.match(text))
-    return base in _TEXTS or (base in _NUMBERS and text.lstrip("-").isdigit())
+    return base in TEXTS or (base in _NUMBERS and text.lstrip("-").isdigit())
 
 
 def _ids(evidence: Evidence, function: Function, identity: Identity) -> Iterator[tuple[str, str, bool]]:
     """Labels and texts of identifiers: of others, of rows of tables that the function names, and own ones."""
     others = [i for i in identities(evidence) if i.tenancy == identity.tenancy or not identity.tenancy]
     foreign = sorted({t for i in others for t in i.tenants} - identity.tenants)
-    yield from (("another tenant's id", tenant, True) for tenant in foreign[:1])
+    former = [t for t in _once(evidence, identity) if t in foreign]
+    for tenant in dict.fromkeys([*former, *foreign[:1], *foreign[-1:]]):
+        yield "another tenant's id", tenant, True
     users = sorted({i.user for i in others if i.user and i.user != identity.user and i.kind in ("one", "many")
                     and not i.tenants & identity.tenants})  # fmt: skip
     yield from (("the id of a user of another tenant", user, True) for user in users[:1])
-    for table in targets(evidence.catalog, evidence.contract, evidence.privileges):
-        if re.search(rf"\b{re.escape(table.name)}\b", function.body):
+    text = "\n".join(f.body for f in (function, *functions_called(function, evidence.catalog)))
+    for table in evidence.catalog.tables:
+        named = re.search(rf"\b{re.escape(table.name)}\b", text)
+        if named and promise_of(evidence.catalog, evidence.contract, table):
             yield from ((f"the key of a row of {table} that is not its own", key, True)
                         for key in _keys(evidence, table, identity))  # fmt: skip
     yield from (("its own tenant's id", tenant, False) for tenant in sorted(identity.tenants)[:1])
@@ -158,8 +195,21 @@ def _ids(evidence: Evidence, function: Function, identity: Identity) -> Iterator
         yield "its own user's id", identity.user, False
 
 
+def _once(evidence: Evidence, identity: Identity) -> list[str]:
+    """The tenants of which a former member was one."""
+    tenancy = evidence.contract.tenancies.get(identity.tenancy)
+    if identity.kind != "former" or not tenancy or not tenancy.members:
+        return []
+    members = tenancy.members
+    question = statement(
+        "select distinct {tenant}::text from {t} as m where {user}::text = {u} order by 1",
+        tenant=column(members.tenant, "m"), t=Name.of(members.table), user=column(members.user, "m"), u=identity.user,
+    )  # fmt: skip
+    return [str(t) for (t,) in evidence.database.remembered(question, f"looking up former members of {members.table}")]
+
+
 def _keys(evidence: Evidence, table: Table, identity: Identity) -> list[str]:
-    """The key of one row that is not the identity's."""
+    """Keys of some rows that are not the identity's."""
     try:
         given = bait(evidence, table)
     except Nothing:
@@ -168,7 +218,7 @@ def _keys(evidence: Evidence, table: Table, identity: Identity) -> list[str]:
     if len(given.key) != 1 or not foreign or given.promise.holds in ("shared", "service"):
         return []
     question = statement(
-        "select {k}::text from {copy} as r where {n} = {number}::int",
-        k=column(given.key[0]), copy=given.copy, n=column("pgc_row"), number=foreign[0],
+        "select {k}::text from {copy} as r where {n} = any({numbers}::int[]) order by {n}",
+        k=column(given.key[0]), copy=given.copy, n=column("pgc_row"), numbers=foreign[:_WORDS],
     )  # fmt: skip
     return [str(key) for (key,) in evidence.drills.remembered(question, f"looking up a key of {table}")]

@@ -7,12 +7,13 @@ wildcards. What a function says of somebody else must be what it says of nobody.
 from __future__ import annotations
 
 import itertools
+import math
 import random
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from pgconform.attacks.arguments import NOBODIES, Given, probes, values
+from pgconform.attacks.arguments import NOBODIES, TEXTS, Given, plain, probes, values
 from pgconform.attacks.secrets import Secret, secrets, shown_anyway
 from pgconform.attacks.side import changed_rows
 from pgconform.catalog import Catalog, Function
@@ -22,6 +23,7 @@ from pgconform.database import Outcome
 from pgconform.identities import SIMPLEST, Identity, identities
 from pgconform.model import Nothing, NotVerified
 from pgconform.names import literal, quote
+from pgconform.people import memberships
 from pgconform.privileges import Privileges
 from pgconform.statements import Name, Statement, joined, statement
 from pgconform.subjects import client_functions, promise_for
@@ -40,6 +42,7 @@ class Misuse:
     observed: str
     identity: Identity
     command: Statement
+    beside: Statement | None = None  # the same for nobody
 
 
 def callable_functions(catalog: Catalog, contract: Contract, privileges: Privileges) -> Iterator[Function]:
@@ -67,8 +70,8 @@ def misuses(evidence: Evidence, function: Function) -> Iterator[Misuse]:
 
 
 def _callers(evidence: Evidence, function: Function) -> Iterator[Identity]:
-    """One session of each kind in each tenancy that may execute the function."""
-    chosen = {(i.tenancy, i.kind): i for i in reversed(identities(evidence)) if i.kind != "posing"}
+    """One session of each kind and rank in each tenancy that may execute the function, and those that pose."""
+    chosen = {(i.tenancy, i.kind, i.rank, i.after): i for i in reversed(identities(evidence))}
     for identity in sorted(chosen.values(), key=lambda i: SIMPLEST.index(i.kind)):
         if evidence.privileges.may(identity.role, "EXECUTE", function):
             patience = ("statement_timeout", str(evidence.contract.limits.call_timeout))
@@ -87,7 +90,7 @@ def call(function: Function, given: tuple[Given, ...]) -> Statement:
         parts.append(statement(how, n=Name((argument.name,)), v=value.sql))
     outs = [a for a in function.arguments if a.mode == "o"] if function.kind == "p" else []
     parts += [statement("{n} => null", n=Name((a.name,))) for a in outs]
-    text = "call {f}({a})" if function.kind == "p" else "select ({f}({a}))::text limit 200"
+    text = "call {f}({a})" if function.kind == "p" else "select ({f}({a}))::text limit 1000"
     return statement(text, f=Name((function.schema, function.name)), a=joined(parts))
 
 
@@ -110,23 +113,42 @@ def _answers(evidence: Evidence, function: Function, identity: Identity) -> Iter
             yield Misuse("reads", f"{identity} called it with {told} and got {secret}", identity, command)
         elif _tells(evidence, function, identity, given, outcome):
             observed = f"{identity} called it with {told}: its answer differs from that for an identifier nobody has"
-            yield Misuse("tells", observed, identity, command)
+            yield Misuse("tells", observed, identity, command, call(function, _nobody(given, 0)))
+        if function.volatility == "v" and _joined(evidence, identity, command):
+            observed = f"{identity} called it with {told} and became a member of another tenant"
+            yield Misuse("joins", observed, identity, command)
         if function.volatility == "v" and (others := changed_rows(evidence, identity, command)):
             observed = f"{identity} called it with {told} and changed rows of {', '.join(others)} that are another's"
             yield Misuse("writes", observed, identity, command)
 
 
+def _joined(evidence: Evidence, identity: Identity, command: Statement) -> bool:
+    """True where a call makes its caller a member of a tenant that was there before."""
+    tenancy = evidence.contract.tenancies.get(identity.tenancy)
+    if not tenancy or not tenancy.members or not identity.user:
+        return False
+    after = memberships(tenancy.members, identity.user)
+    outcome = evidence.drills.attempt(identity.role, identity.settings, command, after=after)
+    there = {t for i in identities(evidence) if i.tenancy == identity.tenancy for t in i.tenants}
+    return bool({t for (t,) in outcome.after} & there - identity.tenants)
+
+
 def _combinations(evidence: Evidence, function: Function, identity: Identity) -> Iterator[tuple[Given, ...]]:
-    """Lists of arguments: the first of each, the last of each, and others drawn from the seed."""
+    """Lists of arguments: the first of each, somebody else's identifiers with nothing beside them, the last of each,
+    and others drawn from the seed."""
     offered = [values(evidence, function, argument, identity) for argument in function.inputs]
     yield tuple(each[0] for each in offered)
     if not offered:
         return
+    yield tuple(each[0] if each[0].foreign and each[0].type not in TEXTS else plain(each) for each in offered)
     yield tuple(each[-1] for each in offered)
     draw = random.Random(f"{evidence.effort.seed} {function.signature} {identity.kind}")
     wanted = _CALLS.get(evidence.effort.examples, _MANY)
-    rest = list(itertools.islice(itertools.product(*offered), 20_000))
-    yield from draw.sample(rest, min(wanted, len(rest)))
+    possible = math.prod(map(len, offered))
+    if possible <= 10 * wanted:
+        yield from draw.sample(list(itertools.product(*offered)), min(wanted, possible))
+    else:
+        yield from (tuple(draw.choice(each) for each in offered) for _ in range(wanted))
 
 
 def _holds(
@@ -153,13 +175,18 @@ def _tells(
     if not foreign:
         return False
     theirs = _shape(outcome, given)
-    nobody = [tuple(g.nobody(which, foreign.index(g.text)) if g.foreign else g for g in given)
-              for which in range(NOBODIES)]  # fmt: skip
+    nobody = [_nobody(given, which) for which in range(NOBODIES)]
     answers = (_shape(_attempt(evidence, identity, call(function, n)), n) for n in nobody)
     said = next(answers)
     if said == theirs or any(answer != said for answer in answers):
         return False
     return theirs == _shape(_attempt(evidence, identity, call(function, given)), given)
+
+
+def _nobody(given: tuple[Given, ...], which: int) -> tuple[Given, ...]:
+    """The same arguments, but for identifiers that nobody has."""
+    foreign = list(dict.fromkeys(g.text for g in given if g.foreign))
+    return tuple(g.nobody(which, foreign.index(g.text)) if g.foreign else g for g in given)
 
 
 def _shape(outcome: Outcome, given: tuple[Given, ...]) -> tuple[str, tuple[str, ...]]:
@@ -206,4 +233,5 @@ def call_script(misuse: Misuse) -> str:
     ran = "pgc_ran" in str(misuse.command)
     made = ["create temporary sequence pgc_ran;", "grant all on sequence pg_temp.pgc_ran to public;"] if ran else []
     seen = ["reset role;", "select is_called from pg_temp.pgc_ran;"] if ran else []
-    return "\n".join(["begin;", *made, *settings, become, f"{misuse.command};", *seen, "rollback;"])
+    beside = [f"{misuse.beside};  -- nobody has this identifier"] if misuse.beside else []
+    return "\n".join(["begin;", *made, *settings, become, f"{misuse.command};", *beside, *seen, "rollback;"])

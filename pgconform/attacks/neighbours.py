@@ -26,6 +26,7 @@ from pgconform.subjects import promise_of, reachable_tables
 _CHECKED = statement("set constraints all immediate")  # a foreign key may wait for the end of the transaction
 # Types whose values nobody guesses: 122 random bits.
 _UNGUESSABLE = ("uuid",)
+_RANDOM = re.compile(r"uuid|random|gen_", re.IGNORECASE)  # in a default: a token
 _UNIQUE = "23505"
 
 
@@ -34,7 +35,9 @@ def adoptable(catalog: Catalog, contract: Contract, privileges: Privileges) -> I
     for table in reachable_tables(catalog, contract, privileges):
         for key in table.foreign_keys() if _tenant(catalog, contract, table) else ():
             parent = catalog.table(key.references)
-            if parent and _tenant(catalog, contract, parent) and free_columns(catalog, contract, table, key):
+            registries = {t.registry.table for t in contract.tenancies.values() if t.registry}
+            known = parent and _tenant(catalog, contract, parent) and str(parent) not in registries
+            if known and free_columns(catalog, contract, table, key):
                 yield table, key
 
 
@@ -50,8 +53,8 @@ def guessable(catalog: Catalog, contract: Contract, table: Table, index: Index) 
     columns = [c for c in map(table.column, key_columns(table, index)) if c]
     promise = promise_of(catalog, contract, table)
     promised = [*promise.unique, *((c,) for c in promise.exclusive)] if promise else []
-    drawn = any(c.identity or "nextval(" in (c.default or "") for c in columns)
-    random = any(c.type in _UNGUESSABLE for c in columns)
+    drawn = any(c.identity or c.generated or "nextval(" in (c.default or "") for c in columns)
+    random = any(c.type in _UNGUESSABLE or _RANDOM.search(c.default or "") for c in columns)
     apart = _tenant(catalog, contract, table) in {c.name for c in columns}
     return bool(columns) and not (drawn or random or apart or index.columns in promised)
 
@@ -93,10 +96,11 @@ def revelations(table: Table, index: Index) -> tuple[Road, ...]:
     """Ways to learn from an error that a row with some value exists."""
     columns = key_columns(table, index)
     words = f"learn, by a clash of {', '.join(map(quote, columns))}, of"
+    also = tuple(c.name for c in table.columns if c.name not in columns and _names(index.predicate, c.name))
     made = partial(Road, authored=True, after=_CHECKED, through=partial(_told, index.name))
     return (
-        made("insert", words, ("insert",), partial(_insert, columns=columns)),
-        made("update", words, ("update",), partial(_update, columns=columns)),
+        made("insert", words, ("insert",), partial(_insert, columns=columns, also=also)),
+        made("update", words, ("update",), partial(_update, columns=columns, also=also)),
     )
 
 
@@ -137,7 +141,8 @@ def each_tenant_apart(catalog: Catalog, contract: Contract, table: Table, index:
         kind = "primary key" if index.primary else f"unique{nulls}"
         return f"alter table {table} drop constraint {quote(index.constraint)}, add {kind} ({keys});"
     where = f" where {index.predicate}" if index.predicate else ""
-    return f"drop index {index};\ncreate unique index on {table} ({keys}){nulls}{where};"
+    extra = f" include ({', '.join(map(quote, index.included))})" if index.included else ""
+    return f"drop index {index};\ncreate unique index on {table} ({keys}){extra}{nulls}{where};"
 
 
 def _let_through(outcome: Outcome) -> bool:
@@ -148,11 +153,11 @@ def _told(index: str, outcome: Outcome) -> bool:
     return outcome.state == _UNIQUE and outcome.constraint == index
 
 
-def _insert(aim: Aim, columns: tuple[str, ...]) -> Statement | None:
-    """A copy of an own row, but for some columns that are as in the row of somebody else."""
+def _insert(aim: Aim, columns: tuple[str, ...], also: tuple[str, ...] = ()) -> Statement | None:
+    """A copy of an own row, but for some columns that are as in the row of somebody else; so are others beside them."""
     if not aim.own:
         return None
-    names, values = insertable(aim, renew=True, others=columns)
+    names, values = insertable(aim, renew=True, others=(*columns, *also))
     return statement(
         "insert into {t} ({names}) select {values} from {copy} as b, {copy} as o where {mine} and {row} and {given}",
         t=aim.table, names=names, values=values, copy=aim.bait.copy, mine=row(aim.own), row=row(aim.number, "o"),
@@ -160,11 +165,11 @@ def _insert(aim: Aim, columns: tuple[str, ...]) -> Statement | None:
     )  # fmt: skip
 
 
-def _update(aim: Aim, columns: tuple[str, ...]) -> Statement | None:
+def _update(aim: Aim, columns: tuple[str, ...], also: tuple[str, ...] = ()) -> Statement | None:
     """An own row is given what some columns hold in the row of somebody else."""
     if not aim.own:
         return None
-    changes = joined(statement("{n} = o.{n}", n=Name((c,))) for c in columns)
+    changes = joined(statement("{n} = o.{n}", n=Name((c,))) for c in (*columns, *also))
     return statement(
         "update {t} as t set {changes} from {copy} as b, {copy} as o where {mine} and {same} and {row} and {given}",
         t=aim.table, changes=changes, copy=aim.bait.copy, mine=row(aim.own), same=same(aim.bait),

@@ -82,5 +82,5 @@ def strays(evidence: Evidence, table: Table) -> Iterator[tuple[Write, list[str]]
         if write.road.name in done or not write.outcome.rows:
             continue
         done.add(write.road.name)
-        if others := changed_rows(evidence, write.identity, write.command, besides=str(table)):
+        if others := changed_rows(evidence, write.identity, write.command):
             yield write, others

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
-from pgconform.attacks.bait import Bait, bait, targets
+from pgconform.attacks.bait import Bait, bait
 from pgconform.catalog import Table
 from pgconform.checks import Evidence
 from pgconform.database import Database
 from pgconform.identities import Identity
 from pgconform.model import Nothing
-from pgconform.probes.visibility import belongs
+from pgconform.probes.visibility import belongs, concerns
 from pgconform.statements import Name, Statement, column, joined, statement
 from pgconform.subjects import promise_of
 
@@ -48,9 +48,9 @@ def _secrets(evidence: Evidence, identity: Identity) -> Iterator[Secret]:
 
 
 def _private(evidence: Evidence) -> Iterator[Bait]:
-    for table in targets(evidence.catalog, evidence.contract, evidence.privileges):
+    for table in evidence.catalog.tables:  # whoever can reach it: functions reach further
         promise = promise_of(evidence.catalog, evidence.contract, table)
-        if promise and promise.holds in ("tenant", "user", "child"):
+        if promise and promise.holds in ("tenant", "user", "child") and str(table) in evidence.contract.tables:
             try:
                 yield bait(evidence, table)
             except Nothing:
@@ -58,7 +58,7 @@ def _private(evidence: Evidence) -> Iterator[Bait]:
 
 
 def _values(evidence: Evidence, given: Bait, identity: Identity) -> Iterator[Statement]:
-    own = belongs(evidence, given.declared, identity)
+    own = concerns(evidence, given.declared, identity)
     for each in _texts(given.table):
         yield statement(
             "select {name}::text, {c}::text from {copy} as r"

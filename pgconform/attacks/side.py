@@ -9,8 +9,8 @@ from pgconform.checks import Evidence
 from pgconform.identities import Identity
 from pgconform.model import NotVerified
 from pgconform.names import quote
-from pgconform.probes.visibility import belongs
-from pgconform.statements import Name, Statement, joined, statement
+from pgconform.probes.visibility import concerns
+from pgconform.statements import Name, Statement, column, joined, statement
 from pgconform.subjects import promise_of
 
 # Rows that this transaction has written so far, undone or not, by relation.
@@ -20,14 +20,14 @@ _WRITTEN = statement(
 )
 
 
-def changed_rows(evidence: Evidence, who: Identity, command: Statement, besides: str = "") -> list[str]:
-    """Relations of which a statement changes rows that are not the caller's; those of ``besides`` do not count.
+def changed_rows(evidence: Evidence, who: Identity, command: Statement) -> list[str]:
+    """Relations of which a statement changes rows that are neither the caller's nor of the own tenants.
 
     Raises NotVerified where the statement works once but not again.
     """
     before: dict[str, int] = dict(evidence.drills.rows(_WRITTEN, "counting writes"))
     once = evidence.drills.attempt(who.role, who.settings, command, after=_WRITTEN)
-    changed = [name for name, rows in once.after if rows > before.get(name, 0) and name != besides]
+    changed = [name for name, rows in once.after if rows > before.get(name, 0)]
     return sorted(_foreign(evidence, changed, who, command))
 
 
@@ -55,11 +55,25 @@ def _holder(evidence: Evidence, table: Table) -> str:
 
 def _fingerprint(evidence: Evidence, table: Table, who: Identity) -> Statement:
     """One row: the relation, and a number that changes with any of the rows that are not the identity's."""
+    declared = _holder(evidence, table)
     return statement(
         "select {name}::text, coalesce(pg_catalog.sum(pg_catalog.hashtextextended(r::text, 0)::numeric), 0)::text"
-        " || ' ' || pg_catalog.count(*)::text from {t} as r where not {own}",
-        name=str(table), t=Name.of(str(table)), own=belongs(evidence, _holder(evidence, table), who),
+        " || ' ' || pg_catalog.count(*)::text from {t} as r where not {own} and {known}",
+        name=str(table), t=Name.of(str(table)), own=concerns(evidence, declared, who),
+        known=_known(evidence, declared),
     )  # fmt: skip
+
+
+def _known(evidence: Evidence, declared: str) -> Statement:
+    """True for rows of tenants that were there before: one that a statement has just made is nobody else's."""
+    promise = evidence.contract.tables[declared]
+    registry = evidence.contract.tenancy_of(promise).registry if promise.holds == "tenant" else None
+    if registry is None:
+        return statement("true")
+    question = statement("select {k}::text from {t} as r order by 1", k=column(registry.key), t=Name.of(registry.table))
+    tenants = tuple(t for (t,) in evidence.database.remembered(question, "looking up the tenants"))
+    holder = column(evidence.contract.column_of(declared))
+    return statement("({h} is null or {h}::text = any({t}::text[]))", h=holder, t=tenants)
 
 
 def culprits(evidence: Evidence, table: Table) -> str:

@@ -13,7 +13,7 @@ from pgconform.privileges import Privileges
 from pgconform.statements import Name, statement
 from pgconform.subjects import application_tables
 
-_NAME = "pgconform tomorrow"
+_NAME = "pgconform_tomorrow"
 _TRIED = (
     ("select", "select from {t}"),
     ("insert", "insert into {t} (id) values (2)"),

@@ -168,6 +168,21 @@ def belongs(evidence: Evidence, declared: str, identity: Identity, alias: str = 
     )  # fmt: skip
 
 
+def concerns(evidence: Evidence, declared: str, identity: Identity) -> Statement:
+    """As ``belongs``; of rows that belong to users also those of users with whom the identity shares a tenant."""
+    own = belongs(evidence, declared, identity)
+    tenancy = evidence.contract.tenancies.get(identity.tenancy)
+    if evidence.contract.tables[declared].holds != "user" or not tenancy or not tenancy.members:
+        return own
+    return statement(
+        "({own} or exists (select from {t} as m"
+        " where {user}::text = {c}::text and {tenant}::text = any({own_t}::text[])))",
+        own=own, t=Name.of(tenancy.members.table), user=column(tenancy.members.user, "m"),
+        c=column(evidence.contract.column_of(declared)), tenant=column(tenancy.members.tenant, "m"),
+        own_t=tuple(sorted(identity.tenants)),
+    )  # fmt: skip
+
+
 def _expected(evidence: Evidence, identity: Identity, table: Table) -> int:
     """How many rows the identity should see, counted by a session that sees everything."""
     promise = promise_of(evidence.catalog, evidence.contract, table)

@@ -174,7 +174,7 @@ def _odd(seen: Shape, catalog: Catalog, contract: Contract) -> Iterator[str]:
     read = seen.settings.union(*(_READS_SETTING.findall(f.body) for f in behind))
     legacy = contract.claims_setting.rstrip("s")  # request.jwt.claim.sub: an older API sets one for each claim
     yield from (f"setting {n}" for n in read - trusted if n != legacy and not n.startswith(f"{legacy}."))
-    claimed = {path[0] for path in seen.claims} | {key for key in EDITABLE for f in behind if f"'{key}'" in f.body}
+    claimed = {path[0] for path in seen.claims} | {key for key in EDITABLE for f in behind if key in f.body}
     carried = {key for s in contract.sessions.values() for key in s.claims}
     yield from (f"claim {key}" for key in claimed - carried if key in EDITABLE)
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 
+from pgconform.bodies import code
 from pgconform.callees import functions_behind
 from pgconform.catalog import Catalog, Function, Policy, Table
 from pgconform.checks import check
@@ -13,11 +14,18 @@ from pgconform.names import quote
 from pgconform.remedies import retie
 from pgconform.subjects import policies
 
-# Whatever else a body does: it reads a session, a table, or the clock.
-_CHANGING = re.compile(r"\b(current_setting|from|auth|now|current_\w+|session_user)\b", re.IGNORECASE)
-_KEEPING = re.compile(r"\bset_config\s*\([^;]*?,\s*false\s*\)|\bset\s+session\s+", re.IGNORECASE)
+# A body that reads a session, a table, or the clock.
+_CHANGING = re.compile(
+    r"\b(?:current_setting|auth\s*\.|now\s*\(|current_\w+|session_user|clock_timestamp)"
+    r"|(?<!distinct )\b(?:from|join)\s+(?!unnest\b|generate_)[\w\"]+(?!\s*[(\w\".]*\))",
+    re.IGNORECASE,
+)
+_KEEPING = re.compile(r",\s*false\s*\)$|^set\s+session\b", re.IGNORECASE)
+_SETTING = re.compile(r"\bset_config\s*\(|\bset\s+session\b", re.IGNORECASE)
 # Calls without arguments, and settings that are read.
-_ONE_CALL = re.compile(r"\bauth\.\w+\(\)|\bcurrent_setting\('(?:[^']|'')*'(?:::text)?(?:, (?:true|false))?\)")
+_ONE_CALL = re.compile(
+    r"(\bauth\.\w+\(\)|\bcurrent_setting\('(?:[^']|'')*'(?:::text)?(?:, (?:true|false))?\))|'(?:[^']|'')*'"
+)
 
 
 def _texts(policy: Policy) -> list[str]:
@@ -26,13 +34,25 @@ def _texts(policy: Policy) -> list[str]:
 
 def _keeps(function: Function) -> str:
     """Why what a function says may outlive the statement that asked; '' where it does not."""
-    if function.volatility == "i" and _CHANGING.search(function.body):
+    text = code(function.body)
+    if function.volatility == "i" and _CHANGING.search(text):
         return "is called immutable, and reads what changes"
-    return "keeps what it found for the whole session" if _KEEPING.search(function.body) else ""
+    kept = any(_KEEPING.search(_call(text, found.start())) for found in _SETTING.finditer(text))
+    return "keeps what it found for the whole session" if kept else ""
+
+
+def _call(text: str, start: int) -> str:
+    """The call that begins there, up to its closing parenthesis."""
+    depth = 0
+    for position in range(start, len(text)):
+        depth += (text[position] == "(") - (text[position] == ")")
+        if depth == 0 and text[position] in ");":
+            return text[start : position + 1]
+    return text[start:]
 
 
 def _once(text: str) -> str:
-    return _ONE_CALL.sub(r"(select \g<0>)", text)
+    return _ONE_CALL.sub(lambda found: f"(select {found[1]})" if found[1] else found[0], text)
 
 
 @check("policy-functions-current", guide=["vs-14", "muva-42"], when=["gate", "quarterly"], of=policies)
