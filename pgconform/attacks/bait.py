@@ -10,7 +10,7 @@ from pgconform.catalog import Catalog, Column, Table
 from pgconform.checks import Evidence
 from pgconform.contract import Command, Contract, TablePromise
 from pgconform.database import Database
-from pgconform.identities import Identity
+from pgconform.identities import Identity, identities
 from pgconform.model import Nothing
 from pgconform.names import qualified, split
 from pgconform.privileges import Privileges
@@ -42,6 +42,7 @@ class Bait:
     key: tuple[str, ...]
     copy: Name
     count: int
+    keyed: Table  # whose keys the rows have: the relation, or what a view reads first
 
     def __str__(self) -> str:
         return str(self.table)
@@ -96,8 +97,29 @@ def _lay(evidence: Evidence, table: Table) -> Bait:
         what,
     )  # fmt: skip
     database.run(statement("grant select on {copy} to public", copy=copy), what)
+    if table.kind == "view":
+        _lay_seen(evidence, table, copy)
     count = database.one(statement("select pg_catalog.count(*) from {copy}", copy=copy), what)[0]
-    return Bait(table, declared, promise, holder, key, copy, int(count))
+    behind = [found for name in table.reads if (found := evidence.catalog.table(name))]
+    return Bait(table, declared, promise, holder, key, copy, int(count), next(iter(behind), table))
+
+
+def _lay_seen(evidence: Evidence, view: Table, copy: Name) -> None:
+    """Adds rows of a view that shows each caller its own, as it shows them to members; others have all rows by now."""
+    database = evidence.drills
+    if database.one(statement("select exists (select from {copy})", copy=copy), "looking at a view")[0]:
+        return
+    made = statement(
+        "insert into {copy} select (select coalesce(max(c.pgc_row), 0) from {copy} as c)"
+        " + pg_catalog.row_number() over ()::int, s.*, null::tid, null::oid, 1::bigint"
+        " from (select r.* from {t} as r limit 2) as s",
+        copy=copy, t=Name.of(str(view)),
+    )  # fmt: skip
+    for who in identities(evidence):
+        if who.tenants and who.kind != "posing":
+            begun = [statement("select pg_catalog.set_config({n}, {v}, true)", n=n, v=v) for n, v in who.settings]
+            ended = [statement("select pg_catalog.set_config({n}, '', true)", n=n) for n, _ in who.settings]
+            database.tried([*begun, made, *ended])
 
 
 def shares(evidence: Evidence, given: Bait, identity: Identity) -> tuple[tuple[int, ...], tuple[int, ...]]:

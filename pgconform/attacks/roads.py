@@ -81,7 +81,7 @@ class Road:
 def insertable(aim: Aim, renew: bool, others: tuple[str, ...] = ()) -> tuple[Statement, Statement]:
     """Column list and values of a copied row; with keys made anew, or left to their defaults, and ``others`` as they
     are in row ``o``."""
-    fresh = renewed(aim.bait.table, (aim.bait.holder, *others)) if renew else {}
+    fresh = renewed(aim.bait.keyed, (aim.bait.holder, *others)) if renew else {}
     fresh |= {name: statement("{c}", c=column(name, "o")) for name in others}
     listed = [c for c in aim.may("INSERT") if c.name not in fresh or fresh[c.name] is not None]
     values = [fresh.get(c.name) or _authored(aim, c) or column(c.name, "b") for c in listed]
