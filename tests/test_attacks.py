@@ -169,3 +169,49 @@ def test_mistakes_in_effort_and_seed_are_one_line(arguments: tuple[str, ...], sa
     done = run("--contract=muva", *arguments, out=tmp_path)
     assert done.returncode == 4
     assert said in done.stdout + done.stderr
+
+
+OWN_VIEW = """
+alter table public.contacts rename to all_contacts;
+create view public.contacts with (security_barrier) as select c.* from public.all_contacts as c where c.org_id in (
+  select m.org_id from public.org_users as m where m.user_id = (select auth.uid()) and m.is_active);
+grant select, insert, update, delete on public.contacts to authenticated;
+alter view public.contacts set (check_option = {})
+"""
+
+
+def test_a_view_that_shows_each_caller_its_own_is_attacked(connect: Connect) -> None:
+    """To a session that sees everything it shows nothing: the rows to aim at are what members see."""
+    found: dict[str, set[str]] = {}
+    connection = connect("victorysync")
+    for option in ("local", "none"):
+        with transaction(connection, contract_of("victorysync")):
+            connection.execute(OWN_VIEW.format(option).replace("check_option = none", "security_barrier").encode())
+            judged = drilled(connection, "victorysync", Effort.of("quick", "1"), "foreign-rows-unwritable")
+            found[option] = {f.key for r in judged for f in r.findings}
+    assert found["local"] == set()
+    assert {"public.contacts: insert", "public.contacts: move"} <= found["none"]
+
+
+LENDING = """
+create function auth.join_org(org uuid) returns void language sql volatile security definer set search_path = pg_temp as
+  'insert into public.org_users (user_id, org_id, role) values (auth.uid(), org, ''viewer'') on conflict do nothing';
+create function auth.create_org(name text) returns void language plpgsql
+  security definer set search_path = pg_temp as $$
+declare made uuid := gen_random_uuid();
+begin
+  insert into public.organizations (id, name, created_by) values (made, name, auth.uid());
+  insert into public.org_users (user_id, org_id, role) values (auth.uid(), made, 'owner');
+end
+$$;
+grant execute on all routines in schema auth to authenticated
+"""
+
+
+def test_joining_what_is_there_is_a_breach_and_founding_is_not(connect: Connect) -> None:
+    connection = connect("victorysync")
+    with transaction(connection, contract_of("victorysync")):
+        connection.execute(LENDING.encode())
+        judged = drilled(connection, "victorysync", Effort.of("default", "1"), "functions-keep-tenants")
+    assert {f.key.partition(": ")[2] for r in judged for f in r.findings if "join_org" in f.object} >= {"joins"}
+    assert not [f.key for r in judged for f in r.findings if "create_org" in f.object]
