@@ -22,7 +22,7 @@ from pgconform.database import Database, begin
 from pgconform.expressions import shape
 from pgconform.introspect import snapshot
 from pgconform.model import Effort, Finding, Result, Verdict
-from pgconform.names import qualified, split
+from pgconform.names import qualified
 
 FAULTS = Path(__file__).parent.parent / "fixtures" / "faults"
 # What a remedy may meet when another one has already dropped or made its object.
@@ -138,7 +138,7 @@ def _concerned(subject: Any, differs: AbstractSet[str], reference: Catalog) -> b
     """True where a drill may find something else of its subject: a relation, a function, or anything else."""
     first = subject[0] if isinstance(subject, tuple) else subject
     if isinstance(first, Function):
-        names = {split(name)[-1] for name in differs if "." in name}
+        names = {table.name for table in reference.tables if str(table) in differs}
         return repr(first) not in set(map(repr, reference.functions)) or any(name in first.body for name in names)
     return not isinstance(first, Table) or str(first) in differs
 
