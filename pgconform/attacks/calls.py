@@ -154,9 +154,10 @@ def _combinations(evidence: Evidence, function: Function, identity: Identity) ->
 def _holds(
     evidence: Evidence, identity: Identity, outcome: Outcome, given: tuple[Given, ...], hidden: tuple[Secret, ...]
 ) -> str:
-    """What of others' rows an answer holds; '' for nothing. What was passed in, or is also the own rows', is none."""
+    """What of others' rows an answer holds; '' for nothing. What the caller said, or is also the own rows', is none."""
     text = "\n".join(str(value) for row in outcome.answer for value in row)
-    found = [s for s in hidden if s.value in text and not any(s.value in g.text for g in given)] if text else []
+    said = [*(g.text for g in given), *(value for _, value in identity.settings)]
+    found = [s for s in hidden if s.value in text and not any(s.value in known for known in said)] if text else []
     tables = Counter(s.table for s in found)
     for secret in sorted(found, key=lambda s: (-tables[s.table], s.table)):
         if not shown_anyway(evidence, identity, secret.value):
