@@ -120,7 +120,9 @@ def judge(
     database, today = Database(connection), datetime.datetime.now(datetime.UTC).date()
     evidence = Evidence(contract, catalog, database, today, lambda: database, QUICK)
     wanted, checks = {key.split(": ")[1] for key in expected if ": " in key}, {key.split(": ")[0] for key in expected}
-    differs = differing(catalog, reference) | written(connection) if reference else set()
+    altered = changed(catalog, reference) if reference else set()
+    differs = _concerned_by(catalog, altered) | written(connection)
+    altered |= written(connection)
     results = []
     for check in load().values():
         subjects = None
@@ -128,7 +130,7 @@ def judge(
             given = check.subjects(contract, evidence)
             subjects = [s for s in given if _concerned(s, wanted | differs, reference)]
         elif reference and check.id not in checks and _searching(check):
-            subjects = None if differs & _behind(contract) or catalog.functions != reference.functions else []
+            subjects = None if altered & _behind(contract) or catalog.functions != reference.functions else []
         if subjects != []:
             results.append(evaluate(check, evidence, subjects))
     return results
@@ -163,15 +165,19 @@ def written(connection: psycopg.Connection[Any]) -> set[str]:
     return {name for (name,) in found}
 
 
-def differing(catalog: Catalog, reference: Catalog) -> set[str]:
-    """Tables for which another catalogue may mean other outcomes of attacks."""
+def changed(catalog: Catalog, reference: Catalog) -> set[str]:
+    """Tables that are not as they were; all of them where roles, schemas or settings are not."""
     general = ("roles", "memberships", "schemas", "types", "sequences", "settings")
     if any(getattr(catalog, part) != getattr(reference, part) for part in general):
         return {str(t) for t in catalog.tables}
-    changed = {str(t) for t in catalog.tables if t != reference.table(str(t))} | _calling(catalog, reference)
-    changed |= {str(t) for t in reference.tables if catalog.table(str(t)) is None}
-    return {str(t) for t in catalog.tables if changed & {str(t), t.parent, *named_by(t)}} | {
-        name for t in catalog.tables if str(t) in changed for name in named_by(t)
+    found = {str(t) for t in catalog.tables if t != reference.table(str(t))} | _calling(catalog, reference)
+    return found | {str(t) for t in reference.tables if catalog.table(str(t)) is None}
+
+
+def _concerned_by(catalog: Catalog, altered: AbstractSet[str]) -> set[str]:
+    """Tables for which that other tables are not as they were may mean other outcomes of attacks."""
+    return {str(t) for t in catalog.tables if altered & {str(t), t.parent, *named_by(t)}} | {
+        name for t in catalog.tables if str(t) in altered for name in named_by(t)
     }
 
 

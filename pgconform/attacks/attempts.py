@@ -76,13 +76,15 @@ def _cases(evidence: Evidence, given: Bait, road: Road, people: Iterable[Identit
 
 def whom(evidence: Evidence, road: Road) -> list[Identity]:
     """The sessions that attack: all of them, or with the least effort the first and the last of each kind and rank, who
-    read, and one of each, who writes."""
+    read, and one of each kind, who writes."""
     people = list(identities(evidence))
     if evidence.effort.examples:
         return people
-    chosen = list({(p.tenancy, p.kind, p.rank, p.after): p for p in people}.values())  # the last of each
-    if road.commands == ("select",):
-        chosen += [*{(p.tenancy, p.kind, p.rank, p.after): p for p in reversed(people)}.values()]
+    if road.commands != ("select",):
+        chosen = [*{(p.tenancy, p.kind, p.after): p for p in people}.values()]  # the last of each
+    else:
+        ends = (people, people[::-1])
+        chosen = [p for end in ends for p in {(p.tenancy, p.kind, p.rank, p.after): p for p in end}.values()]
     return [p for p in people if p in chosen]
 
 
