@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pgconform.catalog import Catalog
     from pgconform.database import Database
     from pgconform.privileges import Privileges
+    from pgconform.recovery.copies import Copies
 
 LOCKED = "{} is locked by another session (ACCESS EXCLUSIVE); run again when its change is done"
 DRILL = "a drill writes, and a live target is never written: run it on a copy (target embedded or container)"
@@ -41,6 +42,7 @@ class Evidence:
     today: datetime.date
     writing: Callable[[], Database] | None = None  # where drills may write; they undo all they do
     effort: Effort = field(default_factory=Effort)
+    copies: Copies | None = None  # of the database, where drills may commit
 
     def part(self, name: str) -> Any:
         """What a check's parameter of that name gets."""
@@ -144,7 +146,7 @@ def evaluate(check: Check, evidence: Evidence, subjects: Sequence[Any] | None = 
     examined = 0
     hidden = set(evidence.catalog.unseen)
     attempts = _attempts(evidence)
-    if check.drill and evidence.writing is None:
+    if check.drill and (evidence.copies if "copies" in check.asks else evidence.writing) is None:
         return Result(
             check=check.id, contract=contract.name, verdict=Verdict.SKIPPED, title=check.title, why=check.why,
             subject=subject_name(subjects[0]) if subjects else "", guide=check.guide, severity=check.severity,

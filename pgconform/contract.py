@@ -13,7 +13,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-Share = Annotated[float, Meta(ge=0, le=1, description="a share between 0 and 1")]
+from pgconform.contract_operations import Backups, Operations, Procedure
+from pgconform.contract_section import Section, Share
+
 Scope = Annotated[
     Literal["none", "own", "shared", "all"],
     Meta(
@@ -24,10 +26,6 @@ Scope = Annotated[
 Command = Literal["select", "insert", "update", "delete"]
 COMMANDS: tuple[Command, ...] = ("select", "insert", "update", "delete")
 Attribute = Literal["SUPERUSER", "BYPASSRLS", "CREATEROLE", "CREATEDB", "REPLICATION"]
-
-
-class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A table of the contract file; an unknown key is an error."""
 
 
 class Schemas(Section, frozen=True):
@@ -326,6 +324,9 @@ class Contract(Section, frozen=True):
     publications: tuple[str, ...] = ()
     reports: tuple[Report, ...] = ()
     metrics: Metrics | None = None
+    operations: Operations | None = None
+    backups: Backups | None = None
+    procedures: dict[str, Procedure] = {}
     skips: Annotated[
         dict[str, str], Meta(description="check, or check:subject, that may find nothing to examine, and why")
     ] = {}

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import psycopg
     from psycopg import Connection
 
+    from pgconform.recovery.copies import Copies
+
 # Refusals that trying again will not mend: wrong password, no such role or database (SQLSTATE 28xxx, 3Dxxx).
 _OUR_MISTAKE = ("28", "3D")
 # libpq's words (they have no code, and may hold host and user), and ours; for mistakes of the caller first.
@@ -98,8 +100,15 @@ class Databases:
         def writing() -> Database:
             return Database(self._connect(opened.dsn, opened.contract, read_only=False))
 
-        drills = writing if opened.disposable else None
-        return Evidence(opened.contract, opened.catalog, Database(connection), self.today, drills, self.effort)
+        drills, copies = (writing, self._copies(opened)) if opened.disposable else (None, None)
+        return Evidence(opened.contract, opened.catalog, Database(connection), self.today, drills, self.effort, copies)
+
+    def _copies(self, opened: Opened) -> Copies:
+        from pgconform.recovery.copies import Copies
+
+        copies = Copies(opened.dsn, opened.catalog, opened.snapshot)
+        self._stack.callback(copies.close)
+        return copies
 
     def facts(self) -> dict[str, str]:
         """What was tested, by contract: never how it was reached."""

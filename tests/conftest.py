@@ -11,6 +11,7 @@ import pytest
 from pgconform.introspect import read_text
 from pgconform.targets.embedded import server
 from pgconform.targets.server import Server
+from tests.committing import prepare
 
 Connect = Callable[[str], psycopg.Connection[Any]]
 
@@ -19,6 +20,7 @@ Connect = Callable[[str], psycopg.Connection[Any]]
 def references() -> Iterator[Server]:
     """A server with both reference databases, PostgreSQL 16."""
     with server(["muva", "victorysync"]) as started:
+        prepare(started, ["muva", "victorysync"])
         yield started
 
 

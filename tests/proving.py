@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,14 @@ from pgconform.catalog import Catalog, Function, Table
 from pgconform.catalogue_of_checks import load
 from pgconform.checks import Check, Evidence, evaluate
 from pgconform.contract import Contract
+from pgconform.contract_file import _defined, resolve, validate
 from pgconform.contract_file import load as load_contract
-from pgconform.contract_file import resolve
 from pgconform.database import Database, begin
 from pgconform.expressions import shape
 from pgconform.introspect import snapshot
 from pgconform.model import Effort, Finding, Result, Verdict
 from pgconform.names import qualified
+from pgconform.recovery.copies import Copies
 
 FAULTS = Path(__file__).parent.parent / "fixtures" / "faults"
 # What a remedy may meet when another one has already dropped or made its object.
@@ -32,13 +34,19 @@ POINTLESS = (
     psycopg.errors.DuplicateFunction, psycopg.errors.InvalidSchemaName, psycopg.errors.InvalidForeignKey,
     psycopg.IntegrityError,  # rows that another remedy has to remove first: the next round tries again
 )  # fmt: skip
+WORDS = ("contract", "finds", "errata", "about", "committed", "beside", "promise", "wait")
 QUICK = Effort.of("quick", "1")
 ROUNDS = 4  # a remedy may uncover what another check then finds
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One SQL file: what it breaks, and the exact findings of all checks; a decoy has none."""
+    """One SQL file: what it breaks, and the exact findings of all checks; a decoy has none.
+
+    ``committed`` says why it cannot be undone: it then runs in a database of its own, each of its paragraphs by itself.
+    Every ``beside`` is run by a further session, which stays as that leaves it; ``wait`` are seconds after that.
+    ``promise`` are lines of TOML that the contract has besides.
+    """
 
     path: Path
     check: str
@@ -46,7 +54,10 @@ class Fault:
     finds: frozenset[str]
     errata: tuple[str, ...]
     sql: str
-    notes: dict[str, str] = field(default_factory=dict)
+    committed: str = ""
+    beside: tuple[str, ...] = ()
+    promise: str = ""
+    wait: float = 0.0
 
     @property
     def name(self) -> str:
@@ -59,14 +70,14 @@ def faults() -> list[Fault]:
 
 
 def read(path: Path) -> Fault:
-    """The header's ``-- word: text`` lines: contract, finds (any number), errata, about."""
+    """The header's ``-- word: text`` lines, as ``Fault`` names them."""
     headers: list[tuple[str, str]] = []
     for line in path.read_text(encoding="utf-8").splitlines():
         if not line.startswith("-- "):
             break
         word, colon, text = line[3:].partition(": ")
-        if not colon or word not in ("contract", "finds", "errata", "about"):
-            raise ValueError(f"{path}: header lines are '-- contract|finds|errata|about: text', not {line!r}")
+        if not colon or word not in WORDS:
+            raise ValueError(f"{path}: header lines are '-- {'|'.join(WORDS)}: text', not {line!r}")
         headers.append((word, text.strip()))
     contract = [text for word, text in headers if word == "contract"]
     finds = frozenset(text for word, text in headers if word == "finds")
@@ -75,11 +86,25 @@ def read(path: Path) -> Fault:
         raise ValueError(f"{path}: one '-- contract:' and one '-- about:' line wanted")
     if path.stem.startswith("decoy") == bool(finds):
         raise ValueError(f"{path}: a decoy finds nothing, a fault something; decoys' names begin with 'decoy'")
-    return Fault(path, path.parent.name, contract[0], finds, errata, path.read_text(encoding="utf-8"))
+    said = {word: tuple(text for other, text in headers if other == word) for word in WORDS}
+    return Fault(
+        path, path.parent.name, contract[0], finds, errata, path.read_text(encoding="utf-8"),
+        " ".join(said["committed"]), said["beside"], "\n".join(said["promise"]), sum(map(float, said["wait"])),
+    )  # fmt: skip
 
 
-def contract_of(name: str) -> Contract:
-    return load_contract(resolve(name))
+def contract_of(name: str, promise: str = "") -> Contract:
+    """A bundled contract, with further promises laid over it."""
+    path = resolve(name)
+    if not promise:
+        return load_contract(path)
+    raw = _merged(tomllib.loads(path.read_text(encoding="utf-8")), tomllib.loads(promise))
+    return _defined(validate(raw, str(path)), path.parent, str(path))
+
+
+def _merged(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    nested = {key: _merged(one[key], other[key]) for key in one.keys() & other.keys() if isinstance(other[key], dict)}
+    return one | other | nested
 
 
 @contextmanager
@@ -108,17 +133,18 @@ def judge(
     contract: Contract,
     reference: Catalog | None = None,
     expected: AbstractSet[str] = frozenset(),
+    copies: Copies | None = None,
 ) -> list[Result]:
     """The results of all checks, on what the open transaction sees.
 
     Drills and searches take longer than all other checks together. What they find of a table follows from its rows and
     from the catalogue: from its own policies, grants and triggers, those of the tables that it names or that name it,
     and from functions, roles and schemas. So where a reference is given, on which they are silent, they look at what
-    may differ, and at what ``expected`` findings speak of.
+    may differ, and at what ``expected`` findings speak of. Drills that commit need ``copies`` of what is committed.
     """
     catalog = snapshot(connection)
     database, today = Database(connection), datetime.datetime.now(datetime.UTC).date()
-    evidence = Evidence(contract, catalog, database, today, lambda: database, QUICK)
+    evidence = Evidence(contract, catalog, database, today, lambda: database, QUICK, copies)
     wanted, checks = {key.split(": ")[1] for key in expected if ": " in key}, {key.split(": ")[0] for key in expected}
     altered = changed(catalog, reference) if reference else set()
     differs = _concerned_by(catalog, altered) | written(connection)
@@ -126,7 +152,9 @@ def judge(
     results = []
     for check in load().values():
         subjects = None
-        if reference and check.drill:
+        if "copies" in check.asks:
+            subjects = None if copies and (check.id in checks or not reference) else []
+        elif reference and check.drill:
             given = check.subjects(contract, evidence)
             subjects = [s for s in given if _concerned(s, wanted | differs, reference)]
         elif reference and check.id not in checks and _searching(check):
@@ -221,25 +249,33 @@ def prove(connection: psycopg.Connection[Any], fault: Fault) -> None:
 
     Raises AssertionError that says what differs.
     """
-    contract = contract_of(fault.contract)
+    contract = contract_of(fault.contract, fault.promise)
     with transaction(connection, contract):
         reference = untouched(connection, contract)
         connection.execute(fault.sql.encode())
-        results = judge(connection, contract, reference, fault.finds)
-        findings = found(results)
-        differ = {"missed": sorted(fault.finds - set(findings)), "unexpected": {
-            key: f.observed for key, f in sorted(findings.items()) if key not in fault.finds}}  # fmt: skip
-        assert not any(differ.values()), f"{fault.path}: {differ}"
-        assert not broken(results), f"{fault.path}: broken: {broken(results)}"
-        for _ in range(ROUNDS):
-            if not findings:
-                break
-            for remedy in dict.fromkeys(f.remedy for _, f in sorted(findings.items())):
-                run_remedy(connection, remedy)
-            results = judge(connection, contract, reference, fault.finds)
-            findings = found(results)
-        left = {key: (f.observed, f.remedy) for key, f in findings.items()}
-        assert not left, f"{fault.path}: not silenced by its remedies: {left}"
+        proven(
+            fault,
+            lambda: judge(connection, contract, reference, fault.finds),
+            lambda remedy: run_remedy(connection, remedy),
+        )
+
+
+def proven(fault: Fault, judged: Callable[[], list[Result]], remedied: Callable[[str], None]) -> None:
+    """Compares what is found with what the fault should be found by; runs the remedies, and wants silence."""
+    results = judged()
+    findings = found(results)
+    differ = {"missed": sorted(fault.finds - set(findings)), "unexpected": {
+        key: f.observed for key, f in sorted(findings.items()) if key not in fault.finds}}  # fmt: skip
+    assert not any(differ.values()), f"{fault.path}: {differ}"
+    assert not broken(results), f"{fault.path}: broken: {broken(results)}"
+    for _ in range(ROUNDS):
+        if not findings:
+            break
+        for remedy in dict.fromkeys(f.remedy for _, f in sorted(findings.items())):
+            remedied(remedy)
+        findings = found(judged())
+    left = {key: (f.observed, f.remedy) for key, f in findings.items()}
+    assert not left, f"{fault.path}: not silenced by its remedies: {left}"
 
 
 def run_remedy(connection: psycopg.Connection[Any], remedy: str) -> None:

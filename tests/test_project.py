@@ -82,6 +82,7 @@ def test_no_check_body_is_too_long() -> None:
 # Imports point downwards: a module may import from its own layer and those above it in this list.
 LAYERS = (
     ("model", "names"),
+    ("contract_section", "contract_operations"),
     ("contract", "catalog", "guides"),
     ("contract_words", "acl", "statements", "catalog_queries", "expression_tree", "bodies"),
     (
@@ -98,6 +99,7 @@ LAYERS = (
     ("remedies", "results", "probes"),
     ("attacks",),
     ("targets",),
+    ("recovery",),
     ("session",),
     ("judging", "catalogue_of_checks"),
     ("asked",),

@@ -1,0 +1,115 @@
+"""Databases of our own that begin as the target is: drills that commit work in them. The target is only read.
+
+A dump of the target is restored into a scratch server, once; every drill then gets its own clone of that database.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from pgconform.recovery import tools
+from pgconform.targets.server import Server, find_binaries, prepared, running, start
+
+if TYPE_CHECKING:
+    from psycopg import Connection
+
+    from pgconform.catalog import Catalog
+
+SERVERS = (16, 18)  # major versions of the wheel's servers
+
+
+@dataclass(repr=False)
+class Scratch:
+    """A server of our own, in which everything may be broken."""
+
+    server: Server
+    binaries: Path
+
+    def crash(self) -> None:
+        """Kill all processes of the server at once, as a crash of its machine would, and start it again."""
+        import psycopg
+
+        with psycopg.connect(self.server.dsn(), autocommit=True) as connection:
+            ours = connection.execute("select pid from pg_catalog.pg_stat_activity")
+            pids = [self.server.pid, *(pid for (pid,) in ours)]
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.server.stop(immediate=True)  # waits until it is gone
+        (self.server.directory / "postmaster.pid").unlink(missing_ok=True)  # a zombie would still count
+        self.server = start(self.server.directory, self.binaries)
+
+    def stop(self) -> None:
+        self.server.stop(immediate=True)
+
+
+@dataclass(frozen=True, repr=False)
+class Copy:
+    """A database on a scratch server. Gone after the drill."""
+
+    scratch: Scratch
+    name: str
+
+    @property
+    def dsn(self) -> str:
+        return self.scratch.server.dsn(self.name)
+
+    def connect(self) -> Connection[Any]:
+        """A new session of the superuser, in autocommit mode; whoever asks closes it."""
+        import psycopg
+
+        return psycopg.connect(self.dsn, autocommit=True, prepare_threshold=None)
+
+
+class Copies:
+    """Copies of one database. Close it to stop the server and remove what was written."""
+
+    def __init__(self, dsn: str, catalog: Catalog, snapshot: str = "") -> None:
+        self._dsn, self._catalog, self._snapshot = dsn, catalog, snapshot
+        self._stack = ExitStack()
+        self._template: Copy | None = None
+        self._made = 0
+
+    @contextmanager
+    def fresh(self) -> Iterator[Copy]:
+        """A copy for one drill, as the target is. Raises NotVerified where no copy can be made."""
+        import psycopg
+        from psycopg import sql
+
+        template = self._template = self._template or self._restored()
+        self._made += 1
+        name = f"copy{self._made}"
+        clone = sql.SQL("create database {} template {}").format(sql.Identifier(name), sql.Identifier(template.name))
+        drop = sql.SQL("drop database {} with (force)").format(sql.Identifier(name))
+        with psycopg.connect(template.scratch.server.dsn(), autocommit=True) as connection:
+            connection.execute(clone)
+        try:
+            yield Copy(template.scratch, name)
+        finally:
+            with psycopg.connect(template.scratch.server.dsn(), autocommit=True) as connection:
+                connection.execute(drop)
+
+    def _restored(self) -> Copy:
+        version = self._catalog.server.version // 10_000
+        binaries = find_binaries(str(next((v for v in SERVERS if v >= version), version)))
+        empty = prepared(f"empty-{sha256(str(binaries).encode()).hexdigest()[:16]}", binaries, lambda _: None)
+        scratch = Scratch(self._stack.enter_context(running(bindir=binaries, template=empty)), binaries)
+        self._stack.callback(scratch.stop)
+        copy = Copy(scratch, "original")
+        with TemporaryDirectory(prefix="pgc-") as folder:
+            dump = Path(folder) / "dump"
+            tools.dump(binaries, self._dsn, dump, self._snapshot)
+            tools.create(scratch.server.dsn(), copy.name, self._catalog)
+            tools.restore(binaries, copy.dsn, dump)
+        return copy
+
+    def close(self) -> None:
+        self._stack.close()
