@@ -204,9 +204,7 @@ def changed(catalog: Catalog, reference: Catalog) -> set[str]:
 
 def _concerned_by(catalog: Catalog, altered: AbstractSet[str]) -> set[str]:
     """Tables for which that other tables are not as they were may mean other outcomes of attacks."""
-    return {str(t) for t in catalog.tables if altered & {str(t), t.parent, *named_by(t)}} | {
-        name for t in catalog.tables if str(t) in altered for name in named_by(t)
-    }
+    return {str(t) for t in catalog.tables if altered & {str(t), t.parent, *named_by(t)}}
 
 
 def _calling(catalog: Catalog, reference: Catalog) -> set[str]:
