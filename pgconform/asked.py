@@ -3,12 +3,43 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pgconform.model import CADENCES, Mistake
+from pgconform.model import CADENCES, Effort, Mistake
 
 if TYPE_CHECKING:
     from pgconform.contract import Contract
+
+
+OPTIONS = {
+    "contract": "contract to check: a bundled one's name, or a TOML file (default: all bundled ones)",
+    "target": "where the databases are: embedded[:16|18], container[:IMAGE], live[:URI] (default: embedded)",
+    "effort": "how hard to attack: quick, default or nightly",
+    "seed": "what the attacks are drawn from (default: 1)",
+    "out": "directory of the reports (default: reports/out)",
+    "history": "directory where runs are recorded, or none (default: history, beside that of the reports)",
+}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a run was asked for besides its contracts."""
+
+    target: str
+    effort: Effort
+    out: Path
+    history: Path | None
+
+    @classmethod
+    def of(cls, given: Mapping[str, str]) -> Asked:
+        """From what was typed, '' where nothing was. Raises Mistake."""
+        out = Path(given["out"] or "reports/out")
+        effort = Effort.of(given["effort"] or "default", given["seed"] or "1")
+        history = None if given["history"] == "none" else Path(given["history"] or out.parent / "history")
+        return cls(given["target"] or "embedded", effort, out, history)
 
 
 def chosen(names: str) -> list[Contract]:
@@ -31,3 +62,13 @@ def scheduled(expression: str) -> None:
     unknown = set(re.findall(r"\w+", expression)) - {*CADENCES, "and", "or", "not"}
     if unknown:
         raise Mistake(f"no schedule {', '.join(sorted(unknown))}; -m takes {', '.join(CADENCES)}")
+
+
+def names_suites(arguments: Iterable[str]) -> bool:
+    """True where one of pytest's arguments is a suite of checks."""
+    homes = {Path(__file__).parent.parent / "suites", Path(__file__).parent / "suites"}
+    for argument in arguments:
+        path = argument.partition("::")[0]
+        if path.startswith("pgconform.suites") or homes & {Path(path).resolve(), *Path(path).resolve().parents}:
+            return True
+    return False

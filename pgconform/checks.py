@@ -18,13 +18,25 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pgconform.contract import Contract, Waiver
-from pgconform.model import CADENCES, Effort, Finding, Nothing, NotVerified, Result, Severity, TargetLost, Verdict
+from pgconform.model import (
+    CADENCES,
+    Effort,
+    Figure,
+    Finding,
+    Nothing,
+    NotVerified,
+    Result,
+    Severity,
+    TargetLost,
+    Verdict,
+)
 
 if TYPE_CHECKING:
     import datetime
 
     from pgconform.catalog import Catalog
     from pgconform.database import Database
+    from pgconform.history import History
     from pgconform.privileges import Privileges
     from pgconform.recovery.copies import Copies
 
@@ -43,9 +55,12 @@ class Evidence:
     writing: Callable[[], Database] | None = None  # where drills may write; they undo all they do
     effort: Effort = field(default_factory=Effort)
     copies: Copies | None = None  # of the database, where drills may commit
+    history: History | None = None  # what earlier runs measured; None where none is kept
 
     def part(self, name: str) -> Any:
-        """What a check's parameter of that name gets."""
+        """What a check's parameter of that name gets. Raises Nothing where no history is kept."""
+        if name == "history" and self.history is None:
+            raise Nothing("no history is kept")
         return self if name == "evidence" else getattr(self, name)
 
     @cached_property
@@ -66,7 +81,7 @@ class Check:
     """One obligation. ``select`` yields its subjects; ``judge`` yields what is wrong with one of them."""
 
     id: str
-    judge: Callable[..., Iterator[Finding]]
+    judge: Callable[..., Iterator[Finding | Figure]]
     select: Callable[..., Iterable[Any]]
     by_contract: bool
     guide: tuple[str, ...]
@@ -99,8 +114,10 @@ def check(
     each: Callable[[Contract], Iterable[Any]] | None = None,
     severity: Severity = Severity.MUST,
     drill: bool = False,
-) -> Callable[[Callable[..., Iterator[Finding]]], Callable[..., None]]:
-    """Make a generator of findings a test. The docstring's first line is the obligation, the rest why it matters.
+) -> Callable[[Callable[..., Iterator[Finding | Figure]]], Callable[..., None]]:
+    """Make a generator of findings, and of figures to keep, a test.
+
+    The docstring's first line is the obligation, the rest says why it matters.
 
     A ``drill`` writes, and undoes it; it is judged on disposable targets only.
 
@@ -110,7 +127,7 @@ def check(
     if select is None or (of and each) or not set(when) <= set(CADENCES) or not when:
         raise ValueError(f"check {id}: give of= or each=, and when= from {', '.join(CADENCES)}")
 
-    def decorate(judge: Callable[..., Iterator[Finding]]) -> Callable[..., None]:
+    def decorate(judge: Callable[..., Iterator[Finding | Figure]]) -> Callable[..., None]:
         title, _, why = (inspect.getdoc(judge) or "").partition("\n")
         looked_for = (inspect.getdoc(select) or "").partition("\n")[0].rstrip(".")
         if not (title and why.strip() and looked_for):
@@ -141,6 +158,7 @@ def evaluate(check: Check, evidence: Evidence, subjects: Sequence[Any] | None = 
     started = time.perf_counter()
     contract = evidence.contract
     found: list[Finding] = []
+    figures: list[Figure] = []
     unverified: list[tuple[str, str]] = []
     empty: list[str] = []
     examined = 0
@@ -170,7 +188,11 @@ def evaluate(check: Check, evidence: Evidence, subjects: Sequence[Any] | None = 
                 unverified.append((subject_name(subject), f"{what} does not exist{near}; correct the contract"))
             continue
         try:
-            found += check.judge(subject, **{name: evidence.part(name) for name in check.asks})
+            for said in check.judge(subject, **{name: evidence.part(name) for name in check.asks}):
+                if isinstance(said, Figure):
+                    figures.append(said)
+                else:
+                    found.append(said)
         except Nothing as nothing:
             empty.append(str(nothing))
         except NotVerified as refusal:
@@ -191,7 +213,7 @@ def evaluate(check: Check, evidence: Evidence, subjects: Sequence[Any] | None = 
         guide=check.guide, severity=check.severity, examined=examined, looked_for=check.looked_for,
         findings=tuple(failing), waived=tuple(waived), reason=reason, accepted=bool(accepted) or undeclared,
         unverified=tuple(dict.fromkeys(unverified)), seconds=time.perf_counter() - started,
-        attempts=_attempts(evidence) - attempts,
+        attempts=_attempts(evidence) - attempts, figures=tuple(figures),
     )  # fmt: skip
 
 

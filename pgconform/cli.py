@@ -51,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     _asked_of(added)
     added.add_argument("--out", metavar="DIR", help="where the reports go (default: reports/out)")
+    added.add_argument("--history", metavar="DIR", help="where runs are recorded, or none (default: reports/history)")
     added.set_defaults(command=run)
 
     added = commands.add_parser(
@@ -61,6 +62,17 @@ def _parser() -> argparse.ArgumentParser:
     _asked_of(added)
     added.add_argument("--format", choices=("text", "json"), default="text", help="text (default) or json")
     added.set_defaults(command=access)
+
+    added = commands.add_parser(
+        "history", help="what earlier runs found and measured",
+        epilog="exit status: 0, or 4 where no run is recorded, or none of that name",
+    )  # fmt: skip
+    added.add_argument("figure", nargs="?", default="", metavar="NAME", help="figures whose names begin so, run by run")
+    added.add_argument(
+        "--history", default="", metavar="DIR", help="where runs are recorded (default: reports/history)"
+    )
+    added.add_argument("--format", choices=("text", "json"), default="text", help="text (default) or json")
+    added.set_defaults(command=history)
 
     added = commands.add_parser("up", help="start a server with a reference database and print its address")
     added.add_argument("contract", metavar="CONTRACT", help="a bundled contract's name, or a file")
@@ -108,7 +120,7 @@ def run(known: argparse.Namespace, rest: list[str]) -> int:
         fixed.append(f"--override-ini=cache_dir={Path.cwd() / '.pytest_cache'}")
     given = [
         f"--pgc-{name}={value}"
-        for name in ("contract", "target", "effort", "seed", "out")
+        for name in ("contract", "target", "effort", "seed", "out", "history")
         if (value := getattr(known, name))
     ]
     return int(pytest.main([*fixed, *given, "--pgc-asked", *rest]))
@@ -130,7 +142,7 @@ def access(known: argparse.Namespace, _: list[str]) -> int:
         return str(getattr(known, name) or os.environ.get(f"PGC_{name.upper()}") or default)
 
     effort = Effort.of(asked("effort", "default"), asked("seed", "1"))
-    databases, made = Databases(datetime.datetime.now(datetime.UTC).date(), effort), []
+    databases, made = Databases(datetime.datetime.now(datetime.UTC), effort), []
     try:
         databases.open(asked("target", "embedded"), chosen(asked("contract")))
         for name, facts in databases.facts().items():
@@ -150,6 +162,19 @@ def access(known: argparse.Namespace, _: list[str]) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # a name may hold what the terminal cannot show
     print((as_json if known.format == "json" else as_text)(made, effort))
     return int(status(made)[0])
+
+
+def history(known: argparse.Namespace, _: list[str]) -> int:
+    """The recorded runs and figures, or one figure's values."""
+    from pgconform.model import NotVerified
+    from pgconform.reports.history import as_json, as_text
+
+    folder = Path(known.history or os.environ.get("PGC_HISTORY") or "reports/history")
+    try:
+        print((as_json if known.format == "json" else as_text)(folder, known.figure))
+    except NotVerified as error:
+        raise ValueError(str(error)) from None
+    return 0
 
 
 def up(known: argparse.Namespace, _: list[str]) -> int:

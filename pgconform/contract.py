@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from pgconform.contract_operations import Backups, Operations, Procedure
+from pgconform.contract_operations import Backups, Operations, Procedure, Trends
 from pgconform.contract_section import Section, Share
 
 Scope = Annotated[
@@ -325,6 +325,7 @@ class Contract(Section, frozen=True):
     reports: tuple[Report, ...] = ()
     metrics: Metrics | None = None
     operations: Operations | None = None
+    trends: Trends | None = None
     backups: Backups | None = None
     procedures: dict[str, Procedure] = {}
     skips: Annotated[

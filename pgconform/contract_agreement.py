@@ -28,11 +28,13 @@ def disagreements(contract: Contract) -> Iterator[Problem]:
     for profile, granted in contract.access.items():
         for role in granted:
             yield from _role(contract, ("access", profile, role), role)
-    for name, table in contract.tables.items():
-        yield from _ownership(contract, ("tables", name), name, table)
-        yield from _columns(contract, ("tables", name), table)
+    for name, promise in contract.tables.items():
+        yield from _ownership(contract, ("tables", name), name, promise)
+        yield from _columns(contract, ("tables", name), promise)
     for name, function in contract.functions.items():
         yield from _function(contract, ("functions", name), function)
+    for n, table in enumerate(contract.trends.tables if contract.trends else ()):
+        yield from _known(("trends", "tables", n), table, contract.tenant_tables(), "tables whose rows name a tenant")
     for n, report in enumerate(contract.reports):
         if report.aggregate != "count" and not report.of:
             yield ("reports", n, "of"), f"missing; aggregate = {report.aggregate!r} needs a column"

@@ -33,6 +33,7 @@ from pgconform.contract import (
     Total,
 )  # fmt: skip
 from pgconform.contract_agreement import disagreements
+from pgconform.contract_operations import Trends
 from pgconform.contract_words import (
     KeyPath,
     alternatives,
@@ -69,6 +70,7 @@ NAMES: dict[type[msgspec.Struct], dict[str, int]] = {
     Search: {"vector": 3},
     Report: {"relation": 2, "table": 2},
     Metrics: {"table": 2},
+    Trends: {"tables": 2},
 }
 _FORMS = {2: "schema.name", 3: "schema.table.column"}
 

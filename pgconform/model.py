@@ -102,13 +102,23 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class Figure:
+    """A value that a check measured, kept in the history whatever the verdict. ``name`` is stable over runs."""
+
+    name: str
+    value: float
+    unit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """What one check said of one contract's database.
 
     ``subject`` is what the contract names, where a check is judged for each; ``examined`` counts the objects looked
     at, ``looked_for`` says what they are; ``reason`` explains a skipped or broken verdict; ``accepted`` says that the
     contract allows the skip; ``unverified`` pairs each subject that could not be verified with the
-    reason; ``waived`` pairs each waived finding with the waiver's text; ``attempts`` counts what a drill tried.
+    reason; ``waived`` pairs each waived finding with the waiver's text; ``attempts`` counts what a drill tried;
+    ``figures`` are what was measured.
     """
 
     check: str
@@ -128,6 +138,7 @@ class Result:
     unverified: tuple[tuple[str, str], ...] = ()
     seconds: float = 0.0
     attempts: int = 0
+    figures: tuple[Figure, ...] = ()
 
     @property
     def gates(self) -> bool:

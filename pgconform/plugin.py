@@ -7,16 +7,15 @@ it loads neither psycopg nor any suite.
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pgconform.model import CADENCES, Effort, Mistake, TargetLost, Verdict
+from pgconform.asked import OPTIONS, Asked, chosen, names_suites, scheduled
+from pgconform.model import CADENCES, Mistake, TargetLost, Verdict
 
 if TYPE_CHECKING:
     from pgconform.checks import Check
@@ -28,27 +27,24 @@ CONTRACTS: pytest.StashKey[list[Contract]] = pytest.StashKey()
 DATABASES: pytest.StashKey[Databases] = pytest.StashKey()
 RUN: pytest.StashKey[Run] = pytest.StashKey()
 PROPERTY = "pgconform"
-_OPTIONS = {
-    "contract": "contract to check: a bundled one's name, or a TOML file (default: all bundled ones)",
-    "target": "where the databases are: embedded[:16|18], container[:IMAGE], live[:URI] (default: embedded)",
-    "effort": "how hard to attack: quick, default or nightly",
-    "seed": "what the attacks are drawn from (default: 1)",
-    "out": "directory of the reports (default: reports/out)",
-}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("pgconform", "conformance of PostgreSQL databases")
-    for name, text in _OPTIONS.items():
+    for name, text in OPTIONS.items():
         group.addoption(f"--pgc-{name}", metavar=name.upper(), help=f"{text}; environment PGC_{name.upper()}")
         parser.addini(f"pgc_{name}", text)
     group.addoption("--pgc-asked", action="store_true", help=argparse.SUPPRESS)
 
 
-def option(config: pytest.Config, name: str, default: str = "") -> str:
-    """An option by its sources, nearest first: command line, environment, ini file."""
+def option(config: pytest.Config, name: str) -> str:
+    """An option by its sources, nearest first: command line, environment, ini file; '' where none has it."""
     given = config.getoption(f"--pgc-{name}") or os.environ.get(f"PGC_{name.upper()}") or config.getini(f"pgc_{name}")
-    return str(given or default)
+    return str(given or "")
+
+
+def _options(config: pytest.Config) -> Asked:
+    return Asked.of({name: option(config, name) for name in OPTIONS})
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -59,8 +55,6 @@ def pytest_configure(config: pytest.Config) -> None:
 def contracts(config: pytest.Config) -> list[Contract]:
     """The contracts of the run, loaded once. Raises pytest.UsageError with the contract's own one-line errors."""
     if CONTRACTS not in config.stash:
-        from pgconform.asked import chosen
-
         try:
             config.stash[CONTRACTS] = chosen(option(config, "contract"))
         except Mistake as error:
@@ -70,32 +64,28 @@ def contracts(config: pytest.Config) -> list[Contract]:
 
 def _asked(config: pytest.Config) -> bool:
     """True when this pytest run is about checks: it names our options, or the suites."""
-    if any(config.getoption(f"--pgc-{name}") for name in (*_OPTIONS, "asked")):
+    if any(config.getoption(f"--pgc-{name}") for name in (*OPTIONS, "asked")):
         return True
-    homes = {Path(__file__).parent.parent / "suites", Path(__file__).parent / "suites"}
-    paths = [str(a).partition("::")[0] for a in config.args]
-    return any(p.startswith("pgconform.suites") or any(h in (Path(p).resolve(), *Path(p).resolve().parents)
-               for h in homes) for p in paths)  # fmt: skip
+    return names_suites(config.args)
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     config = session.config
     if config.getoption("collectonly") or not _asked(config):
         return
-    from pgconform.asked import scheduled
     from pgconform.results import LOST, Run
     from pgconform.session import Databases
 
     try:
         scheduled(config.option.markexpr)
-        effort = Effort.of(option(config, "effort", "default"), option(config, "seed", "1"))
-        config.stash[RUN] = Run(tuple(contracts(config)), effort=effort)
-        databases = config.stash[DATABASES] = Databases(datetime.datetime.now(datetime.UTC).date(), effort)
+        asked = _options(config)
+        run = config.stash[RUN] = Run(tuple(contracts(config)), effort=asked.effort)
+        databases = config.stash[DATABASES] = Databases(run.started, asked.effort, asked.history)
         if given := getattr(config, "workerinput", {}).get(PROPERTY):
             for contract in contracts(config):
                 databases.join(contract, json.loads(given)[contract.name])
         else:
-            databases.open(option(config, "target", "embedded"), contracts(config))
+            databases.open(asked.target, contracts(config))
     except Mistake as error:
         raise pytest.UsageError(str(error)) from None  # what was opened is closed by pytest_unconfigure
     except TargetLost as error:
@@ -175,8 +165,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Iterator[N
         from pgconform.reports import write
 
         run.interrupted = exitstatus == pytest.ExitCode.INTERRUPTED
-        run.finish(session.config.stash[DATABASES].today, session.config.stash[DATABASES].facts())
-        write(run, Path(option(session.config, "out", "reports/out")))
+        session.config.stash[DATABASES].finish(run)
+        write(run, _options(session.config).out)
         if exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED):
             session.exitstatus = run.status()[0]
     if databases := session.config.stash.get(DATABASES, None):
@@ -190,7 +180,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
         for text, style in lines(run, full=config.option.tbstyle == "no"):
             terminalreporter.write_line(text, **dict.fromkeys(style.split(), True))
-        terminalreporter.write_line(f"reports: {option(config, 'out', 'reports/out')}")
+        terminalreporter.write_line(f"reports: {_options(config).out}")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -6,13 +6,17 @@ import datetime
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pgconform.catalog import Catalog
 from pgconform.checks import Evidence
 from pgconform.contract import Contract
 from pgconform.database import Database, begin
-from pgconform.model import Effort, TargetLost
+from pgconform.history import History, append
+from pgconform.model import Effort, NotVerified, TargetLost
+from pgconform.statements import statement
 from pgconform.targets import TargetError, databases, split
 
 if TYPE_CHECKING:
@@ -20,6 +24,7 @@ if TYPE_CHECKING:
     from psycopg import Connection
 
     from pgconform.recovery.copies import Copies
+    from pgconform.results import Run
 
 # Refusals that trying again will not mend: wrong password, no such role or database (SQLSTATE 28xxx, 3Dxxx).
 _OUR_MISTAKE = ("28", "3D")
@@ -52,19 +57,21 @@ class Opened:
     snapshot: str
     catalog: Catalog
     disposable: bool = False  # drills may write here
+    identity: str = ""  # of the database, the same on its replicas
 
     def to_worker(self) -> dict[str, str]:
         """What an xdist worker needs to join: plain text only."""
         given = {"dsn": self.dsn, "snapshot": self.snapshot, "catalog": self.catalog.to_json().decode()}
-        return given | {"disposable": "yes" if self.disposable else ""}
+        return given | {"disposable": "yes" if self.disposable else "", "identity": self.identity}
 
 
 class Databases:
     """The open databases of a process, by contract. Close it to end transactions and stop what was started."""
 
-    def __init__(self, today: datetime.date, effort: Effort) -> None:
-        self.today = today
+    def __init__(self, now: datetime.datetime, effort: Effort, history: Path | None = None) -> None:
+        self.now = now
         self.effort = effort
+        self.history = history
         self.opened: dict[str, Opened] = {}
         self._evidence: dict[str, Evidence] = {}
         self._stack = ExitStack()
@@ -79,14 +86,16 @@ class Databases:
             connection = self._connect(dsn, contract)
             exported = connection.execute("select pg_catalog.pg_export_snapshot()", prepare=False).fetchone()
             catalog = snapshot(connection)
-            self.opened[name] = Opened(contract, dsn, str(exported[0]) if exported else "", catalog, disposable)
+            shared = str(exported[0]) if exported else ""
+            identity = _identity(Database(connection))
+            self.opened[name] = Opened(contract, dsn, shared, catalog, disposable, identity)
             self._evidence[name] = self._of(self.opened[name], connection)
 
     def join(self, contract: Contract, given: dict[str, str]) -> None:
         """Take over what the controller saw. The connection is made when a check first asks for it."""
         catalog = Catalog.from_json(given["catalog"])
         self.opened[contract.name] = Opened(
-            contract, given["dsn"], given["snapshot"], catalog, bool(given["disposable"])
+            contract, given["dsn"], given["snapshot"], catalog, bool(given["disposable"]), given["identity"]
         )
 
     def evidence(self, name: str) -> Evidence:
@@ -101,7 +110,10 @@ class Databases:
             return Database(self._connect(opened.dsn, opened.contract, read_only=False))
 
         drills, copies = (writing, self._copies(opened)) if opened.disposable else (None, None)
-        return Evidence(opened.contract, opened.catalog, Database(connection), self.today, drills, self.effort, copies)
+        past = History(self.history, opened.contract.name, opened.identity, self.now) if self.history else None
+        return Evidence(
+            opened.contract, opened.catalog, Database(connection), self.now.date(), drills, self.effort, copies, past
+        )
 
     def _copies(self, opened: Opened) -> Copies:
         from pgconform.recovery.copies import Copies
@@ -113,6 +125,16 @@ class Databases:
     def facts(self) -> dict[str, str]:
         """What was tested, by contract: never how it was reached."""
         return {name: f"PostgreSQL {_version(opened.catalog)}" for name, opened in self.opened.items()}
+
+    def finish(self, run: Run) -> None:
+        """Judges the run's waivers, and records it in the history; where that fails, it is a trouble of the run."""
+        run.finish(self.now.date(), self.facts())
+        if self.history:
+            try:
+                append(self.history, run, {name: opened.identity for name, opened in self.opened.items()})
+            except OSError as error:
+                where = f"{self.history}: {error.strerror}; choose another directory with --history="
+                run.troubles.append(f"cannot record the run in {where}")
 
     def close(self) -> None:
         self._stack.close()
@@ -130,6 +152,18 @@ class Databases:
         except psycopg.Error as error:
             raise _refusal(error, contract) from None
         return connection
+
+
+def _identity(database: Database) -> str:
+    """Tells databases apart in the history, and says nothing about them; '' where the server hides its number."""
+    asked = (
+        "select s.system_identifier::text || d.oid::text from pg_catalog.pg_control_system() as s"
+        " cross join pg_catalog.pg_database as d where d.datname = pg_catalog.current_database()"
+    )
+    try:
+        return sha256(str(database.one(statement(asked), "identifying the database")[0]).encode()).hexdigest()[:12]
+    except NotVerified:
+        return ""
 
 
 def _version(catalog: Catalog) -> str:

@@ -50,9 +50,10 @@ class Declared(Generic[T]):
         return f"{self.table}.{self.name}" if self.name else self.table
 
 
-def _declared(
+def declared(
     table: str, columns: Iterable[str], item: T, also: Iterable[tuple[str, tuple[str, ...]]] = (), name: str = ""
 ) -> Declared[T]:
+    """The promise about those columns of a relation, which must exist, as others must."""
     wanted = tuple(columns)
     return Declared(table, name or ",".join(map(quote, wanted)), item, ((table, wanted), *also))
 
@@ -67,20 +68,20 @@ def tables(contract: Contract) -> Iterator[Declared[TablePromise]]:
 
 def present_tables(contract: Contract) -> Iterator[Declared[TablePromise]]:
     """Relations that the contract declares and that exist."""
-    return (_declared(name, (), promise) for name, promise in contract.tables.items())
+    return (declared(name, (), promise) for name, promise in contract.tables.items())
 
 
 def tenant_rows(contract: Contract) -> Iterator[Declared[Tenancy]]:
     """Declared relations whose rows name a tenant."""
     for name in contract.tenant_tables():
         promise = contract.tables[name]
-        yield _declared(name, [contract.column_of(name)], contract.tenancy_of(promise))
+        yield declared(name, [contract.column_of(name)], contract.tenancy_of(promise))
 
 
 def vectors(contract: Contract) -> Iterator[Declared[Vector]]:
     """Declared vector columns."""
     for name, promise in contract.tables.items():
-        yield from (_declared(name, [column], vector) for column, vector in promise.vectors.items())
+        yield from (declared(name, [column], vector) for column, vector in promise.vectors.items())
 
 
 def stored_vectors(contract: Contract) -> Iterator[Declared[Vector]]:
@@ -92,13 +93,13 @@ def references(contract: Contract) -> Iterator[Declared[Reference]]:
     """Declared references from one relation to another."""
     for name, promise in contract.tables.items():
         for item in promise.references:
-            yield _declared(name, item.columns, item, [(item.table, item.to)])
+            yield declared(name, item.columns, item, [(item.table, item.to)])
 
 
 def unique_keys(contract: Contract) -> Iterator[Declared[tuple[str, ...]]]:
     """Declared unique keys."""
     for name, promise in contract.tables.items():
-        yield from (_declared(name, key, key) for key in promise.unique)
+        yield from (declared(name, key, key) for key in promise.unique)
 
 
 def exclusive_columns(contract: Contract) -> Iterator[Declared[str]]:
@@ -106,7 +107,7 @@ def exclusive_columns(contract: Contract) -> Iterator[Declared[str]]:
     for name, promise in contract.tables.items():
         tenant = contract.column_of(name)
         for column in promise.exclusive:
-            yield _declared(name, [column, tenant], tenant, name=quote(column))
+            yield declared(name, [column, tenant], tenant, name=quote(column))
 
 
 def distinct_columns(contract: Contract) -> Iterator[Declared[str]]:
@@ -114,13 +115,13 @@ def distinct_columns(contract: Contract) -> Iterator[Declared[str]]:
     for name, promise in contract.tables.items():
         tenant = contract.column_of(name)
         for column in promise.distinct:
-            yield _declared(name, [column, *filter(None, [tenant])], tenant, name=quote(column))
+            yield declared(name, [column, *filter(None, [tenant])], tenant, name=quote(column))
 
 
 def time_columns(contract: Contract) -> Iterator[Declared[str]]:
     """Columns that hold a past time."""
     for name, promise in contract.tables.items():
-        yield from (_declared(name, [column], column) for column in promise.times)
+        yield from (declared(name, [column], column) for column in promise.times)
 
 
 def determined_columns(contract: Contract) -> Iterator[Declared[str]]:
@@ -128,59 +129,59 @@ def determined_columns(contract: Contract) -> Iterator[Declared[str]]:
     for name, promise in contract.tables.items():
         tenant = contract.column_of(name)
         for key, column in promise.determines.items():
-            yield _declared(name, [key, column, tenant], column, name=quote(key))
+            yield declared(name, [key, column, tenant], column, name=quote(key))
 
 
 def chunked_tables(contract: Contract) -> Iterator[Declared[Chunks]]:
     """Declared relations whose rows are the chunks of a text."""
     for name, promise in contract.tables.items():
         if item := promise.chunks:
-            yield _declared(name, [*item.unit, item.number, item.total], item, name=quote(item.number))
+            yield declared(name, [*item.unit, item.number, item.total], item, name=quote(item.number))
 
 
 def minimums(contract: Contract) -> Iterator[Declared[float]]:
     """Columns with a declared minimum."""
     for name, promise in contract.tables.items():
-        yield from (_declared(name, [column], least) for column, least in promise.minimum.items())
+        yield from (declared(name, [column], least) for column, least in promise.minimum.items())
 
 
 def value_sets(contract: Contract) -> Iterator[Declared[tuple[str, ...]]]:
     """Columns with a declared set of values."""
     for name, promise in contract.tables.items():
-        yield from (_declared(name, [column], values) for column, values in promise.values.items())
+        yield from (declared(name, [column], values) for column, values in promise.values.items())
 
 
 def filled_columns(contract: Contract) -> Iterator[Declared[Filled]]:
     """Columns with a declared minimum share of filled rows."""
     for name, promise in contract.tables.items():
-        yield from (_declared(name, [item.column], item) for item in promise.filled)
+        yield from (declared(name, [item.column], item) for item in promise.filled)
 
 
 def allowed_values(contract: Contract) -> Iterator[Declared[Allowed]]:
     """Values that only listed rows may hold."""
     for name, promise in contract.tables.items():
         for item in promise.allowed:
-            yield _declared(name, [item.column, item.key], item, name=quote(item.column))
+            yield declared(name, [item.column, item.key], item, name=quote(item.column))
 
 
 def flags(contract: Contract) -> Iterator[Declared[Flag]]:
     """Flags that say whether another column is filled."""
     for name, promise in contract.tables.items():
-        yield from (_declared(name, [item.flag, item.column], item, name=quote(item.flag)) for item in promise.flags)
+        yield from (declared(name, [item.flag, item.column], item, name=quote(item.flag)) for item in promise.flags)
 
 
 def retentions(contract: Contract) -> Iterator[Declared[Retention]]:
     """Declared relations whose old rows move to an archive."""
     for name, promise in contract.tables.items():
         if item := promise.retention:
-            yield _declared(name, [item.column], item)
+            yield declared(name, [item.column], item)
 
 
 def archives(contract: Contract) -> Iterator[Declared[Retention]]:
     """Declared archives."""
     for name, promise in contract.tables.items():
         if (item := promise.retention) and item.archive:
-            yield _declared(name, [item.key], item, [(item.archive, (item.key,))], name="archive")
+            yield declared(name, [item.key], item, [(item.archive, (item.key,))], name="archive")
 
 
 def totals(contract: Contract) -> Iterator[Declared[Total]]:
@@ -188,20 +189,20 @@ def totals(contract: Contract) -> Iterator[Declared[Total]]:
     for name, promise in contract.tables.items():
         for item in promise.totals:
             also = [(item.detail, (item.detail_column, item.detail_key))]
-            yield _declared(name, [item.column, item.key], item, also, name=quote(item.column))
+            yield declared(name, [item.column, item.key], item, also, name=quote(item.column))
 
 
 def reports(contract: Contract) -> Iterator[Declared[Report]]:
     """Declared figures of reports."""
     for item in contract.reports:
         wanted = (*filter(None, [item.of]), *item.where)
-        yield _declared(item.relation, [item.column], item, [(item.table, wanted)])
+        yield declared(item.relation, [item.column], item, [(item.table, wanted)])
 
 
 def metrics(contract: Contract) -> Iterator[Declared[Metrics]]:
     """The table of the database's own measurements."""
     if item := contract.metrics:
-        yield _declared(item.table, [item.name, item.value, item.time], item, name=quote(item.name))
+        yield declared(item.table, [item.name, item.value, item.time], item, name=quote(item.name))
 
 
 def tenancies(contract: Contract) -> Iterator[Declared[Tenancy]]:
@@ -209,7 +210,7 @@ def tenancies(contract: Contract) -> Iterator[Declared[Tenancy]]:
     for name, item in contract.tenancies.items():
         if registry := item.registry:
             wanted = [registry.key, *filter(None, [registry.active, registry.created])]
-            yield _declared(registry.table, wanted, item, name=quote(name))
+            yield declared(registry.table, wanted, item, name=quote(name))
 
 
 def memberships(contract: Contract) -> Iterator[Declared[Tenancy]]:
@@ -217,7 +218,7 @@ def memberships(contract: Contract) -> Iterator[Declared[Tenancy]]:
     for item in contract.tenancies.values():
         if members := item.members:
             wanted = [members.user, members.tenant, *filter(None, [members.role, members.active, members.expires])]
-            yield _declared(members.table, wanted, item, name=quote(members.user))
+            yield declared(members.table, wanted, item, name=quote(members.user))
 
 
 def completeness(contract: Contract) -> Iterator[Declared[tuple[Tenancy, Complete]]]:
@@ -226,7 +227,7 @@ def completeness(contract: Contract) -> Iterator[Declared[tuple[Tenancy, Complet
         for part in item.complete if item.registry else ():
             assert item.registry
             also = [(item.registry.table, (item.registry.key,))]
-            yield _declared(part.table, [part.column], (item, part), also)
+            yield declared(part.table, [part.column], (item, part), also)
 
 
 def functions(contract: Contract) -> Iterator[tuple[str, FunctionPromise]]:

@@ -7,8 +7,9 @@ import tomllib
 from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import psycopg
@@ -21,10 +22,12 @@ from pgconform.contract_file import _defined, resolve, validate
 from pgconform.contract_file import load as load_contract
 from pgconform.database import Database, begin
 from pgconform.expressions import shape
+from pgconform.history import History, append
 from pgconform.introspect import snapshot
 from pgconform.model import Effort, Finding, Result, Verdict
 from pgconform.names import qualified
 from pgconform.recovery.copies import Copies
+from pgconform.results import Run
 
 FAULTS = Path(__file__).parent.parent / "fixtures" / "faults"
 # What a remedy may meet when another one has already dropped or made its object.
@@ -34,7 +37,7 @@ POINTLESS = (
     psycopg.errors.DuplicateFunction, psycopg.errors.InvalidSchemaName, psycopg.errors.InvalidForeignKey,
     psycopg.IntegrityError,  # rows that another remedy has to remove first: the next round tries again
 )  # fmt: skip
-WORDS = ("contract", "finds", "errata", "about", "committed", "beside", "promise", "wait")
+WORDS = ("contract", "finds", "errata", "about", "committed", "beside", "promise", "wait", "history", "mend")
 QUICK = Effort.of("quick", "1")
 ROUNDS = 4  # a remedy may uncover what another check then finds
 
@@ -45,7 +48,9 @@ class Fault:
 
     ``committed`` says why it cannot be undone: it then runs in a database of its own, each of its paragraphs by itself.
     Every ``beside`` is run by a further session, which stays as that leaves it; ``wait`` are seconds after that.
-    ``promise`` are lines of TOML that the contract has besides.
+    ``promise`` are lines of TOML that the contract has besides. ``history`` are earlier runs: how many days ago, and
+    what part of the reference's figures they measured. ``mend`` is SQL in place of a remedy that no SQL can be, or says
+    why there can be none.
     """
 
     path: Path
@@ -58,6 +63,8 @@ class Fault:
     beside: tuple[str, ...] = ()
     promise: str = ""
     wait: float = 0.0
+    history: tuple[tuple[float, float], ...] = ()
+    mend: str = ""
 
     @property
     def name(self) -> str:
@@ -90,7 +97,13 @@ def read(path: Path) -> Fault:
     return Fault(
         path, path.parent.name, contract[0], finds, errata, path.read_text(encoding="utf-8"),
         " ".join(said["committed"]), said["beside"], "\n".join(said["promise"]), sum(map(float, said["wait"])),
+        tuple(_point(text) for line in said["history"] for text in line.split(", ")), " ".join(said["mend"]),
     )  # fmt: skip
+
+
+def _point(text: str) -> tuple[float, float]:
+    age, part = map(float, text.split())
+    return age, part
 
 
 def contract_of(name: str, promise: str = "") -> Contract:
@@ -134,6 +147,7 @@ def judge(
     reference: Catalog | None = None,
     expected: AbstractSet[str] = frozenset(),
     copies: Copies | None = None,
+    history: History | None = None,
 ) -> list[Result]:
     """The results of all checks, on what the open transaction sees.
 
@@ -144,7 +158,7 @@ def judge(
     """
     catalog = snapshot(connection)
     database, today = Database(connection), datetime.datetime.now(datetime.UTC).date()
-    evidence = Evidence(contract, catalog, database, today, lambda: database, QUICK, copies)
+    evidence = Evidence(contract, catalog, database, today, lambda: database, QUICK, copies, history)
     wanted, checks = {key.split(": ")[1] for key in expected if ": " in key}, {key.split(": ")[0] for key in expected}
     altered = changed(catalog, reference) if reference else set()
     differs = _concerned_by(catalog, altered) | written(connection)
@@ -248,14 +262,30 @@ def prove(connection: psycopg.Connection[Any], fault: Fault) -> None:
     Raises AssertionError that says what differs.
     """
     contract = contract_of(fault.contract, fault.promise)
-    with transaction(connection, contract):
+    with transaction(connection, contract), TemporaryDirectory() as folder:
         reference = untouched(connection, contract)
+        history = past(connection, contract, fault, Path(folder)) if fault.history else None
         connection.execute(fault.sql.encode())
         proven(
             fault,
-            lambda: judge(connection, contract, reference, fault.finds),
+            lambda: judge(connection, contract, reference, fault.finds, history=history),
             lambda remedy: run_remedy(connection, remedy),
         )
+
+
+def past(connection: psycopg.Connection[Any], contract: Contract, fault: Fault, folder: Path) -> History:
+    """A history in which earlier runs measured parts of what is measured now."""
+    now = datetime.datetime.now(datetime.UTC)
+    history = History(folder, contract.name, "", now)
+    evidence = Evidence(contract, snapshot(connection), Database(connection), now.date(), history=history)
+    results = [evaluate(check, evidence) for check in load().values() if "history" in check.asks]
+    for age, part in fault.history:
+        run = Run((contract,), started=now - datetime.timedelta(days=age))
+        run.results = [
+            replace(r, figures=tuple(replace(f, value=round(f.value * part, 9)) for f in r.figures)) for r in results
+        ]
+        append(folder, run, {})
+    return history
 
 
 def proven(fault: Fault, judged: Callable[[], list[Result]], remedied: Callable[[str], None]) -> None:
@@ -266,9 +296,13 @@ def proven(fault: Fault, judged: Callable[[], list[Result]], remedied: Callable[
         key: f.observed for key, f in sorted(findings.items()) if key not in fault.finds}}  # fmt: skip
     assert not any(differ.values()), f"{fault.path}: {differ}"
     assert not broken(results), f"{fault.path}: broken: {broken(results)}"
+    if fault.mend.startswith("none: "):
+        return
     for _ in range(ROUNDS):
         if not findings:
             break
+        if fault.mend:
+            remedied(fault.mend)
         for remedy in dict.fromkeys(f.remedy for _, f in sorted(findings.items())):
             remedied(remedy)
         findings = found(judged())

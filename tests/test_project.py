@@ -57,6 +57,15 @@ def test_checks_cite_rows_that_exist_and_every_built_row_is_cited() -> None:
     assert {id for id, row in known.items() if BUILT & set(row.kind)} - cited == set()
 
 
+def test_what_a_guide_schedules_runs_then() -> None:
+    schedules: dict[str, set[str]] = {}
+    for check in load().values():
+        for row in check.guide:
+            schedules.setdefault(row, set()).update(check.when)
+    built = [row for rows in guides().values() for row in rows if BUILT & set(row.kind)]
+    assert {row.id: row.when for row in built if row.when not in schedules.get(row.id, ())} == {}
+
+
 @pytest.mark.parametrize("page", pages(), ids=lambda path: path.name)
 def test_generated_pages_are_current(page: Path) -> None:
     assert page.read_text(encoding="utf-8") == pages()[page], "stale: run make docs"
@@ -81,7 +90,7 @@ def test_no_check_body_is_too_long() -> None:
 
 # Imports point downwards: a module may import from its own layer and those above it in this list.
 LAYERS = (
-    ("model", "names"),
+    ("model", "names", "history", "trends"),
     ("contract_section", "contract_operations"),
     ("contract", "catalog", "guides"),
     ("contract_words", "acl", "statements", "catalog_queries", "expression_tree", "bodies"),
@@ -94,7 +103,7 @@ LAYERS = (
         "expression_ties",
         "database",
     ),
-    ("contract_file", "introspect", "expressions", "subjects", "checks"),
+    ("contract_file", "introspect", "expressions", "subjects", "subjects_operations", "checks"),
     ("people", "posing", "identities", "callees"),
     ("remedies", "results", "probes"),
     ("attacks",),

@@ -15,7 +15,7 @@ VOLATILITY = {"i": "immutable", "s": "stable", "v": "volatile"}
 PARALLEL = {"s": "safe", "r": "restricted", "u": "unsafe"}
 
 
-@check("function-exists", guide=["muva-21", "muva-38"], when=["gate", "daily"], each=functions)
+@check("function-exists", guide=["muva-21", "muva-38"], when=["gate", "daily", "quarterly"], each=functions)
 def test_every_declared_function_exists(subject: Subject, catalog: Catalog) -> Iterator[Finding]:
     """Every declared function exists in its schema.
 

@@ -1,0 +1,184 @@
+"""What earlier runs found and measured: an immutable file of JSON lines for each run, and trends out of them.
+
+The files are the history; ``trends.sqlite`` beside them is an index that is made again from them whenever it is
+missing, damaged or of another version. A run is about one database for each contract, told apart by ``identity``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pgconform.model import NotVerified
+
+if TYPE_CHECKING:
+    from pgconform.results import Run
+
+FORMAT = 1  # of the lines; raised when a key changes its meaning
+INDEX = "trends.sqlite"
+_TABLES = """
+create table run (file text, started real, contract text, database text, status integer);
+create table verdict (file text, contract text, name text, subject text, verdict text, findings integer, seconds real);
+create table figure (file text, contract text, name text, value real, unit text);
+create index figure_of on figure (contract, name);
+create index verdict_of on verdict (contract, name);
+create table loaded (file text primary key);
+"""
+_FORGET = (
+    "delete from run where file = ?", "delete from verdict where file = ?", "delete from figure where file = ?",
+    "delete from loaded where file = ?",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class History:
+    """The runs about one database. ``now`` is when this run began: no figure is later."""
+
+    folder: Path
+    contract: str
+    database: str
+    now: datetime
+
+    def series(self, figure: str) -> list[tuple[float, float]]:
+        """The figure's values, oldest first, each after its age in days. Raises NotVerified."""
+        return self.all_series(figure).get(figure, [])
+
+    def all_series(self, prefix: str) -> dict[str, list[tuple[float, float]]]:
+        """As ``series``, for all figures whose names begin so. Raises NotVerified."""
+        asked = (
+            "select f.name, r.started, f.value from figure as f join run as r using (file, contract)"
+            " where r.contract = ? and r.database = ? and r.started < ? and substr(f.name, 1, ?) = ?"
+            " order by f.name, r.started"
+        )
+        found: dict[str, list[tuple[float, float]]] = {}
+        now = self.now.timestamp()
+        with self._index() as index:
+            for name, started, value in index.execute(asked, (self.contract, self.database, now, len(prefix), prefix)):
+                found.setdefault(name, []).append(((now - started) / 86_400, value))
+        return found
+
+    def last(self) -> float | None:
+        """How many days ago the last run was; None where this is the first one. Raises NotVerified."""
+        asked = "select max(started) from run where contract = ? and database = ? and started < ?"
+        with self._index() as index:
+            (found,) = index.execute(asked, (self.contract, self.database, self.now.timestamp())).fetchone()
+        return None if found is None else (self.now.timestamp() - found) / 86_400
+
+    @contextmanager
+    def _index(self) -> Iterator[sqlite3.Connection]:
+        with closing(indexed(self.folder)) as index:
+            yield index
+
+
+def append(folder: Path, run: Run, databases: dict[str, str]) -> Path:
+    """Write the finished run's file and make it read-only; ``databases`` are the identities, by contract.
+
+    Returns its path. Raises OSError; then no part of it is left.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f"{run.started:%Y%m%dT%H%M%S%f}-{os.getpid()}.jsonl"
+    draft = folder / f".{name}"
+    try:
+        with draft.open("w", encoding="utf-8") as stream:
+            stream.writelines(json.dumps(line, ensure_ascii=True) + "\n" for line in _lines(run, databases))
+            stream.flush()
+            os.fsync(stream.fileno())
+        draft.chmod(0o444)
+        draft.rename(folder / name)
+    finally:
+        draft.unlink(missing_ok=True)
+    return folder / name
+
+
+def _lines(run: Run, databases: dict[str, str]) -> Iterator[dict[str, object]]:
+    status, reason = run.status()
+    for contract in run.contracts:
+        yield {
+            "kind": "run", "format": FORMAT, "contract": contract.name, "database": databases.get(contract.name, ""),
+            "started": run.started.timestamp(), "facts": run.facts.get(contract.name, ""), "status": status,
+            "reason": reason, "complete": not (run.interrupted or run.lost or run.troubles),
+        }  # fmt: skip
+    for result in run.results:
+        about = {"contract": result.contract, "name": result.check, "subject": result.subject}
+        yield {
+            "kind": "verdict", **about, "verdict": str(result.verdict), "seconds": round(result.seconds, 4),
+            "findings": [finding.key for finding in result.findings],
+        }  # fmt: skip
+        for figure in result.figures:
+            yield {
+                "kind": "figure", "contract": result.contract, "name": figure.name, "value": figure.value,
+                "unit": figure.unit,
+            }  # fmt: skip
+
+
+def indexed(folder: Path) -> sqlite3.Connection:
+    """The trends of all files in the folder, up to date; in memory where nothing can be written there.
+
+    Raises NotVerified for a file that is not a run's.
+    """
+    for place in (str(folder / INDEX), ":memory:"):
+        for _ in range(2):
+            connection = None
+            try:
+                connection = sqlite3.connect(place, timeout=30, isolation_level=None)
+                _load(connection, folder)
+            except sqlite3.DatabaseError as error:
+                if connection:
+                    connection.close()
+                if isinstance(error, sqlite3.OperationalError):
+                    break  # no place to write, or another process holds it for long
+                (folder / INDEX).unlink(missing_ok=True)  # damaged; the files are the truth
+            else:
+                return connection
+    raise NotVerified(f"the history in {folder} cannot be indexed; is the disk full?")
+
+
+def _load(index: sqlite3.Connection, folder: Path) -> None:
+    """Take in the files that the index does not know."""
+    index.execute("begin immediate")
+    if index.execute("pragma user_version").fetchone()[0] != FORMAT:
+        for (name,) in index.execute("select name from sqlite_schema where type = 'table'").fetchall():
+            index.execute(f'drop table "{name}"')
+        for text in filter(str.strip, _TABLES.split(";")):
+            index.execute(text)
+        index.execute(f"pragma user_version = {FORMAT}")
+    known = {name for (name,) in index.execute("select file from loaded")}
+    files = {path.name: path for path in folder.glob("*.jsonl") if not path.name.startswith(".")}
+    for name in sorted(known - files.keys()):  # whoever takes a file away means it
+        for text in _FORGET:
+            index.execute(text, (name,))
+    for name in sorted(files.keys() - known):
+        index.execute("insert into loaded values (?)", (name,))
+        try:
+            for line in files[name].read_text(encoding="utf-8").splitlines():
+                _take(index, name, json.loads(line))
+        except (ValueError, KeyError, TypeError, AttributeError, OSError):
+            index.execute("rollback")
+            index.close()
+            raise NotVerified(f"{name} in {folder} is not a run's file of pgconform; move it away") from None
+    index.execute("commit")
+
+
+_KEPT = {
+    "run": ("started", "contract", "database", "status"),
+    "verdict": ("contract", "name", "subject", "verdict", "findings", "seconds"),
+    "figure": ("contract", "name", "value", "unit"),
+}
+
+
+def _take(index: sqlite3.Connection, file: str, line: dict[str, Any]) -> None:
+    row = [file, *(len(v) if isinstance(v := line[key], list) else v for key in _KEPT[line["kind"]])]
+    marks = ", ".join("?" * len(row))
+    index.execute(f"insert into {line['kind']} values ({marks})", row)
+
+
+def when(stamp: float) -> str:
+    """A run's time as people read it, in UTC."""
+    return f"{datetime.fromtimestamp(stamp, UTC):%Y-%m-%d %H:%M}"

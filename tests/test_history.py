@@ -1,0 +1,129 @@
+"""The history: what a run leaves, what can be made again from it, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import stat
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from pgconform.cli import main
+from pgconform.contract import Contract
+from pgconform.history import INDEX, History, append, indexed
+from pgconform.model import Figure, NotVerified, Result, Verdict
+from pgconform.results import Run
+
+NOW = datetime(2026, 11, 1, tzinfo=UTC)
+
+
+def record(folder: Path, days: float, value: float, database: str = "d") -> Path:
+    run = Run((Contract(name="shop"),), started=NOW - timedelta(days=days))
+    run.results = [Result("a-check", "shop", Verdict.PASSED, figures=(Figure("size", value, "GB"),))]
+    return append(folder, run, {"shop": database})
+
+
+def history(folder: Path, database: str = "d") -> History:
+    return History(folder, "shop", database, NOW)
+
+
+def test_a_series_is_of_one_database_oldest_first_and_from_before_the_run(tmp_path: Path) -> None:
+    for days, value, database in [(1, 3, "d"), (2, 2, "d"), (3, 9, "other"), (-1, 9, "d")]:
+        record(tmp_path, days, value, database)
+    assert history(tmp_path).series("size") == [(2.0, 2.0), (1.0, 3.0)]
+    assert history(tmp_path).series("siz") == []
+    assert history(tmp_path).all_series("siz") == {"size": [(2.0, 2.0), (1.0, 3.0)]}
+    assert history(tmp_path).last() == 1.0
+    assert history(tmp_path, "third").last() is None
+
+
+def test_a_runs_file_is_json_lines_that_nobody_may_change(tmp_path: Path) -> None:
+    path = record(tmp_path, 1, 3)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o444
+    assert [json.loads(line)["kind"] for line in path.read_text().splitlines()] == ["run", "verdict", "figure"]
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("damage", ["missing", "garbage", "older"])
+def test_the_index_is_made_again_from_the_files(tmp_path: Path, damage: str) -> None:
+    record(tmp_path, 1, 3)
+    assert history(tmp_path).series("size") == [(1.0, 3.0)]
+    if damage == "missing":
+        (tmp_path / INDEX).unlink()
+    elif damage == "garbage":
+        (tmp_path / INDEX).write_bytes(b"not a database at all" * 1000)
+    else:
+        with sqlite3.connect(tmp_path / INDEX) as index:
+            index.execute("pragma user_version = 0")
+            index.execute("drop table figure")
+    record(tmp_path, 2, 2)
+    assert history(tmp_path).series("size") == [(2.0, 2.0), (1.0, 3.0)]
+
+
+def test_a_file_taken_away_is_forgotten(tmp_path: Path) -> None:
+    record(tmp_path, 1, 3)
+    gone = record(tmp_path, 2, 2)
+    assert len(history(tmp_path).series("size")) == 2
+    gone.unlink()
+    assert history(tmp_path).series("size") == [(1.0, 3.0)]
+
+
+@pytest.mark.parametrize("text", ["{}\n", "[1]\n", "no json\n", '{"kind": "run"}\n', "\xff"])
+def test_a_file_that_is_no_runs_is_named_and_not_passed_over(tmp_path: Path, text: str) -> None:
+    record(tmp_path, 1, 3)
+    (tmp_path / "mine.jsonl").write_bytes(text.encode("latin-1"))
+    with pytest.raises(NotVerified, match=r"mine\.jsonl in .* move it away"):
+        history(tmp_path).series("size")
+
+
+def test_several_processes_may_ask_at_once(tmp_path: Path) -> None:
+    for days in range(1, 30):
+        record(tmp_path, days, days)
+    lengths: list[int] = []
+    threads = [Thread(target=lambda: lengths.append(len(history(tmp_path).series("size")))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert lengths == [29] * 8
+
+
+def test_a_history_that_cannot_be_written_to_is_read_in_memory(tmp_path: Path) -> None:
+    record(tmp_path, 1, 3)
+    (tmp_path / INDEX).mkdir()  # nobody, not even root, can open that
+    assert history(tmp_path).series("size") == [(1.0, 3.0)]
+
+
+def test_a_run_that_cannot_be_recorded_leaves_no_part_of_it(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="ot a directory"):
+        record(tmp_path / "file" / "below", 1, 3)
+    run = Run((Contract(name="shop"),), started=NOW)
+    run.results = [Result("a-check", "shop", Verdict.PASSED, figures=(Figure("size", object()),))]  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        append(tmp_path / "history", run, {})
+    assert list((tmp_path / "history").iterdir()) == []
+
+
+def test_the_command_shows_runs_and_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for days in (3, 2, 1):
+        record(tmp_path, days, 4 - days)
+    assert main(["history", f"--history={tmp_path}"]) == 0
+    told = capsys.readouterr().out
+    assert "shop, database d" in told
+    assert "▁▄█ 3 GB  size" in told.replace("▅", "▄")
+    assert main(["history", f"--history={tmp_path}", "size"]) == 0
+    assert "    2026-10-31 00:00  3" in capsys.readouterr().out
+    assert main(["history", f"--history={tmp_path}", "--format=json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert [value for _, value in document["figures"][0]["values"]] == [1, 2, 3]
+    assert main(["history", f"--history={tmp_path}", "nothing"]) == 4
+    assert main(["history", f"--history={tmp_path / 'nowhere'}"]) == 4
+    assert "name the directory with --history=" in capsys.readouterr().err
+
+
+def test_an_index_of_nothing_is_empty(tmp_path: Path) -> None:
+    assert indexed(tmp_path).execute("select count(*) from run").fetchone() == (0,)
