@@ -71,6 +71,17 @@ class History:
             (found,) = index.execute(asked, (self.contract, self.database, self.now.timestamp())).fetchone()
         return None if found is None else (self.now.timestamp() - found) / 86_400
 
+    def seconds(self, check: str, subject: str) -> float | None:
+        """Seconds that the check took when it last gave a verdict; None where it never did. Raises NotVerified."""
+        asked = (
+            "select v.seconds from verdict as v join run as r using (file, contract) where r.contract = ?"
+            " and r.database = ? and v.name = ? and v.subject = ? and v.verdict in ('passed', 'failed', 'waived')"
+            " order by r.started desc limit 1"
+        )
+        with self._index() as index:
+            found = index.execute(asked, (self.contract, self.database, check, subject)).fetchone()
+        return float(found[0]) if found else None
+
     @contextmanager
     def _index(self) -> Iterator[sqlite3.Connection]:
         with closing(indexed(self.folder)) as index:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from pgconform.checks import Check, evaluate, own_error, subject_name
-from pgconform.model import Finding, Result, TargetLost, Verdict
+from pgconform.checks import Check, Evidence, evaluate, own_error, subject_name
+from pgconform.model import Finding, NotVerified, Result, TargetLost, Verdict
+from pgconform.progress import shown
 from pgconform.results import Run, from_json
 from pgconform.session import Databases
 
@@ -13,18 +14,28 @@ SHOWN = 20  # findings of one check that a message lists; reports/out/findings.j
 LOST_PREFIX = "lost: "
 
 
-def judged(databases: Databases, check: Check, contract: str, subject: Any) -> Result:
-    """The result of one case. Whatever goes wrong in pgconform itself is the verdict broken, with its place."""
+def judged(databases: Databases, check: Check, contract: str, subject: Any, terminal: bool = False) -> Result:
+    """The result of one case, with a line on the ``terminal`` while it takes long. Whatever goes wrong in pgconform
+    itself is the verdict broken, with its place."""
+    name = "" if subject is None else subject_name(subject)
     try:
-        return evaluate(check, databases.evidence(contract), None if subject is None else [subject])
+        evidence = databases.evidence(contract)
+        with shown(f"{check.id} {name or contract}", _expected(evidence, check, name) if terminal else None, terminal):
+            return evaluate(check, evidence, None if subject is None else [subject])
     except TargetLost as error:
         reason = f"{LOST_PREFIX}{error}"
     except Exception as error:
         reason = own_error(error)
-    name = "" if subject is None else subject_name(subject)
     return Result(
         check.id, contract, Verdict.BROKEN, check.title, name, check.why, check.guide, check.severity, reason=reason
     )  # fmt: skip
+
+
+def _expected(evidence: Evidence, check: Check, subject: str) -> float | None:
+    try:
+        return evidence.history.seconds(check.id, subject) if evidence.history else None
+    except NotVerified:
+        return None
 
 
 def text(result: Result) -> str:

@@ -16,6 +16,7 @@ import pytest
 
 from pgconform.asked import OPTIONS, Asked, chosen, names_suites, scheduled
 from pgconform.model import CADENCES, Mistake, TargetLost, Verdict
+from pgconform.progress import shown
 
 if TYPE_CHECKING:
     from pgconform.checks import Check
@@ -85,7 +86,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
             for contract in contracts(config):
                 databases.join(contract, json.loads(given)[contract.name])
         else:
-            databases.open(asked.target, contracts(config))
+            with shown(f"opening {asked.target.partition(':')[0]}", enabled=_on_terminal(config)):
+                databases.open(asked.target, contracts(config))
     except Mistake as error:
         raise pytest.UsageError(str(error)) from None  # what was opened is closed by pytest_unconfigure
     except TargetLost as error:
@@ -122,7 +124,7 @@ def pgc_case(request: pytest.FixtureRequest) -> Callable[[], None]:
         from pgconform.judging import judged, text
         from pgconform.results import to_json
 
-        result = judged(request.config.stash[DATABASES], check, contract, subject)
+        result = judged(request.config.stash[DATABASES], check, contract, subject, _on_terminal(request.config))
         request.node.user_properties.append((PROPERTY, to_json(result)))
         if result.verdict is Verdict.SKIPPED:
             pytest.skip(result.reason)
@@ -130,6 +132,10 @@ def pgc_case(request: pytest.FixtureRequest) -> Callable[[], None]:
             pytest.fail(text(result), pytrace=False)
 
     return judge
+
+
+def _on_terminal(config: pytest.Config) -> bool:
+    return bool(getattr(config.pluginmanager.getplugin("terminalreporter"), "isatty", False))
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

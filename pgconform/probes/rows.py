@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +18,11 @@ from pgconform.subjects import Declared
 
 @dataclass(frozen=True, slots=True)
 class Offence:
-    """Rows that break a promise; ``says`` completes "N row(s) ..."; no ``change``: the remedy deletes them."""
+    """Rows that break a promise; ``says`` completes "N row(s) ..."; no ``change``: the remedy deletes them.
+
+    ``sample`` is a query of few rows ``r`` among which some break it just where some of the table do; ``any``: all of
+    its rows tell of such. It is asked first, since it takes one scan that groups.
+    """
 
     object: str
     rows: Rows
@@ -26,6 +30,8 @@ class Offence:
     change: Statement | None = None
     detail: str = ""
     overwrites: bool = False  # the change puts a value in place of another one that is then lost
+    sample: Statement | None = None
+    any: bool = False
 
     def finding(self, count: int) -> Finding:
         destroys = self.change is None or self.overwrites
@@ -37,7 +43,7 @@ class Offence:
 def judge(database: Database, *offences: Offence) -> list[Finding]:
     """A finding for each offence that at least one row commits. Raises NotVerified, and Nothing without rows."""
     found = []
-    for offence in offences:
+    for offence in _suspected(database, offences):
         count = int(database.one(offence.rows.count, f"counting rows of {offence.rows.table}")[0])
         if count:
             found.append(offence.finding(count))
@@ -45,6 +51,21 @@ def judge(database: Database, *offences: Offence) -> list[Finding]:
         for table in dict.fromkeys(offence.rows.table for offence in offences):
             need_rows(database, table)
     return found
+
+
+def _suspected(database: Database, offences: Sequence[Offence]) -> Iterator[Offence]:
+    """Those that some row commits as far as the samples tell; offences of one sample are asked together."""
+    for sample in dict.fromkeys(offence.sample for offence in offences):
+        mine = [offence for offence in offences if offence.sample == sample]
+        told: Sequence[Any] = [True] * len(mine)
+        if sample:
+            asked = joined(
+                statement("coalesce(pg_catalog.bool_or({w}), false)", w=statement("true") if o.any else o.rows.where)
+                for o in mine
+            )
+            question = statement("select {asked} from ({sample}) as r", asked=asked, sample=sample)
+            told = database.one(question, f"looking at rows of {mine[0].rows.table}")
+        yield from (offence for offence, some in zip(mine, told, strict=True) if some)
 
 
 def need_rows(database: Database, table: str) -> None:
@@ -85,8 +106,13 @@ def orphans(subject: Declared[Reference], nullable: bool, flags: Sequence[Flag] 
     return _offence(subject, where, f"name a row of {item.table} that does not exist", change)
 
 
+def tenants(table: str, name: str) -> Statement:
+    """The tenants of a table's rows, each once."""
+    return statement("select distinct r.{n} from {table} as r", n=Name((name,)), table=Name.of(table))
+
+
 def without_tenant(subject: Declared[Any], name: str) -> Offence:
-    return _offence(subject, null(name), "belong to no tenant")
+    return replace(_offence(subject, null(name), "belong to no tenant"), sample=tenants(subject.table, name))
 
 
 def unregistered(subject: Declared[Any], name: str, registry: Registry) -> Offence:
@@ -94,7 +120,17 @@ def unregistered(subject: Declared[Any], name: str, registry: Registry) -> Offen
         "{c} is not null and not exists (select from {registry} as t where {key}::text = {c}::text)",
         c=column(name), registry=Name.of(registry.table), key=column(registry.key, "t"),
     )  # fmt: skip
-    return _offence(subject, where, f"name a tenant that {registry.table} does not know")
+    says = f"name a tenant that {registry.table} does not know"
+    return replace(_offence(subject, where, says), sample=tenants(subject.table, name))
+
+
+def extremes(subject: Declared[str], tenant: str) -> Statement:
+    """The earliest and the latest time of each tenant's rows."""
+    return statement(
+        "select e.{n}, x.{time} from (select r.{n}, pg_catalog.min(r.{time}) as low, pg_catalog.max(r.{time}) as high"
+        " from {table} as r group by r.{n}) as e cross join lateral (values (e.low), (e.high)) as x ({time})",
+        n=Name((tenant,)), time=Name((subject.item,)), table=Name.of(subject.table),
+    )  # fmt: skip
 
 
 def before_registration(subject: Declared[str], tenant: str, registry: Registry) -> Offence:
@@ -105,12 +141,15 @@ def before_registration(subject: Declared[str], tenant: str, registry: Registry)
     )  # fmt: skip
     where = statement("exists (select {found} and r.{time} < {registered})", found=found, **times)
     change = statement("{time} = (select {registered} {found})", found=found, **times)
-    return _offence(subject, where, "are older than the registration of their tenant", change)
+    offence = _offence(subject, where, "are older than the registration of their tenant", change)
+    return replace(offence, sample=extremes(subject, tenant))
 
 
-def in_future(subject: Declared[str]) -> Offence:
+def in_future(subject: Declared[str], tenant: str = "") -> Offence:
     where = statement("{c} > pg_catalog.now()", c=column(subject.item))
-    return _offence(subject, where, "lie in the future", statement("{c} = pg_catalog.now()", c=Name((subject.item,))))
+    change = statement("{c} = pg_catalog.now()", c=Name((subject.item,)))
+    offence = _offence(subject, where, "lie in the future", change)
+    return replace(offence, sample=extremes(subject, tenant)) if tenant else offence
 
 
 # -- repeated rows ----------------------------------------------------------------------------------------------
@@ -129,26 +168,34 @@ def duplicates(subject: Declared[Any], key: tuple[str, ...], says: str) -> Offen
 
 
 def shared_by_tenants(subject: Declared[str], name: str) -> Offence:
-    where = statement(
-        "{c} in (select d.{n} from {table} as d where d.{t} is not null group by d.{n}"
-        " having pg_catalog.min(d.{t}::text) <> pg_catalog.max(d.{t}::text))",
-        c=column(name), n=Name((name,)), t=Name((subject.item,)), table=Name.of(subject.table),
+    groups = statement(
+        "select d.{n} from {table} as d where d.{t} is not null group by d.{n}"
+        " having pg_catalog.min(d.{t}::text) <> pg_catalog.max(d.{t}::text)",
+        n=Name((name,)), t=Name((subject.item,)), table=Name.of(subject.table),
     )  # fmt: skip
-    return _offence(subject, where, "carry a value that another tenant's rows carry too")
+    return _of_groups(subject, (name,), groups, "carry a value that another tenant's rows carry too")
 
 
 def undetermined(subject: Declared[str], key: tuple[str, ...]) -> Offence:
     value = Name((subject.item,))
-    where = statement(
-        "({key}) in (select {key_d} from {table} as d group by {key_d}"
-        " having pg_catalog.min(d.{value}::text) <> pg_catalog.max(d.{value}::text))",
-        key=columns(key), key_d=columns(key, "d"), table=Name.of(subject.table), value=value,
+    groups = statement(
+        "select {key} from {table} as d group by {key}"
+        " having pg_catalog.min(d.{value}::text) <> pg_catalog.max(d.{value}::text)",
+        key=columns(key, "d"), table=Name.of(subject.table), value=value,
     )  # fmt: skip
     change = statement(
         "{value} = (select pg_catalog.min(d.{value}) from {table} as d where {same})",
         value=value, table=Name.of(subject.table), same=equal(key, "d", "r"),
     )  # fmt: skip
-    return _offence(subject, where, f"differ in {value[0]} from others of the same key", change)
+    return _of_groups(subject, key, groups, f"differ in {value[0]} from others of the same key", change)
+
+
+def _of_groups(
+    subject: Declared[Any], key: tuple[str, ...], groups: Statement, says: str, change: Statement | None = None
+) -> Offence:
+    """Rows of the groups that a query finds; the query alone tells whether there are any."""
+    where = statement("({key}) in ({groups})", key=columns(key), groups=groups)
+    return replace(_offence(subject, where, says, change), sample=groups, any=True)
 
 
 # -- values -----------------------------------------------------------------------------------------------------
@@ -226,7 +273,7 @@ def tenants_without_admin(registry: Registry, members: Members) -> Rows:
 def incomplete(registry: Registry, table: str, name: str) -> Rows:
     """Registered tenants without a row in a table that every tenant has one in."""
     where = statement(
-        "not exists (select from {table} as d where d.{c}::text = {key}::text)",
+        "not exists (select from (select distinct d.{c} from {table} as d) as d where d.{c}::text = {key}::text)",
         table=Name.of(table), c=Name((name,)), key=column(registry.key),
     )  # fmt: skip
     return Rows(registry.table, where)

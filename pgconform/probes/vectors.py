@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pgconform.catalog import Catalog
 from pgconform.checks import Evidence
@@ -33,7 +33,7 @@ def coverage(subject: Declared[Vector], evidence: Evidence) -> Coverage:
     """How many rows have an embedding, in all and by tenant. Raises NotVerified."""
     contract = evidence.contract
     tenant = contract.column_of(subject.table) if contract.tables[subject.table].holds == "tenant" else ""
-    group = statement("{t}::text", t=column(tenant)) if tenant else statement("''")
+    group = statement("{t}", t=column(tenant)) if tenant else statement("''")
     question = statement(
         "select coalesce(pg_catalog.sum(s.n), 0)::bigint, coalesce(pg_catalog.sum(s.f), 0)::bigint,"
         " pg_catalog.count(*), pg_catalog.count(*) filter (where s.f < {least}::float8 * s.n)"
@@ -87,14 +87,20 @@ def off_norm(subject: Declared[Vector], catalog: Catalog) -> Offence:
 
 def repeated(subject: Declared[Vector], catalog: Catalog) -> Offence:
     """Later rows with the very vector of another row; compared by digest, for a vector is kilobytes long."""
-    send = _call(catalog, f"{catalog_type(subject, catalog)}_send", subject)
+    name = f"{catalog_type(subject, catalog)}_send"
+    send, send_d = _call(catalog, name, subject), _call(catalog, name, subject, "d")
     where = statement(
         "exists (select from {table} as d where pg_catalog.sha256({send_d}) = pg_catalog.sha256({send})"
         " and (d.tableoid, d.ctid) < (r.tableoid, r.ctid)) and {norm} <> 0",
         table=Name.of(subject.table), send=send, norm=_norm(catalog, subject),
-        send_d=_call(catalog, f"{catalog_type(subject, catalog)}_send", subject, "d"),
+        send_d=send_d,
     )  # fmt: skip
-    return _vectors(subject, where, "hold the very vector of another row")
+    twice = statement(
+        "select {digest} from {table} as d where {e} is not null group by 1 having pg_catalog.count(*) > 1",
+        digest=statement("pg_catalog.sha256({send})", send=send_d), table=Name.of(subject.table),
+        e=column(subject.needs[0][1][0], "d"),
+    )  # fmt: skip
+    return replace(_vectors(subject, where, "hold the very vector of another row"), sample=twice, any=True)
 
 
 def _vectors(subject: Declared[Vector], where: Statement, says: str) -> Offence:

@@ -85,11 +85,12 @@ def test_no_time_is_impossible(subject: Declared[str], contract: Contract, datab
 
     Such a row was imported for the wrong tenant, or by a clock that is wrong.
     """
-    offences = [rows.in_future(subject)]
-    if contract.tables[subject.table].holds == "tenant":
-        registry = contract.tenancy_of(contract.tables[subject.table]).registry
-        if registry and registry.created and registry.table != subject.table:
-            offences.append(rows.before_registration(subject, contract.column_of(subject.table), registry))
+    promise = contract.tables[subject.table]
+    tenant = contract.column_of(subject.table) if promise.holds == "tenant" else ""
+    offences = [rows.in_future(subject, tenant)]
+    registry = contract.tenancy_of(promise).registry if tenant else None
+    if registry and registry.created and registry.table != subject.table:
+        offences.append(rows.before_registration(subject, tenant, registry))
     yield from rows.judge(database, *offences)
 
 

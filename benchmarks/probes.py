@@ -1,0 +1,241 @@
+"""How long each question to the data takes beside the best statement that we could write for it by hand.
+
+    python -m benchmarks.probes [--rows=200000] [--rounds=3]
+
+Both are sent in turn on one connection, so that the ratio holds on a noisy machine. The long form has 5,000,000 rows.
+Memory is what the server's process has of its own (RssAnon, sampled), beside what it had before: a question may take
+work_mem for each of its sorts and hashes, and no more. No promise is broken, so that every question looks at all rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from pgconform.catalogue_of_checks import load
+from pgconform.checks import Check, Evidence, evaluate, subject_name
+from pgconform.contract import Contract
+from pgconform.contract_file import validate
+from pgconform.database import Database, begin
+from pgconform.introspect import snapshot
+from pgconform.model import Verdict
+from pgconform.targets.server import running
+
+LIMIT = 1.3  # times the hand-written statement
+FLOOR = 0.02  # seconds that make no difference to anybody
+WORK_MEM_MB, PYTHON_MB = 64, 200
+HASHES = 6  # sorts and hashes of one statement, its parallel workers' among them
+
+_TABLES = """
+create extension vector schema public;
+create schema shop;
+create table shop.shops (id uuid primary key, is_active boolean not null, created_at timestamptz not null);
+create table shop.staff (user_id uuid not null, shop_id uuid not null, role text not null, is_active boolean not null);
+create table shop.customers (id bigint primary key, shop_id uuid not null);
+create table shop.orders (id bigint primary key, shop_id uuid not null, total numeric not null);
+create table shop.items (
+  id bigint primary key, shop_id uuid not null, customer_id bigint, order_id bigint, number text not null,
+  code text not null, label text not null, unit text not null, chunk int not null, chunks int not null,
+  status text not null, price numeric, assigned boolean not null, assigned_to uuid, body text not null,
+  created_at timestamptz not null, embedding vector(8));
+create table shop.archive (like shop.items);
+insert into shop.shops
+select pg_catalog.md5('s' || n)::uuid, true, '2020-01-01' from pg_catalog.generate_series(0, 99) as n;
+insert into shop.staff
+select pg_catalog.md5('u' || n)::uuid, pg_catalog.md5('s' || n % 100)::uuid, 'admin', true
+from pg_catalog.generate_series(0, 999) as n;
+insert into shop.customers
+select n, pg_catalog.md5('s' || n % 100)::uuid from pg_catalog.generate_series(0, {rows} / 10 - 1) as n;
+insert into shop.items
+select n, pg_catalog.md5('s' || n % 100)::uuid, n % ({rows} / 10), n % ({rows} / 5), 'N' || n, 'C' || n % ({rows} / 2),
+  'L' || n % ({rows} / 2), 'U' || n / 1000, n % 1000 / 100, 10, (array['new', 'paid', 'sent'])[n % 3 + 1], n % 1000,
+  n % 2 = 0, case n % 2 when 0 then pg_catalog.md5('u' || n % 1000)::uuid end, 'a text about the item ' || n,
+  pg_catalog.now() - pg_catalog.make_interval(secs => n % 30000000),
+  array[1, n, n % 7, n % 11, 1, 1, 1, 1]::vector(8)
+from pg_catalog.generate_series(0, {rows} - 1) as n;
+update shop.items set embedding = public.l2_normalize(embedding), status = case id when 1 then 'lost' else status end;
+insert into shop.orders
+select order_id, pg_catalog.md5('s' || order_id % 100)::uuid, pg_catalog.sum(price) from shop.items group by order_id;
+insert into shop.archive select i.* from shop.items as i limit 0;
+insert into shop.archive
+select id + {rows}, shop_id, customer_id, order_id, number, code, label, unit, chunk, chunks, status, price, assigned,
+  assigned_to, body, created_at, embedding from shop.items where id % 10 = 0;
+"""
+_CONTRACT: dict[str, Any] = {
+    "name": "shop",
+    "schemas": {"exposed": ["shop"]},
+    "roles": {"clients": ["public"]},
+    "sessions": {"member": {"role": "public", "claims": {"sub": "{user}"}}},
+    "access": {"tenant": {}, "service": {}},
+    "limits": {"statement_timeout": 3_600_000},
+    "tenancies": {"shop": {
+        "column": "shop_id", "type": "uuid",
+        "registry": {"table": "shop.shops", "key": "id", "active": "is_active", "created": "created_at"},
+        "members": {"table": "shop.staff", "user": "user_id", "tenant": "shop_id", "active": "is_active",
+                    "role": "role", "roles": ["admin", "clerk"], "admin": "admin"},
+        "complete": [{"table": "shop.items", "column": "shop_id"}],
+    }},
+    "tables": {
+        "shop.shops": {"column": "id"}, "shop.staff": {}, "shop.customers": {},
+        "shop.orders": {"totals": [
+            {"column": "total", "detail": "shop.items", "detail_column": "price", "detail_key": "order_id"},
+        ]},
+        "shop.archive": {},
+        "shop.items": {
+            "references": [{"columns": ["customer_id"], "table": "shop.customers", "declared": False}],
+            "unique": [["number"]], "exclusive": ["code"], "distinct": ["body"], "determines": {"code": "label"},
+            "times": ["created_at"], "minimum": {"price": 0}, "values": {"status": ["new", "paid", "sent", "lost"]},
+            "filled": [{"column": "price", "share": 0.9, "above": -1.0}],
+            "allowed": [{"column": "status", "value": "lost", "key": "number", "keys": ["N1"], "otherwise": "sent"}],
+            "flags": [{"flag": "assigned", "column": "assigned_to"}],
+            "chunks": {"unit": ["unit"], "number": "chunk", "total": "chunks"},
+            "retention": {"column": "created_at", "days": 400, "archive": "shop.archive"},
+            "vectors": {"embedding": {"dimension": 8, "index": False}},
+        },
+    },
+}  # fmt: skip
+_PER_SHOP = "select pg_catalog.count(*) from shop.items as r"
+# Check, or check:subject where it has several, to the statement that answers it best.
+BY_HAND = {
+    "orphans": f"{_PER_SHOP} left join shop.customers as p on p.id = r.customer_id"
+    " where p.id is null and r.customer_id is not null",
+    "tenant-known:shop.items": f"{_PER_SHOP} where not exists (select from shop.shops as s where s.id = r.shop_id)",
+    "unique-keys": "select pg_catalog.count(*) - pg_catalog.count(distinct number) from shop.items",
+    "one-value-per-key": "select shop_id, code from shop.items group by 1, 2 having min(label) <> max(label)",
+    "shared-by-tenants": "select code from shop.items group by 1 having min(shop_id::text) <> max(shop_id::text)",
+    "duplicate-content": "select shop_id, body from shop.items group by 1, 2 having pg_catalog.count(*) > 1",
+    "times-plausible": f"{_PER_SHOP} join shop.shops as s on s.id = r.shop_id"
+    " where r.created_at > pg_catalog.now() or r.created_at < s.created_at",
+    "onboarding-complete": "select id from shop.shops except select shop_id from shop.items",
+    "chunks-complete": "select shop_id, unit from shop.items group by 1, 2 having pg_catalog.count(*) <> max(chunks)"
+    " or min(chunk) <> 0 or max(chunk) <> max(chunks) - 1 or min(chunks) <> max(chunks)"
+    " or pg_catalog.count(distinct chunk) <> pg_catalog.count(*)",
+    "retention": f"{_PER_SHOP} where created_at < pg_catalog.now() - interval '400 days'",
+    "archive-disjoint": f"{_PER_SHOP} join shop.archive as a using (id)",
+    "values-declared:shop.items": f"{_PER_SHOP} where status not in ('new', 'paid', 'sent', 'lost')",
+    "values-in-bounds": f"{_PER_SHOP} where price < 0 or price = 'NaN'",
+    "values-filled": "select pg_catalog.count(*), pg_catalog.count(*) filter (where price > -1) from shop.items",
+    "values-allowed": f"{_PER_SHOP} where (status = 'lost') <> (number = 'N1')",
+    "flags-agree": f"{_PER_SHOP} where assigned is distinct from (assigned_to is not null)",
+    "totals-reconcile": "select pg_catalog.count(*) from shop.orders as o left join"
+    " (select order_id, pg_catalog.sum(price) as s from"
+    " shop.items group by 1) as s on s.order_id = o.id where o.total <> coalesce(s.s, 0)",
+    "embedding-coverage": "select shop_id, pg_catalog.count(*), pg_catalog.count(embedding) from shop.items group by 1",
+    "embedding-health": "select pg_catalog.avg(public.vector_dims(embedding)) from shop.items",
+    "embedding-zero": f"{_PER_SHOP} where public.vector_norm(embedding) = 0",
+    "embedding-norm": f"{_PER_SHOP} where public.vector_norm(embedding) not between 0.99 and 1.01",
+    "embedding-distinct": "select pg_catalog.sha256(public.vector_send(embedding)) from shop.items group by 1"
+    " having pg_catalog.count(*) > 1",
+}
+# Looks at tables of a hundred rows, or at the catalogue alone.
+SMALL = {"tenant-has-admin", "members-valid", "registry-sound", "embedding-dimension"}
+
+
+def cases(contract: Contract) -> list[tuple[str, Check, Any]]:
+    """The data checks with their subjects of ``shop.items``, by the key that they have in BY_HAND."""
+    found = []
+    for check in load().values():
+        if check.by_contract and "catalog" not in check.module and _reads_rows(check):
+            for subject in check.subjects(contract):
+                key = check.id if check.id in BY_HAND else f"{check.id}:{subject_name(subject).rpartition('.')[0]}"
+                if key in BY_HAND:
+                    found.append((key, check, subject))
+    return found
+
+
+def _reads_rows(check: Check) -> bool:
+    return check.module.split(".")[-2] in ("integrity", "embeddings") and check.id not in SMALL
+
+
+@contextmanager
+def memory(pid: int) -> Iterator[list[float]]:
+    """MB that the server's process, and its parallel workers, have of their own: the highest of the samples."""
+    seen, done = [0.0], threading.Event()
+
+    def own() -> float:
+        text = Path(f"/proc/{pid}/status").read_text()
+        return next(int(line.split()[1]) for line in text.splitlines() if line.startswith("RssAnon")) / 1024
+
+    before = own()
+
+    def sample() -> None:
+        while not done.wait(0.02):
+            seen[0] = max(seen[0], own() - before)
+
+    thread = threading.Thread(target=sample)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        done.set()
+        thread.join()
+
+
+def main() -> int:
+    """Print the table; returns 1 when a ratio, the server's memory or our own exceeds its limit."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rows", type=int, default=200_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    asked = parser.parse_args()
+    contract = validate(_CONTRACT, "benchmark")
+    worst, most = 0.0, 0.0
+    with running() as server, psycopg.connect(server.dsn(), autocommit=True) as connection:
+        started = time.perf_counter()
+        for statement in _TABLES.format(rows=asked.rows).split(";\n"):
+            connection.execute(statement.encode())
+        connection.execute("vacuum analyze")
+        print(f"{asked.rows:,} rows built in {time.perf_counter() - started:.0f} s", flush=True)
+        own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        connection.execute(f"set work_mem = '{WORK_MEM_MB}MB'")
+        print(f"{'question':28} {'ours s':>8} {'by hand s':>10} {'ratio':>6} {'server MB':>10}")
+        for key, check, subject in cases(contract):
+            ours, theirs, used = measure(connection, contract, check, subject, BY_HAND[key], asked.rounds)
+            ratio = statistics.median(o / t for o, t in zip(ours, theirs, strict=True))
+            small = statistics.median(ours) - statistics.median(theirs) < FLOOR
+            worst, most = max(worst, 0.0 if small else ratio), max(most, used)
+            o, t = statistics.median(ours), statistics.median(theirs)
+            print(f"{key:28} {o:>8.3f} {t:>10.3f} {ratio:>6.2f} {used:>10.0f}", flush=True)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - own
+    print(f"worst ratio {worst:.2f} (limit {LIMIT}); server's own memory {most:.0f} MB (limit {HASHES * WORK_MEM_MB});"
+          f" Python's {peak:.0f} MB more than before (limit {PYTHON_MB})")  # fmt: skip
+    return int(worst > LIMIT or most > HASHES * WORK_MEM_MB or peak > PYTHON_MB)
+
+
+def measure(
+    connection: psycopg.Connection[Any], contract: Contract, check: Check, subject: Any, by_hand: str, rounds: int
+) -> tuple[list[float], list[float], float]:
+    """Seconds of the check and of the statement, in turn; MB that the server took for the check."""
+    ours: list[float] = []
+    theirs: list[float] = []
+    used = 0.0
+    begin(connection, contract.limits)
+    catalog = snapshot(connection)
+    for _ in range(rounds):
+        started = time.perf_counter()
+        connection.execute(by_hand.encode()).fetchall()
+        theirs.append(time.perf_counter() - started)
+        evidence = Evidence(contract, catalog, Database(connection), datetime.now(UTC).date())
+        with memory(connection.info.backend_pid) as seen:
+            started = time.perf_counter()
+            result = evaluate(check, evidence, [subject])
+            ours.append(time.perf_counter() - started)
+        used = max(used, seen[0])
+        if result.verdict is not Verdict.PASSED:
+            sys.exit(f"{check.id} {subject_name(subject)}: {result.verdict} {result.reason} {result.findings[:1]}")
+    connection.execute("rollback")
+    return ours, theirs, used
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
