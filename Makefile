@@ -38,6 +38,7 @@ docs: $(STAMP)  ## write the generated pages and the contract's JSON Schema anew
 benchmark: $(STAMP)  ## the short benchmarks
 	$(BIN)/python -m benchmarks.snapshot --short
 	$(BIN)/python -m benchmarks.attacks
+	$(BIN)/python -m benchmarks.probes
 
 clean:  ## remove what can be made again
 	rm -rf $(VENV) reports/out build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

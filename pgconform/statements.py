@@ -10,6 +10,7 @@ import datetime
 import string
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from pgconform import names
@@ -110,6 +111,8 @@ def _literal(value: object) -> str:
             return "true" if value else "false"
         case int() | float():
             return repr(value)
+        case Decimal():
+            return str(value)
         case datetime.date():
             return names.literal(value.isoformat())
         case tuple() | list():

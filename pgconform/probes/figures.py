@@ -18,7 +18,8 @@ def lacking(subject: Declared[Filled]) -> Rows:
     item = subject.item
     where = statement("{c} is null", c=column(item.column))
     if item.above is not None:
-        where = statement("({c} > {above}) is not true", c=column(item.column), above=item.above)
+        # Not as a float: a comparison would make one of each row's value.
+        where = statement("({c} > {above}) is not true", c=column(item.column), above=Decimal(str(item.above)))
     return Rows(subject.table, where)
 
 

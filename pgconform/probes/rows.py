@@ -124,13 +124,20 @@ def unregistered(subject: Declared[Any], name: str, registry: Registry) -> Offen
     return replace(_offence(subject, where, says), sample=tenants(subject.table, name))
 
 
-def extremes(subject: Declared[str], tenant: str) -> Statement:
-    """The earliest and the latest time of each tenant's rows."""
-    return statement(
-        "select e.{n}, x.{time} from (select r.{n}, pg_catalog.min(r.{time}) as low, pg_catalog.max(r.{time}) as high"
-        " from {table} as r group by r.{n}) as e cross join lateral (values (e.low), (e.high)) as x ({time})",
-        n=Name((tenant,)), time=Name((subject.item,)), table=Name.of(subject.table),
-    )  # fmt: skip
+_EXTREMES = (
+    "select x.{v} from (select pg_catalog.min(r.{v}) as low, pg_catalog.max(r.{v}) as high from {table} as r) as e"
+    " cross join lateral (values (e.low), (e.high)) as x ({v})"
+)
+_EXTREMES_BY = (
+    "select e.{n}, x.{v} from (select r.{n}, pg_catalog.min(r.{v}) as low, pg_catalog.max(r.{v}) as high"
+    " from {table} as r group by r.{n}) as e cross join lateral (values (e.low), (e.high)) as x ({v})"
+)
+
+
+def extremes(table: str, name: str, tenant: str = "") -> Statement:
+    """The least and the greatest value of a column, which NaN is where there is one; of each tenant's rows."""
+    template = _EXTREMES_BY if tenant else _EXTREMES
+    return statement(template, v=Name((name,)), table=Name.of(table), n=Name((tenant,)))
 
 
 def before_registration(subject: Declared[str], tenant: str, registry: Registry) -> Offence:
@@ -142,14 +149,14 @@ def before_registration(subject: Declared[str], tenant: str, registry: Registry)
     where = statement("exists (select {found} and r.{time} < {registered})", found=found, **times)
     change = statement("{time} = (select {registered} {found})", found=found, **times)
     offence = _offence(subject, where, "are older than the registration of their tenant", change)
-    return replace(offence, sample=extremes(subject, tenant))
+    return replace(offence, sample=extremes(subject.table, subject.item, tenant))
 
 
 def in_future(subject: Declared[str], tenant: str = "") -> Offence:
     where = statement("{c} > pg_catalog.now()", c=column(subject.item))
     change = statement("{c} = pg_catalog.now()", c=Name((subject.item,)))
     offence = _offence(subject, where, "lie in the future", change)
-    return replace(offence, sample=extremes(subject, tenant)) if tenant else offence
+    return replace(offence, sample=extremes(subject.table, subject.item, tenant))
 
 
 # -- repeated rows ----------------------------------------------------------------------------------------------
@@ -164,7 +171,15 @@ def repeated(table: str, key: tuple[str, ...]) -> Statement:
 
 
 def duplicates(subject: Declared[Any], key: tuple[str, ...], says: str) -> Offence:
-    return _offence(subject, repeated(subject.table, key), says)
+    offence = _offence(subject, repeated(subject.table, key), says)
+    if len(key) > 1:
+        return offence
+    more = statement(  # sorts once, where to look for each row's equals builds a hash table of all
+        "select from (select pg_catalog.count(d.{k}) as all_of, pg_catalog.count(distinct d.{k}) as unlike"
+        " from {table} as d) as d where d.all_of > d.unlike",
+        k=Name(key), table=Name.of(subject.table),
+    )  # fmt: skip
+    return replace(offence, sample=more, any=True)
 
 
 def shared_by_tenants(subject: Declared[str], name: str) -> Offence:
@@ -212,8 +227,8 @@ def below(subject: Declared[float], name: str) -> Offence:
     # To a comparison NaN is the greatest number of all.
     where = statement("({c} < {least} or {c}::numeric = 'NaN')", c=column(name), least=subject.item)
     change = statement("{c} = {least}", c=Name((name,)), least=subject.item)
-    says = f"are below {subject.item:g}"
-    return Offence(subject.table, Rows(subject.table, where), says, change, subject.name, overwrites=True)
+    rows, sample = Rows(subject.table, where), extremes(subject.table, name)
+    return Offence(subject.table, rows, f"are below {subject.item:g}", change, subject.name, True, sample)
 
 
 def flag_differs(subject: Declared[Any], flag: str, name: str) -> Offence:
