@@ -64,6 +64,19 @@ def _parser() -> argparse.ArgumentParser:
     added.set_defaults(command=access)
 
     added = commands.add_parser(
+        "metrics", help="what the last recorded run measured, as rows of the contract's metrics table",
+        epilog="--write is the only way in which pgconform writes to a live database. exit status: 0, 4 usage or"
+               " contract error, 75 the database cannot be reached or was lost",
+    )  # fmt: skip
+    added.add_argument("--contract", required=True, metavar="NAME|FILE", help="a bundled contract or a TOML file")
+    added.add_argument("--target", metavar="KIND[:ID]", help="as for run (default: live)")
+    added.add_argument(
+        "--history", default="", metavar="DIR", help="where runs are recorded (default: reports/history)"
+    )
+    added.add_argument("--write", action="store_true", help="insert them into that table")
+    added.set_defaults(command=metrics)
+
+    added = commands.add_parser(
         "history", help="what earlier runs found and measured",
         epilog="exit status: 0, or 4 where no run is recorded, or none of that name",
     )  # fmt: skip
@@ -164,14 +177,46 @@ def access(known: argparse.Namespace, _: list[str]) -> int:
     return int(status(made)[0])
 
 
+def metrics(known: argparse.Namespace, _: list[str]) -> int:
+    """The rows for the metrics table, shown, and inserted where that is asked for."""
+    import datetime
+
+    from pgconform.asked import chosen
+    from pgconform.metrics import rows, write
+    from pgconform.model import Effort, NotVerified, TargetLost
+    from pgconform.session import Databases
+
+    databases = Databases(datetime.datetime.now(datetime.UTC), Effort(), _folder(known.history))
+    try:
+        contracts = chosen(known.contract)
+        databases.open(known.target or os.environ.get("PGC_TARGET") or "live", contracts)
+        for contract in contracts:
+            found = rows(databases.evidence(contract.name))
+            for row in found:
+                print(f"{row.time:%Y-%m-%d %H:%M:%S}  {row.value:<12g}  {row.metric}")
+            if known.write:
+                with databases.writing(contract.name) as database:
+                    print(write(database, contract, found))
+    except NotVerified as error:
+        raise ValueError(str(error)) from None
+    except TargetLost as error:
+        raise ConnectionError(str(error)) from None
+    finally:
+        databases.close()
+    return 0
+
+
+def _folder(given: str) -> Path:
+    return Path(given or os.environ.get("PGC_HISTORY") or "reports/history")
+
+
 def history(known: argparse.Namespace, _: list[str]) -> int:
     """The recorded runs and figures, or one figure's values."""
     from pgconform.model import NotVerified
     from pgconform.reports.history import as_json, as_text
 
-    folder = Path(known.history or os.environ.get("PGC_HISTORY") or "reports/history")
     try:
-        print((as_json if known.format == "json" else as_text)(folder, known.figure))
+        print((as_json if known.format == "json" else as_text)(_folder(known.history), known.figure))
     except NotVerified as error:
         raise ValueError(str(error)) from None
     return 0

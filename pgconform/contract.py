@@ -274,7 +274,8 @@ class Report(Section, frozen=True):
 
 
 class Metrics(Section, frozen=True):
-    """The table in which the database keeps its own measurements."""
+    """The table in which the database keeps its own measurements. ``figures`` maps metrics that pgconform may log there
+    to the figures that it measures."""
 
     table: str
     name: str = "metric_name"
@@ -282,6 +283,7 @@ class Metrics(Section, frozen=True):
     time: str = "recorded_at"
     known: tuple[str, ...] = ()
     hours: float = 24
+    figures: dict[str, str] = {}
 
 
 class Waiver(Section, frozen=True):

@@ -35,6 +35,9 @@ def disagreements(contract: Contract) -> Iterator[Problem]:
         yield from _function(contract, ("functions", name), function)
     for n, table in enumerate(contract.trends.tables if contract.trends else ()):
         yield from _known(("trends", "tables", n), table, contract.tenant_tables(), "tables whose rows name a tenant")
+    if (metrics := contract.metrics) and metrics.known:
+        for metric in metrics.figures:
+            yield from _known(("metrics", "figures", metric), metric, metrics.known, "metrics.known")
     for n, report in enumerate(contract.reports):
         if report.aggregate != "count" and not report.of:
             yield ("reports", n, "of"), f"missing; aggregate = {report.aggregate!r} needs a column"

@@ -71,6 +71,19 @@ class History:
             (found,) = index.execute(asked, (self.contract, self.database, self.now.timestamp())).fetchone()
         return None if found is None else (self.now.timestamp() - found) / 86_400
 
+    def latest(self) -> tuple[datetime, dict[str, float]] | None:
+        """When the last run began, and all that it measured; None where none is recorded. Raises NotVerified."""
+        asked = (
+            "select r.started, f.name, f.value from run as r left join figure as f using (file, contract)"
+            " where r.contract = ? and r.database = ? and r.started = (select max(l.started) from run as l"
+            " where l.contract = r.contract and l.database = r.database) order by f.name"
+        )
+        with self._index() as index:
+            rows = index.execute(asked, (self.contract, self.database)).fetchall()
+        if not rows:
+            return None
+        return datetime.fromtimestamp(rows[0][0], UTC), {name: value for _, name, value in rows if name is not None}
+
     def seconds(self, check: str, subject: str) -> float | None:
         """Seconds that the check took when it last gave a verdict; None where it never did. Raises NotVerified."""
         asked = (

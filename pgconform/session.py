@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -121,6 +121,14 @@ class Databases:
         copies = Copies(opened.dsn, opened.catalog, opened.snapshot)
         self._stack.callback(copies.close)
         return copies
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[Database]:
+        """To write into the database for good, where somebody asks for that: committed after the block."""
+        opened = self.opened[name]
+        connection = self._connect(opened.dsn, opened.contract, read_only=False)
+        yield Database(connection)
+        connection.execute("commit")
 
     def facts(self) -> dict[str, str]:
         """What was tested, by contract: never how it was reached."""

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Thread
 
+import psycopg
 import pytest
 
 from pgconform.cli import main
@@ -16,6 +17,8 @@ from pgconform.contract import Contract
 from pgconform.history import INDEX, History, append, indexed
 from pgconform.model import Figure, NotVerified, Result, Verdict
 from pgconform.results import Run
+from pgconform.targets.server import Server
+from tests.committing import clone
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 
@@ -127,3 +130,48 @@ def test_the_command_shows_runs_and_figures(tmp_path: Path, capsys: pytest.Captu
 
 def test_an_index_of_nothing_is_empty(tmp_path: Path) -> None:
     assert indexed(tmp_path).execute("select count(*) from run").fetchone() == (0,)
+
+
+def test_the_last_runs_figures_go_into_the_metrics_table_once_and_only_when_asked(
+    references: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    count = "select count(*), count(distinct metric_value) from public.db_metrics where metric_name = 'disk_bytes'"
+    with clone(references, "victorysync") as dsn, psycopg.connect(dsn, autocommit=True) as connection:
+        before = connection.execute(count).fetchone()
+        place = [f"--target=live:{dsn}", f"--history={tmp_path / 'history'}", "--contract=victorysync"]
+        assert main(["metrics", *place]) == 4
+        assert "run pgconform first" in capsys.readouterr().err
+        assert (
+            main(
+                [
+                    "run",
+                    *place,
+                    f"--out={tmp_path / 'out'}",
+                    "-k",
+                    "days-to-full or tables-exist",
+                    "-p",
+                    "no:cacheprovider",
+                ]
+            )
+            == 0
+        )
+        assert main(["metrics", *place]) == 0
+        assert "disk_bytes" in capsys.readouterr().out
+        assert connection.execute(count).fetchone() == before
+        assert main(["metrics", *place, "--write"]) == 0
+        assert "1 row(s) written to public.db_metrics" in capsys.readouterr().out
+        assert main(["metrics", *place, "--write"]) == 0
+        assert "0 row(s) written" in capsys.readouterr().out
+        assert before is not None
+        assert connection.execute(count).fetchone() == (before[0] + 1, before[1] + 1)
+        connection.execute("create role reads_only login bypassrls; grant pg_read_all_data to reads_only")
+        poor = "--target=live:" + dsn.replace("user='postgres'", "user='reads_only'")
+        connection.execute("delete from public.db_metrics")
+        assert main(["metrics", *place[1:], poor, "--write"]) == 4
+        assert (
+            "permission denied for table db_metrics (SQLSTATE 42501); grant SELECT and INSERT on it"
+            in capsys.readouterr().err
+        )
+        connection.execute("drop owned by reads_only; drop role reads_only")
+    assert main(["metrics", "--contract=muva", f"--target=live:{references.dsn('muva')}"]) == 4
+    assert "maps no metric to a figure" in capsys.readouterr().err

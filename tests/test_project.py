@@ -105,7 +105,7 @@ LAYERS = (
     ),
     ("contract_file", "introspect", "expressions", "subjects", "subjects_operations", "checks"),
     ("people", "posing", "identities", "callees"),
-    ("remedies", "results", "probes"),
+    ("remedies", "results", "probes", "metrics"),
     ("attacks",),
     ("targets",),
     ("recovery",),

@@ -69,21 +69,22 @@ def _digest(tenant: str) -> str:
 
 
 def size(database: Database) -> Figure:
-    """The size of the database, in GB (10^9 bytes)."""
+    """The size of the database, in bytes."""
     question: Statement = statement("select pg_catalog.pg_database_size(pg_catalog.current_database())")
-    return Figure("database size", int(database.one(question, "measuring the database")[0]) / 1e9, "GB")
+    return Figure("database size", int(database.one(question, "measuring the database")[0]), "bytes")
 
 
 def filling(item: Trends, now: Figure, history: History, name: str) -> list[Finding]:
     """A finding where the database reaches its capacity too soon. Raises Nothing where that is not known."""
     if item.capacity is None:
         raise Nothing("the contract declares no capacity under [trends]")
-    left = trends.days_to(history.series(now.name), now.value, item.capacity, item.days)
-    if now.value < item.capacity and left is None:
+    capacity = item.capacity * 1e9
+    left = trends.days_to(history.series(now.name), now.value, capacity, item.days)
+    if now.value < capacity and left is None:
         raise Nothing(f"the history does not reach {item.days / 4:g} days back")
     if left is not None and left >= item.full:
         return []
-    observed = f"{now.value:.3g} of {item.capacity:g} GB are used, and full in {left or 0:.0f} day(s)"
+    observed = f"{now.value / 1e9:.3g} of {item.capacity:g} GB are used, and full in {left or 0:.0f} day(s)"
     return [Finding(name, observed, "-- enlarge the disk, or archive and vacuum the largest relations", rows=LARGEST)]
 
 

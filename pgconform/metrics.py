@@ -1,0 +1,60 @@
+"""What the last recorded run measured, for the table in which a database keeps its own measurements."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from pgconform.checks import Evidence
+from pgconform.contract import Contract
+from pgconform.database import Database
+from pgconform.model import Mistake, NotVerified
+from pgconform.statements import Name, statement
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One measurement; ``time`` is when the run that made it began."""
+
+    metric: str
+    value: float
+    time: datetime
+
+
+def rows(evidence: Evidence) -> list[Row]:
+    """The metrics that the contract maps to figures, as the last run measured them.
+
+    Raises Mistake where the contract maps none, or no run has measured any; NotVerified.
+    """
+    metrics = evidence.contract.metrics
+    if metrics is None or not metrics.figures:
+        raise Mistake(f"contract {evidence.contract.name} maps no metric to a figure; say so in [metrics.figures]")
+    latest = evidence.history.latest() if evidence.history else None
+    if latest is None:
+        raise Mistake("no run about this database is recorded; run pgconform first, or name another --history=")
+    when, measured = latest
+    found = [Row(metric, measured[figure], when) for metric, figure in metrics.figures.items() if figure in measured]
+    if not found:
+        raise Mistake("the last recorded run measured none of the mapped figures; pgconform history lists what it did")
+    return found
+
+
+def write(database: Database, contract: Contract, found: Sequence[Row]) -> str:
+    """Insert the rows that are not there yet, and say how many these were. Raises Mistake where that is refused."""
+    assert contract.metrics, "rows were made from it"
+    metrics, written = contract.metrics, 0
+    for row in found:
+        command = statement(
+            "insert into {table} ({name}, {value}, {time}) select {metric}, {measured}::float8, {when}::timestamptz"
+            " where not exists (select from {table} as m where m.{name}::text = {metric}"
+            " and m.{time} = {when}::timestamptz) returning 1",
+            table=Name.of(metrics.table), name=Name((metrics.name,)), value=Name((metrics.value,)),
+            time=Name((metrics.time,)), metric=row.metric, measured=row.value, when=row.time,
+        )  # fmt: skip
+        try:
+            written += len(database.rows(command, f"writing to {metrics.table}"))
+        except NotVerified as refusal:
+            role = "grant SELECT and INSERT on it to the role that pgconform metrics connects as"
+            raise Mistake(f"{metrics.table} cannot be written: {refusal.said}; {role}") from None
+    return f"{written} row(s) written to {metrics.table}"
