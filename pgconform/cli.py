@@ -228,7 +228,8 @@ def up(known: argparse.Namespace, _: list[str]) -> int:
     from pgconform.targets.embedded import server
     from pgconform.targets.server import ServerError
 
-    signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+    for signum in (signal.SIGINT, signal.SIGTERM):  # a shell starts jobs in the background with SIGINT ignored
+        signal.signal(signum, signal.default_int_handler)
     reference = _reference(known.contract)
     try:
         with server([reference], known.major) as started:

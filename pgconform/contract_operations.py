@@ -8,11 +8,45 @@ from msgspec import Meta
 
 from pgconform.contract_section import Section, Share
 
+Positive = Annotated[float, Meta(gt=0)]
+
 
 class Operations(Section, frozen=True):
-    """Limits of a running server. A contract without this section promises nothing of the kind."""
+    """Limits of a running server; a contract without this section promises nothing of the kind.
+
+    ``connections``: share of those that clients may have; ``idle``: share of them that may be idle for longer than
+    ``idle_minutes``; ``statement_ms``, ``search_ms``: mean time of statements called at least ``least_calls`` times;
+    ``sizes``: GB (10^9 bytes) of "database", a schema or a table; ``dead``, ``modified``: share of a table's rows,
+    once they are ``least_rows``; ``age``: share of the 2^31 transactions after which writing ends; ``bloat``: share
+    of tables and indexes larger than ``bloat_mb``; ``sequence``: share of a sequence's numbers; ``slot_gb``: WAL that
+    one slot may hold back. What needs traffic is judged after so many days of it, on tables that were read
+    ``least_scans`` times.
+    """
 
     connections: Share = 0.8
+    running_minutes: Positive = 5
+    idle_in_transaction_minutes: Positive = 5
+    idle_minutes: Positive = 30
+    idle: Share = 0.5
+    statement_ms: Positive = 1000
+    search_ms: Positive = 1000
+    least_calls: Annotated[int, Meta(ge=1)] = 5
+    sizes: dict[str, Positive] = {}
+    dead: Share = 0.2
+    modified: Share = 0.2
+    least_rows: Annotated[int, Meta(ge=1)] = 10_000
+    analyzed_days: Positive = 7
+    age: Share = 0.5
+    bloat: Share = 0.5
+    bloat_mb: Positive = 100
+    sequence: Share = 0.8
+    slot_gb: Positive = 5
+    prepared_minutes: Positive = 60
+    judged_after_days: Annotated[float, Meta(ge=0)] = 7
+    least_scans: Annotated[int, Meta(ge=1)] = 100
+
+    def __str__(self) -> str:
+        return "operations"
 
 
 class Trends(Section, frozen=True):

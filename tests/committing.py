@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from typing import Any
 
 import psycopg
@@ -17,6 +18,7 @@ from pgconform.recovery.copies import Copies
 from pgconform.targets.server import Server
 from tests.proving import Fault, contract_of, judge, proven, transaction
 
+FLUSH = "select pg_catalog.pg_stat_force_next_flush()"  # else counts come late, and in any order
 PRISTINE = "pristine {}"  # which nobody is connected to, so that it can be cloned
 
 
@@ -34,11 +36,22 @@ def clone(server: Server, name: str) -> Iterator[str]:
     place = sql.Identifier("Clone of it")
     with psycopg.connect(server.dsn(), autocommit=True) as connection:
         template = sql.Identifier(PRISTINE.format(name))
+        connection.execute(sql.SQL("drop database if exists {} with (force)").format(place))
         connection.execute(sql.SQL("create database {} template {}").format(place, template))
         try:
             yield server.dsn("Clone of it")
         finally:
+            _forget(server.dsn("Clone of it"))
             connection.execute(sql.SQL("drop database {} with (force)").format(place))
+
+
+def _forget(dsn: str) -> None:
+    """Remove what would outlive the database, or keep it from being dropped."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        mine = "select gid from pg_catalog.pg_prepared_xacts where database = current_database()"
+        for (gid,) in connection.execute(mine).fetchall():
+            connection.execute(sql.SQL("rollback prepared {}").format(gid))
+        connection.execute("select pg_drop_replication_slot(slot_name) from pg_replication_slots where not active")
 
 
 def prove_committed(server: Server, fault: Fault) -> None:
@@ -52,9 +65,9 @@ def prove_committed(server: Server, fault: Fault) -> None:
         reference = snapshot(connection)
         for paragraph in _paragraphs(fault.sql):
             connection.execute(paragraph.encode())
+            connection.execute(FLUSH)
         for text in fault.beside:
-            stack.enter_context(closing(_connected(dsn))).execute(text.encode())
-        connection.execute("select pg_catalog.pg_stat_force_next_flush()")
+            stack.enter_context(_beside(dsn, text))
         time.sleep(fault.wait)
 
         def judged() -> list[Result]:
@@ -64,8 +77,28 @@ def prove_committed(server: Server, fault: Fault) -> None:
         def remedied(remedy: str) -> None:
             for statement in filter(str.strip, re.split(r";\s*$", remedy, flags=re.M)):
                 connection.execute(statement.encode())
+            connection.execute(FLUSH)
 
         proven(fault, judged, remedied)
+
+
+@contextmanager
+def _beside(dsn: str, text: str) -> Iterator[None]:
+    """Another session that executes the text, and then stays as it is; the block does not wait for it."""
+    connection = _connected(dsn)
+
+    def execute() -> None:
+        with suppress(psycopg.Error):  # ended by a remedy, or cancelled below
+            connection.execute(text.encode())
+
+    thread = threading.Thread(target=execute)
+    thread.start()
+    try:
+        yield
+    finally:
+        connection.cancel_safe()
+        thread.join()
+        connection.close()
 
 
 def _connected(dsn: str) -> psycopg.Connection[Any]:

@@ -10,7 +10,7 @@ import pytest
 
 from pgconform.introspect import read_text
 from pgconform.targets.embedded import server
-from pgconform.targets.server import Server
+from pgconform.targets.server import Server, find_binaries, start
 from tests.committing import prepare
 
 Connect = Callable[[str], psycopg.Connection[Any]]
@@ -22,6 +22,24 @@ def references() -> Iterator[Server]:
     with server(["muva", "victorysync"]) as started:
         prepare(started, ["muva", "victorysync"])
         yield started
+
+
+@pytest.fixture(scope="session")
+def contrib() -> Iterator[Server]:
+    """Debian's PostgreSQL 15 with the reference database that has no vectors, and extensions that measure."""
+    with server(["victorysync"], "15") as first:
+        with psycopg.connect(first.dsn(), autocommit=True) as connection:
+            connection.execute("alter system set shared_preload_libraries = 'pg_stat_statements'")
+        first.stop()
+        started = start(first.directory, find_binaries("15"))
+        try:
+            with psycopg.connect(started.dsn("victorysync"), autocommit=True) as connection:
+                for name in ("pg_stat_statements", "pgstattuple"):
+                    connection.execute(f"create extension {name} schema extensions".encode())
+            prepare(started, ["victorysync"])
+            yield started
+        finally:
+            started.stop(immediate=True)
 
 
 @pytest.fixture(scope="session")

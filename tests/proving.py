@@ -37,7 +37,7 @@ POINTLESS = (
     psycopg.errors.DuplicateFunction, psycopg.errors.InvalidSchemaName, psycopg.errors.InvalidForeignKey,
     psycopg.IntegrityError,  # rows that another remedy has to remove first: the next round tries again
 )  # fmt: skip
-WORDS = ("contract", "finds", "errata", "about", "committed", "beside", "promise", "wait", "history", "mend")
+WORDS = ("contract", "finds", "errata", "about", "committed", "beside", "promise", "wait", "history", "mend", "server")
 QUICK = Effort.of("quick", "1")
 ROUNDS = 4  # a remedy may uncover what another check then finds
 
@@ -50,7 +50,7 @@ class Fault:
     Every ``beside`` is run by a further session, which stays as that leaves it; ``wait`` are seconds after that.
     ``promise`` are lines of TOML that the contract has besides. ``history`` are earlier runs: how many days ago, and
     what part of the reference's figures they measured. ``mend`` is SQL in place of a remedy that no SQL can be, or says
-    why there can be none.
+    why there can be none. ``server`` is 'contrib' where it takes extensions that the embedded one has not.
     """
 
     path: Path
@@ -65,6 +65,7 @@ class Fault:
     wait: float = 0.0
     history: tuple[tuple[float, float], ...] = ()
     mend: str = ""
+    server: str = ""
 
     @property
     def name(self) -> str:
@@ -98,6 +99,7 @@ def read(path: Path) -> Fault:
         path, path.parent.name, contract[0], finds, errata, path.read_text(encoding="utf-8"),
         " ".join(said["committed"]), said["beside"], "\n".join(said["promise"]), sum(map(float, said["wait"])),
         tuple(_point(text) for line in said["history"] for text in line.split(", ")), " ".join(said["mend"]),
+        " ".join(said["server"]),
     )  # fmt: skip
 
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 import pytest
 
 from pgconform.catalogue_of_checks import load
-from pgconform.targets.server import Server
 from tests.committing import prove_committed
 from tests.conftest import Connect
 from tests.proving import Fault, broken, contract_of, faults, found, judge, prove, transaction
@@ -22,9 +21,11 @@ def test_all_checks_are_silent_on_the_reference_databases(connect: Connect, name
 
 
 @pytest.mark.parametrize("fault", faults(), ids=lambda fault: fault.name)
-def test_faults_are_found_and_remedied_and_decoys_are_not(references: Server, connect: Connect, fault: Fault) -> None:
+def test_faults_are_found_and_remedied_and_decoys_are_not(
+    request: pytest.FixtureRequest, connect: Connect, fault: Fault
+) -> None:
     if fault.committed:
-        prove_committed(references, fault)
+        prove_committed(request.getfixturevalue(fault.server or "references"), fault)
     else:
         prove(connect(fault.contract), fault)
 

@@ -40,8 +40,8 @@ _WHEEL = {"16": "pginstall", "18": "pginstall18"}
 _SETTINGS = {
     "listen_addresses": "", "unix_socket_permissions": "0700", "fsync": "off", "synchronous_commit": "off",
     "full_page_writes": "off", "shared_buffers": "128MB", "max_connections": "60", "max_wal_senders": "4",
-    "wal_level": "logical", "timezone": "UTC", "log_timezone": "UTC", "log_destination": "stderr",
-    "logging_collector": "off",
+    "max_prepared_transactions": "4", "wal_level": "logical", "timezone": "UTC", "log_timezone": "UTC",
+    "log_destination": "stderr", "logging_collector": "off",
 }  # fmt: skip
 
 

@@ -1,0 +1,212 @@
+"""How tables, indexes and sequences are kept: sizes, dead rows, statistics, ages of transactions, use, numbers left."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pgconform.catalog import Catalog
+from pgconform.contract import Contract
+from pgconform.contract_operations import Operations
+from pgconform.database import Database
+from pgconform.model import Nothing
+from pgconform.names import qualified
+from pgconform.statements import Name, statement
+
+# Tables of the application: not the system's, not an extension's, not temporary.
+_OURS = (
+    "n.nspname not like 'pg\\_%' and n.nspname <> 'information_schema' and not exists (select from pg_catalog.pg_depend"
+    " as x where x.classid = 'pg_catalog.pg_class'::pg_catalog.regclass and x.objid = c.oid and x.deptype = 'e')"
+)
+# Where numbers of transactions end: half of 2^32 (PostgreSQL's documentation, Routine Vacuuming).
+TRANSACTIONS = 2_147_483_648
+
+
+def size(database: Database, name: str) -> int:
+    """Bytes of the database ('database'), of a schema, or of a table with its indexes and partitions.
+
+    Raises Nothing where there is none of that name, NotVerified.
+    """
+    parts = Name.of(name)
+    if name == "database":
+        question = statement("select pg_catalog.pg_database_size(pg_catalog.current_database())")
+    elif len(parts) == 1:
+        question = statement(
+            "select pg_catalog.sum(pg_catalog.pg_total_relation_size(c.oid)) from pg_catalog.pg_class as c"
+            " join pg_catalog.pg_namespace as n on n.oid = c.relnamespace"
+            " where n.nspname = {schema} and c.relkind in ('r', 'm', 'S')",
+            schema=parts[0],
+        )
+    else:
+        question = statement(
+            "select pg_catalog.sum(pg_catalog.pg_total_relation_size(t.oid)) from pg_catalog.pg_class as c"
+            " join pg_catalog.pg_namespace as n on n.oid = c.relnamespace cross join lateral"
+            " (select c.oid union select i.relid from pg_catalog.pg_partition_tree(c.oid) as i) as t (oid)"
+            " where n.nspname = {schema} and c.relname = {table}",
+            schema=parts[0], table=parts[1],
+        )  # fmt: skip
+    found = database.one(question, f"measuring {name}")[0]
+    if found is None:
+        raise Nothing(f"there is no {name}")
+    return int(found)
+
+
+@dataclass(frozen=True, slots=True)
+class TableUse:
+    """What the server's statistics know of a table since they were last reset."""
+
+    name: str
+    live: int
+    dead: int
+    modified: int  # rows, since the table was last analyzed
+    analyzed: bool  # ever
+    days: float  # since then; 0 where never
+    scans: int
+    estimated: int  # rows as of its last vacuum or analyze; -1 where it had none
+
+    @property
+    def forgotten(self) -> bool:
+        """True where the counts were lost, by a reset or a crash, and nothing has counted since."""
+        return not self.live + self.dead and self.estimated > 0
+
+
+def tables(database: Database) -> list[TableUse]:
+    """All tables of the application, by name. Raises Nothing where there is none, NotVerified."""
+    question = statement(
+        "select n.nspname, c.relname, s.n_live_tup, s.n_dead_tup, s.n_mod_since_analyze,"
+        " greatest(s.last_analyze, s.last_autoanalyze) is not null, coalesce(extract(epoch from pg_catalog.now()"
+        " - greatest(s.last_analyze, s.last_autoanalyze)) / 86400, 0), coalesce(s.seq_scan, 0) +"
+        " coalesce(s.idx_scan, 0),"
+        " c.reltuples::bigint from pg_catalog.pg_stat_all_tables as s join pg_catalog.pg_class as c on c.oid = s.relid"
+        " join pg_catalog.pg_namespace as n on n.oid = c.relnamespace"
+        f" where c.relkind in ('r', 'm') and c.relpersistence <> 't' and {_OURS} order by 1, 2"
+    )
+    found = [
+        TableUse(qualified(schema, name), int(live), int(dead), int(changed), ever, float(days), int(scans), int(rows))
+        for schema, name, live, dead, changed, ever, days, scans, rows in database.remembered(
+            question, "reading statistics"
+        )
+    ]
+    if not found:
+        raise Nothing("there are no tables")
+    return found
+
+
+def need_counts(found: list[TableUse], least: int) -> None:
+    """Raises Nothing where the counts of all larger tables were lost."""
+    larger = [table for table in found if max(table.estimated, table.live + table.dead) >= least]
+    if larger and all(table.forgotten for table in larger):
+        raise Nothing("statistics were reset, and no larger table was analyzed since")
+
+
+def counted(database: Database) -> float:
+    """Days since which the statistics of this database are counted: since their last reset, or the server's start."""
+    question = statement(
+        "select extract(epoch from pg_catalog.now() - coalesce(d.stats_reset, pg_catalog.pg_postmaster_start_time()))"
+        " / 86400 from pg_catalog.pg_stat_database as d where d.datname = pg_catalog.current_database()"
+    )
+    return float(database.remembered(question, "asking since when statistics are counted")[0][0])
+
+
+def need_days(database: Database, item: Operations) -> None:
+    """Raises Nothing where too little time has passed to judge what is used."""
+    days = counted(database)
+    if days < item.judged_after_days:
+        raise Nothing(f"statistics are counted since {days:.1f} days; use is judged after {item.judged_after_days:g}")
+
+
+def serves(index: str, table: str, catalog: Catalog, contract: Contract) -> bool:
+    """True where other checks want an index: it begins with a foreign key's columns, or with the tenant."""
+    found = catalog.table(table)
+    columns = next((i.columns for i in found.indexes if str(i) == index), ()) if found else ()
+    tenant = contract.column_of(table) if table in contract.tables else ""
+    keys = [set(key.columns) for key in found.foreign_keys()] if found else []
+    return (bool(tenant) and columns[:1] == (tenant,)) or any(set(columns[: len(key)]) == key for key in keys)
+
+
+AGES = (
+    "select pg_catalog.format('%I.%I', n.nspname, c.relname), greatest(pg_catalog.age(c.relfrozenxid),"
+    " pg_catalog.mxid_age(c.relminmxid)) from pg_catalog.pg_class as c join pg_catalog.pg_namespace as n"
+    " on n.oid = c.relnamespace where c.relkind in ('r', 'm', 't') order by 2 desc, 1 limit 20"
+)
+
+
+def ages(database: Database) -> list[tuple[str, int]]:
+    """How many transactions, or groups of them (multixacts), ago the oldest rows of a table were frozen; the greater of
+    the two numbers, for the twenty oldest tables. Raises NotVerified."""
+    return [(str(name), int(age)) for name, age in database.rows(statement(AGES), "asking for the age of rows")]
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """A sequence: the last number that it gave, and the last that it, or the column that it fills, can."""
+
+    name: str
+    last: int
+    limit: int
+    column: str  # that it fills, and that is too small for it; '' where the sequence itself ends first
+    table: str
+
+
+def sequences(database: Database) -> list[Numbers]:
+    """Ascending sequences that were used and do not begin again. Raises NotVerified."""
+    question = statement(
+        "select n.nspname, c.relname, s.last_value, s.max_value, a.attname, tn.nspname, t.relname,"
+        " case a.atttypid when 'int2'::pg_catalog.regtype then 32767 when 'int4'::pg_catalog.regtype then"
+        " 2147483647 end"
+        " from pg_catalog.pg_sequences as s join pg_catalog.pg_namespace as n on n.nspname = s.schemaname"
+        " join pg_catalog.pg_class as c on c.relnamespace = n.oid and c.relname = s.sequencename and c.relkind = 'S'"
+        " left join pg_catalog.pg_depend as p on p.classid = 'pg_catalog.pg_class'::pg_catalog.regclass and"
+        " p.objid = c.oid"
+        " and p.deptype in ('a', 'i') and p.refobjsubid > 0"
+        " left join pg_catalog.pg_attribute as a on a.attrelid = p.refobjid and a.attnum = p.refobjsubid"
+        " left join pg_catalog.pg_class as t on t.oid = p.refobjid"
+        " left join pg_catalog.pg_namespace as tn on tn.oid = t.relnamespace"
+        " where s.last_value is not null and s.increment_by > 0 and not s.cycle order by 1, 2, 5"
+    )
+    found = []
+    for schema, name, last, most, column, of_schema, of, holds in database.rows(question, "reading sequences"):
+        small = holds is not None and int(holds) < int(most)
+        table = qualified(of_schema, of) if of else ""
+        limit = int(holds) if small else int(most)
+        found.append(Numbers(qualified(schema, name), int(last), limit, str(column) if small else "", table))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class IndexUse:
+    """An index that nothing but searches needs, and how often it was read since statistics are counted."""
+
+    name: str
+    table: str
+    scans: int
+    table_scans: int
+    searches: bool  # it is one of pgvector's
+    size: int
+    definition: str
+
+
+def indexes(database: Database) -> list[IndexUse]:
+    """Valid indexes that enforce nothing: no constraint, no uniqueness, no replica identity, no order of the table."""
+    question = statement(
+        "select n.nspname, c.relname, tn.nspname, t.relname, coalesce(s.idx_scan, 0),"
+        " coalesce(u.seq_scan, 0) + coalesce(u.idx_scan, 0), m.amname in ('hnsw', 'ivfflat'),"
+        " pg_catalog.pg_relation_size(c.oid), pg_catalog.pg_get_indexdef(c.oid) from pg_catalog.pg_index as i"
+        " join pg_catalog.pg_class as c on c.oid = i.indexrelid and c.relkind = 'i'"
+        " join pg_catalog.pg_am as m on m.oid = c.relam join pg_catalog.pg_namespace as n on n.oid = c.relnamespace"
+        " join pg_catalog.pg_class as t on t.oid = i.indrelid join pg_catalog.pg_namespace as tn on tn.oid ="
+        " t.relnamespace"
+        " left join pg_catalog.pg_stat_all_indexes as s on s.indexrelid = c.oid"
+        " left join pg_catalog.pg_stat_all_tables as u on u.relid = t.oid"
+        " where i.indisvalid and not i.indisunique and not i.indisreplident and not i.indisclustered and not exists"
+        " (select from pg_catalog.pg_constraint as k where k.conindid = c.oid)"
+        f" and t.relpersistence <> 't' and {_OURS} order by 1, 2"
+    )
+    return [
+        IndexUse(
+            qualified(schema, name), qualified(of_schema, of), int(scans), int(table_scans), bool(vectors), int(size),
+            str(definition),
+        )
+        for schema, name, of_schema, of, scans, table_scans, vectors, size, definition in database.remembered(
+            question, "reading the use of indexes"
+        )
+    ]  # fmt: skip

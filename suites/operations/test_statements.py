@@ -1,0 +1,65 @@
+"""What statements cost, as pg_stat_statements counted since it was last reset."""
+
+from collections.abc import Iterator
+
+from pgconform.catalog import Catalog
+from pgconform.checks import check
+from pgconform.contract import Contract
+from pgconform.contract_operations import Operations
+from pgconform.database import Database
+from pgconform.model import Figure, Finding, Nothing
+from pgconform.names import qualified
+from pgconform.probes import activity
+from pgconform.subjects_operations import operations
+
+SHOWN = 3  # statements that are named as the most called ones
+
+
+def _finding(call: activity.Call, calls: list[activity.Call], catalog: Catalog) -> Finding:
+    """What a reader needs to act: the statement, what it costs, what is called most besides; how to begin anew."""
+    extension = catalog.extension("pg_stat_statements")
+    view = qualified(extension.schema if extension else "", "pg_stat_statements")
+    most = ", ".join(f"{c.queryid} ({c.calls:,})" for c in sorted(calls, key=lambda c: -c.calls)[:SHOWN])
+    observed = (
+        f"takes {call.mean_ms:,.0f} ms on average, {call.calls:,} time(s): {call.shown} (queryid {call.queryid});"
+        f" called most: {most}"
+    )
+    rows = f"select s.* from {view} as s where s.queryid = {call.queryid};"
+    remedy = (
+        "-- EXPLAIN (ANALYZE, BUFFERS) it and give it an index or fewer rows; then have it counted anew:\n"
+        f"select {view}_reset(0, d.oid, {call.queryid}) from pg_catalog.pg_database as d"
+        " where d.datname = pg_catalog.current_database();"
+    )
+    return Finding(call.name, observed, remedy, rows=rows)
+
+
+@check("statements-fast", guide=["vs-8", "vs-21", "vs-30"], when=["daily"], each=operations)
+def test_no_statement_is_slow(
+    subject: Operations, catalog: Catalog, contract: Contract, database: Database
+) -> Iterator[Finding | Figure]:
+    """No statement that is called often takes longer on average than declared.
+
+    One slow statement, called often, is what makes everything slow.
+    """
+    calls = activity.calls(database, catalog, contract)
+    slow = [c for c in calls if not c.searches and c.calls >= subject.least_calls and c.mean_ms > subject.statement_ms]
+    yield Figure("slow statements", len(slow), "statements")
+    for call in slow:
+        yield _finding(call, calls, catalog)
+
+
+@check("searches-fast", guide=["muva-27"], when=["weekly"], each=operations)
+def test_no_search_is_slow(
+    subject: Operations, catalog: Catalog, contract: Contract, database: Database
+) -> Iterator[Finding]:
+    """No statement that searches embeddings takes longer on average than declared.
+
+    A search that no longer uses its index is the first to be felt.
+    """
+    calls = activity.calls(database, catalog, contract)
+    searching = [c for c in calls if c.searches and c.calls >= subject.least_calls]
+    if not searching:
+        raise Nothing(f"no search was called {subject.least_calls} times since statements are counted")
+    for call in searching:
+        if call.mean_ms > subject.search_ms:
+            yield _finding(call, calls, catalog)

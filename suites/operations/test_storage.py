@@ -1,0 +1,152 @@
+"""How tables, indexes and sequences are kept."""
+
+from collections.abc import Iterator
+
+from pgconform.catalog import Catalog
+from pgconform.checks import check
+from pgconform.contract import Contract
+from pgconform.contract_operations import Operations
+from pgconform.database import Database
+from pgconform.model import Figure, Finding, Nothing, Severity
+from pgconform.names import literal, quote
+from pgconform.probes import bloat, storage
+from pgconform.subjects_operations import Size, operations, sizes
+
+
+def _use(table: str) -> str:
+    """The SELECT that shows what the server's statistics say of a table."""
+    return f"select s.* from pg_catalog.pg_stat_all_tables as s where s.relid = {literal(table)}::pg_catalog.regclass;"
+
+
+@check("sizes-within-limits", guide=["muva-26", "vs-9", "vs-22"], when=["daily", "weekly"], each=sizes)
+def test_nothing_is_larger_than_declared(subject: Size, database: Database) -> Iterator[Finding | Figure]:
+    """The database, its schemas and tables are no larger than declared.
+
+    What grows beyond its plan fills the disk, and with it stops every write.
+    """
+    found = storage.size(database, subject.name)
+    yield Figure(f"size of {subject.name}", found, "bytes")
+    if found > subject.most:
+        observed = f"has {found / 1e9:.3g} GB; {subject.most / 1e9:.3g} are declared"
+        remedy = "-- archive or delete rows and vacuum, or give it more room in the contract under [operations.sizes]"
+        yield Finding(subject.name, observed, remedy)
+
+
+@check("dead-rows", guide=["vs-11"], when=["weekly"], each=operations)
+def test_dead_rows_are_removed(subject: Operations, database: Database) -> Iterator[Finding]:
+    """Few rows of each table are dead.
+
+    Every scan reads what was deleted until vacuum has removed it.
+    """
+    tables = storage.tables(database)
+    storage.need_counts(tables, subject.least_rows)
+    for table in tables:
+        rows = table.live + table.dead
+        if rows >= subject.least_rows and table.dead > subject.dead * rows:
+            observed = f"{table.dead:,} of {rows:,} rows are dead"
+            yield Finding(table.name, observed, f"vacuum {table.name};", rows=_use(table.name))
+
+
+@check("statistics-fresh", guide=["vs-11", "muva-40"], when=["weekly"], each=operations)
+def test_statistics_are_fresh(subject: Operations, database: Database) -> Iterator[Finding]:
+    """Tables were analyzed within the declared days, or few of their rows have changed since.
+
+    The planner chooses by what it believes of the rows: an old belief is a sequential scan.
+    """
+    tables = storage.tables(database)
+    storage.need_counts(tables, subject.least_rows)
+    for table in tables:
+        rows = max(table.live, table.modified)
+        old = not table.analyzed or table.days > subject.analyzed_days
+        if rows >= subject.least_rows and old and table.modified > subject.modified * rows:
+            since = (
+                f"since it was analyzed {table.days:.1f} days ago" if table.analyzed else "and it was never analyzed"
+            )
+            observed = f"{table.modified:,} of {rows:,} rows have changed {since}"
+            yield Finding(table.name, observed, f"analyze {table.name};", rows=_use(table.name))
+
+
+@check("wraparound-far", guide=["vs-11"], when=["daily", "weekly"], each=operations)
+def test_numbers_of_transactions_do_not_run_out(
+    subject: Operations, catalog: Catalog, database: Database
+) -> Iterator[Finding | Figure]:
+    """The oldest row of the database and of each table is far from the age at which writing stops.
+
+    Before numbers of transactions begin anew, the server refuses to write until vacuum has frozen all rows.
+    """
+    (oldest, age), *_ = storage.ages(database)
+    yield Figure("transactions used", round(age / storage.TRANSACTIONS, 4), "share")
+    if age > subject.age * storage.TRANSACTIONS:
+        observed = f"rows of {oldest} are {age:,} transactions old; writing stops at {storage.TRANSACTIONS:,}"
+        remedy = "vacuum (freeze); -- and see what kept vacuum from it: old transactions, slots, prepared ones"
+        yield Finding(quote(catalog.server.database), observed, remedy, rows=f"{storage.AGES};")
+
+
+@check("sequences-far-from-end", guide=["vs-11"], when=["weekly"], each=operations)
+def test_sequences_do_not_run_out(subject: Operations, database: Database) -> Iterator[Finding]:
+    """No sequence has given more than the declared share of its numbers, or of those that its column can hold.
+
+    After the last one, no row can be inserted; an integer column ends long before its sequence.
+    """
+    for numbers in storage.sequences(database):
+        if numbers.last > subject.sequence * numbers.limit:
+            observed = f"has given {numbers.last:,} of {numbers.limit:,} numbers"
+            remedy = f"alter sequence {numbers.name} as bigint maxvalue 9223372036854775807;"
+            if numbers.table:
+                column = numbers.column or "the column that it fills"
+                remedy += f"\n-- and make {column} of {numbers.table} a bigint: this rewrites the table"
+            if numbers.column:
+                remedy = f"alter table {numbers.table} alter column {quote(numbers.column)} type bigint;\n{remedy}"
+            yield Finding(numbers.name, observed, remedy)
+
+
+@check("index-unused", guide=["vs-12"], when=["weekly"], each=operations, severity=Severity.SHOULD)
+def test_every_index_is_used(
+    subject: Operations, catalog: Catalog, contract: Contract, database: Database
+) -> Iterator[Finding]:
+    """Every index that enforces nothing is used, where its table is read.
+
+    Each one makes every write slower, and is only worth it for reads.
+    """
+    storage.need_days(database, subject)
+    for index in storage.indexes(database):
+        wanted = index.searches or storage.serves(index.name, index.table, catalog, contract)
+        if not index.scans and index.table_scans >= subject.least_scans and not wanted:
+            days = storage.counted(database)
+            observed = f"was not used in {days:.0f} days, while {index.table} was read {index.table_scans:,} times"
+            yield Finding(index.name, observed, f"drop index {index.name};", rows=f"-- {index.definition}")
+
+
+@check("vector-index-used", guide=["muva-25", "muva-12"], when=["weekly"], each=operations)
+def test_every_vector_index_is_used(subject: Operations, database: Database) -> Iterator[Finding]:
+    """Every index of embeddings is used, where its table is read.
+
+    A search that cannot use its index reads every vector, and becomes slower with every row.
+    """
+    vectors = [index for index in storage.indexes(database) if index.searches]
+    if not vectors:
+        raise Nothing("there is no index of embeddings")
+    storage.need_days(database, subject)
+    for index in vectors:
+        if not index.scans and index.table_scans >= subject.least_scans:
+            observed = f"was never used, while {index.table} was read {index.table_scans:,} times"
+            remedy = "-- have searches order by the indexed expression, cast and all, with a limit: see its definition"
+            yield Finding(index.name, observed, remedy, rows=f"-- {index.definition}")
+
+
+@check("bloat", guide=["vs-16", "vs-30"], when=["monthly"], each=operations)
+def test_relations_are_not_bloated(
+    subject: Operations, catalog: Catalog, database: Database
+) -> Iterator[Finding | Figure]:
+    """Tables and indexes are not mostly air.
+
+    What was deleted is read, cached and backed up again and again until the table is rewritten.
+    """
+    found = bloat.bloated(database, catalog, subject)
+    total = sum(b.size for b in found)
+    yield Figure("bloat", round(sum(b.wasted or 0 for b in found) / total, 4), "share")
+    for relation in found:
+        if relation.share > subject.bloat:
+            remedy = f"reindex index {relation.name};" if relation.index else f"vacuum (full) {relation.name};"
+            observed = f"{relation.share:.0%} of {relation.size / 1e6:,.0f} MB are not needed ({relation.how})"
+            yield Finding(relation.name, observed, f"{remedy} -- locks it meanwhile; pg_repack would not")

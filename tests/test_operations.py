@@ -1,0 +1,120 @@
+"""What the statistics views tell, on servers that have them all: Debian's PostgreSQL 15 with its extensions."""
+
+from __future__ import annotations
+
+import datetime
+from contextlib import closing
+from typing import Any
+
+import psycopg
+import pytest
+
+from pgconform.catalogue_of_checks import load
+from pgconform.checks import Evidence, evaluate
+from pgconform.contract_operations import Operations
+from pgconform.database import Database
+from pgconform.introspect import snapshot
+from pgconform.model import Result, Verdict
+from pgconform.probes import bloat
+from pgconform.probes.activity import masked
+from pgconform.targets.server import Server
+from tests.committing import FLUSH, clone
+from tests.proving import contract_of, transaction
+
+
+def judged(connection: psycopg.Connection[Any], check: str, promise: str = "") -> Result:
+    """What one check says, in a transaction like a run's."""
+    contract = contract_of("victorysync", promise)
+    with transaction(connection, contract):
+        today = datetime.datetime.now(datetime.UTC).date()
+        return evaluate(load()[check], Evidence(contract, snapshot(connection), Database(connection), today))
+
+
+def connected(dsn: str) -> closing[psycopg.Connection[Any]]:
+    return closing(psycopg.connect(dsn, autocommit=True, prepare_threshold=None))
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("alter role app password 'secret'", "ALTER ..."),
+        ("CREATE USER x PASSWORD 'secret'", "CREATE ..."),
+        ("select * from t where a = $1 and b = 'O''Neil' -- 'secret'", "select * from t where a = $? and b = ?"),
+        ("select $$secret$$, $x$secret $$ too$x$, 4711, 12.5 /* secret */", "select ?, ?, ?, ?"),
+        ("select 'never ends secret", "select ?"),
+        ("", "? ..."),
+    ],
+)
+def test_no_value_of_a_statement_is_shown(text: str, shown: str) -> None:
+    assert masked(text) == shown
+
+
+def test_slow_statements_are_named_without_their_values(contrib: Server) -> None:
+    with clone(contrib, "victorysync") as dsn, connected(dsn) as connection:
+        connection.execute("select extensions.pg_stat_statements_reset()")
+        for n in range(3):
+            connection.execute(f"select 'a secret', {n}, pg_catalog.pg_sleep(0.1)".encode())
+            connection.execute("create role short_lived password 'another secret'; drop role short_lived")
+        limits = "operations.statement_ms = 50\noperations.least_calls = 3"
+        result = judged(connection, "statements-fast", limits)
+        assert [f.object.split()[0] for f in result.findings] == ["statement"]
+        assert "3 time(s): select" in result.findings[0].observed
+        assert "secret" not in repr(judged(connection, "statements-fast", "operations.statement_ms = 0.000001"))
+        connection.execute(result.findings[0].remedy.encode())
+        assert judged(connection, "statements-fast", limits).findings == ()
+
+
+def test_hidden_statements_and_sessions_are_not_verified(contrib: Server) -> None:
+    with clone(contrib, "victorysync") as dsn, connected(dsn) as connection:
+        connection.execute("create role ordinary login bypassrls; grant pg_read_all_data to ordinary")
+        connection.execute("grant usage on schema extensions to ordinary")
+        with connected(dsn.replace("user='postgres'", "user='ordinary'")) as poor:
+            for check in ("statements-fast", "connections-used", "sessions-running", "sessions-idle-in-transaction"):
+                result = judged(poor, check)
+                assert result.verdict is Verdict.BROKEN
+                assert "grant pg_read_all_stats" in result.reason
+            connection.execute("grant pg_read_all_stats to ordinary")
+            assert judged(poor, "connections-used").verdict is Verdict.PASSED
+            assert (
+                "EXECUTE on function extensions.pg_stat_statements(boolean)" in judged(poor, "statements-fast").reason
+            )
+            connection.execute("grant execute on function extensions.pg_stat_statements(boolean) to ordinary")
+            assert judged(poor, "statements-fast").verdict is Verdict.PASSED
+        connection.execute("drop owned by ordinary; drop role ordinary")
+
+
+def test_the_estimate_of_bloat_is_near_what_pgstattuple_measures(contrib: Server) -> None:
+    """Within a tenth of the relation, for tables and indexes that are full, half empty, and nearly empty."""
+    with clone(contrib, "victorysync") as dsn, connected(dsn) as connection:
+        connection.execute("create schema b")
+        for name, kept in (("full", 1), ("half", 2), ("tenth", 10)):
+            connection.execute(
+                f"""create table b.{name} (id int, flag bool, text text, amount numeric, empty text)
+                      with (autovacuum_enabled = off);
+                    insert into b.{name} select n, n % 2 = 0, md5(n::text), n from generate_series(1, 50000) as n;
+                    create index on b.{name} (id); create index on b.{name} (text, id);
+                    create index on b.{name} (lower(text));
+                    delete from b.{name} where id % {kept} <> 0;""".encode()
+            )
+            connection.execute(f"vacuum analyze b.{name}".encode())
+        contract = contract_of("victorysync")
+        item = Operations(bloat_mb=0.5, bloat=1)
+        with transaction(connection, contract):
+            catalog, database = snapshot(connection), Database(connection)
+            found = bloat.bloated(database, catalog, item)
+            assert len([b for b in found if b.name.startswith("b.")]) == 12
+            for relation in found:
+                measured = bloat.exact(database, relation, "extensions")
+                assert abs(relation.share - measured.share) < 0.1, (relation, measured)
+
+
+def test_use_is_not_judged_before_there_was_time_for_it(contrib: Server) -> None:
+    with clone(contrib, "victorysync") as dsn, connected(dsn) as connection:
+        result = judged(connection, "index-unused")
+        assert result.verdict is Verdict.SKIPPED
+        assert "use is judged after 7" in result.reason
+        connection.execute("select pg_catalog.pg_stat_reset()")
+        connection.execute(FLUSH)
+        result = judged(connection, "dead-rows", "operations.least_rows = 10")
+        assert result.verdict is Verdict.SKIPPED
+        assert "statistics were reset" in result.reason
