@@ -19,6 +19,7 @@ OPTIONS = {
     "target": "where the databases are: embedded[:16|18], container[:IMAGE], live[:URI] (default: embedded)",
     "effort": "how hard to attack: quick, default or nightly",
     "seed": "what the attacks are drawn from (default: 1)",
+    "drill": "drills that a live target is to undergo, which read it and write elsewhere: restore, or none (default)",
     "out": "directory of the reports (default: reports/out)",
     "history": "directory where runs are recorded, or none (default: history, beside that of the reports)",
 }
@@ -32,6 +33,7 @@ class Asked:
     effort: Effort
     out: Path
     history: Path | None
+    copied: bool  # drills on copies run, whatever the target
 
     @classmethod
     def of(cls, given: Mapping[str, str]) -> Asked:
@@ -39,7 +41,9 @@ class Asked:
         out = Path(given["out"] or "reports/out")
         effort = Effort.of(given["effort"] or "default", given["seed"] or "1")
         history = None if given["history"] == "none" else Path(given["history"] or out.parent / "history")
-        return cls(given["target"] or "embedded", effort, out, history)
+        if given["drill"] not in ("", "none", "restore"):
+            raise Mistake(f"unknown drill {given['drill']!r}; use restore or none")
+        return cls(given["target"] or "embedded", effort, out, history, given["drill"] == "restore")
 
 
 def chosen(names: str) -> list[Contract]:

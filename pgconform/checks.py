@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 LOCKED = "{} is locked by another session (ACCESS EXCLUSIVE); run again when its change is done"
 DRILL = "a drill writes, and a live target is never written: run it on a copy (target embedded or container)"
+COPIED = "a drill on a copy reads the whole database: ask for it by --drill=restore"
 
 
 @dataclass(frozen=True)
@@ -164,11 +165,12 @@ def evaluate(check: Check, evidence: Evidence, subjects: Sequence[Any] | None = 
     examined = 0
     hidden = set(evidence.catalog.unseen)
     attempts = _attempts(evidence)
-    if check.drill and (evidence.copies if "copies" in check.asks else evidence.writing) is None:
+    on_copies = "copies" in check.asks
+    if check.drill and (evidence.copies if on_copies else evidence.writing) is None:
         return Result(
             check=check.id, contract=contract.name, verdict=Verdict.SKIPPED, title=check.title, why=check.why,
             subject=subject_name(subjects[0]) if subjects else "", guide=check.guide, severity=check.severity,
-            looked_for=check.looked_for, reason=DRILL, accepted=True,
+            looked_for=check.looked_for, reason=COPIED if on_copies else DRILL, accepted=True,
         )  # fmt: skip
     given = check.subjects(contract, evidence) if subjects is None else subjects
     if hidden and not check.by_contract and any(_relations(subject) for subject in given):

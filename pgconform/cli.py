@@ -52,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     _asked_of(added)
     added.add_argument("--out", metavar="DIR", help="where the reports go (default: reports/out)")
     added.add_argument("--history", metavar="DIR", help="where runs are recorded, or none (default: reports/history)")
+    added.add_argument("--drill", metavar="NAME", help="restore: have a live target restored elsewhere, too")
     added.set_defaults(command=run)
 
     added = commands.add_parser(
@@ -133,7 +134,7 @@ def run(known: argparse.Namespace, rest: list[str]) -> int:
         fixed.append(f"--override-ini=cache_dir={Path.cwd() / '.pytest_cache'}")
     given = [
         f"--pgc-{name}={value}"
-        for name in ("contract", "target", "effort", "seed", "out", "history")
+        for name in ("contract", "target", "effort", "seed", "out", "history", "drill")
         if (value := getattr(known, name))
     ]
     return int(pytest.main([*fixed, *given, "--pgc-asked", *rest]))

@@ -81,7 +81,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         scheduled(config.option.markexpr)
         asked = _options(config)
         run = config.stash[RUN] = Run(tuple(contracts(config)), effort=asked.effort)
-        databases = config.stash[DATABASES] = Databases(run.started, asked.effort, asked.history)
+        databases = config.stash[DATABASES] = Databases(run.started, asked.effort, asked.history, asked.copied)
         if given := getattr(config, "workerinput", {}).get(PROPERTY):
             for contract in contracts(config):
                 databases.join(contract, json.loads(given)[contract.name])

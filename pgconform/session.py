@@ -57,21 +57,26 @@ class Opened:
     snapshot: str
     catalog: Catalog
     disposable: bool = False  # drills may write here
+    copied: bool = False  # drills may work on copies of it
     identity: str = ""  # of the database, the same on its replicas
 
     def to_worker(self) -> dict[str, str]:
         """What an xdist worker needs to join: plain text only."""
         given = {"dsn": self.dsn, "snapshot": self.snapshot, "catalog": self.catalog.to_json().decode()}
-        return given | {"disposable": "yes" if self.disposable else "", "identity": self.identity}
+        flags = {"disposable": "yes" if self.disposable else "", "copied": "yes" if self.copied else ""}
+        return given | flags | {"identity": self.identity}
 
 
 class Databases:
     """The open databases of a process, by contract. Close it to end transactions and stop what was started."""
 
-    def __init__(self, now: datetime.datetime, effort: Effort, history: Path | None = None) -> None:
+    def __init__(
+        self, now: datetime.datetime, effort: Effort, history: Path | None = None, copied: bool = False
+    ) -> None:
         self.now = now
         self.effort = effort
         self.history = history
+        self.copied = copied
         self.opened: dict[str, Opened] = {}
         self._evidence: dict[str, Evidence] = {}
         self._stack = ExitStack()
@@ -88,15 +93,17 @@ class Databases:
             catalog = snapshot(connection)
             shared = str(exported[0]) if exported else ""
             identity = _identity(Database(connection))
-            self.opened[name] = Opened(contract, dsn, shared, catalog, disposable, identity)
+            copied = disposable or self.copied
+            self.opened[name] = Opened(contract, dsn, shared, catalog, disposable, copied, identity)
             self._evidence[name] = self._of(self.opened[name], connection)
 
     def join(self, contract: Contract, given: dict[str, str]) -> None:
         """Take over what the controller saw. The connection is made when a check first asks for it."""
         catalog = Catalog.from_json(given["catalog"])
         self.opened[contract.name] = Opened(
-            contract, given["dsn"], given["snapshot"], catalog, bool(given["disposable"]), given["identity"]
-        )
+            contract, given["dsn"], given["snapshot"], catalog, bool(given["disposable"]), bool(given["copied"]),
+            given["identity"],
+        )  # fmt: skip
 
     def evidence(self, name: str) -> Evidence:
         """What checks of one contract judge. Raises TargetLost where the database cannot be reached any more."""
@@ -109,7 +116,8 @@ class Databases:
         def writing() -> Database:
             return Database(self._connect(opened.dsn, opened.contract, read_only=False))
 
-        drills, copies = (writing, self._copies(opened)) if opened.disposable else (None, None)
+        drills = writing if opened.disposable else None
+        copies = self._copies(opened) if opened.copied else None
         past = History(self.history, opened.contract.name, opened.identity, self.now) if self.history else None
         return Evidence(
             opened.contract, opened.catalog, Database(connection), self.now.date(), drills, self.effort, copies, past

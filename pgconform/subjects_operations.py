@@ -46,3 +46,8 @@ def sizes(contract: Contract) -> Iterator[Size]:
     """Declared sizes."""
     for name, most in (contract.operations.sizes if contract.operations else {}).items():
         yield Size(name, most * 1e9)
+
+
+def whole(contract: Contract) -> Iterator[str]:
+    """The database as a whole."""
+    yield contract.name

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from pgconform.checks import DRILL
+from pgconform.checks import COPIED, DRILL
 from pgconform.guides import rows_of
 from pgconform.judging import text
 from pgconform.model import Verdict
@@ -79,6 +79,8 @@ def _skipped(run: Run) -> Iterator[tuple[str, str]]:
             )
         if drills := sorted({r.check for r in mine if r.verdict is Verdict.SKIPPED and r.reason == DRILL}):
             yield f"{contract.name}: not run, since a live target is never written: {', '.join(drills)}", ""
+        if drills := sorted({r.check for r in mine if r.verdict is Verdict.SKIPPED and r.reason == COPIED}):
+            yield f"{contract.name}: not run, unless asked for by --drill=restore: {', '.join(drills)}", ""
 
 
 def _unverified(run: Run) -> Iterator[tuple[str, str]]:

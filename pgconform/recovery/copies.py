@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -15,8 +16,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from pgconform.model import NotVerified
 from pgconform.recovery import tools
-from pgconform.targets.server import Server, find_binaries, prepared, running, start
+from pgconform.targets.server import Server, ServerError, find_binaries, prepared, running, start
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -69,13 +71,22 @@ class Copy:
         return psycopg.connect(self.dsn, autocommit=True, prepare_threshold=None)
 
 
+@dataclass(frozen=True, repr=False)
+class Restored:
+    """The database as its dump brought it back: to be read, and cloned. ``size`` is the target's, in bytes."""
+
+    copy: Copy
+    size: int
+    seconds: float  # of the dump and the restore
+
+
 class Copies:
     """Copies of one database. Close it to stop the server and remove what was written."""
 
     def __init__(self, dsn: str, catalog: Catalog, snapshot: str = "") -> None:
         self._dsn, self._catalog, self._snapshot = dsn, catalog, snapshot
         self._stack = ExitStack()
-        self._template: Copy | None = None
+        self._restored: Restored | NotVerified | None = None
         self._made = 0
 
     @contextmanager
@@ -84,7 +95,7 @@ class Copies:
         import psycopg
         from psycopg import sql
 
-        template = self._template = self._template or self._restored()
+        template = self.restored().copy
         self._made += 1
         name = f"copy{self._made}"
         clone = sql.SQL("create database {} template {}").format(sql.Identifier(name), sql.Identifier(template.name))
@@ -97,19 +108,36 @@ class Copies:
             with psycopg.connect(template.scratch.server.dsn(), autocommit=True) as connection:
                 connection.execute(drop)
 
-    def _restored(self) -> Copy:
+    def restored(self) -> Restored:
+        """The database that all copies are clones of: dumped and restored when first asked for, and only once.
+
+        Nobody may write into it, or stay connected. Raises NotVerified, each time, where that failed.
+        """
+        if self._restored is None:
+            try:
+                self._restored = self._restore()
+            except (NotVerified, ServerError) as error:
+                self._stack.close()
+                self._restored = error if isinstance(error, NotVerified) else NotVerified(str(error))
+        if isinstance(self._restored, NotVerified):
+            raise self._restored
+        return self._restored
+
+    def _restore(self) -> Restored:
         version = self._catalog.server.version // 10_000
         binaries = find_binaries(str(next((v for v in SERVERS if v >= version), version)))
-        empty = prepared(f"empty-{sha256(str(binaries).encode()).hexdigest()[:16]}", binaries, lambda _: None)
-        scratch = Scratch(self._stack.enter_context(running(bindir=binaries, template=empty)), binaries)
-        self._stack.callback(scratch.stop)
-        copy = Copy(scratch, "original")
+        size = tools.size(self._dsn)
         with TemporaryDirectory(prefix="pgc-") as folder:
-            dump = Path(folder) / "dump"
+            tools.need_space(Path(folder), size)
+            empty = prepared(f"empty-{sha256(str(binaries).encode()).hexdigest()[:16]}", binaries, lambda _: None)
+            scratch = Scratch(self._stack.enter_context(running(bindir=binaries, template=empty)), binaries)
+            self._stack.callback(scratch.stop)
+            tools.need_space(scratch.server.directory, size)
+            copy, dump, started = Copy(scratch, "original"), Path(folder) / "dump", time.monotonic()
             tools.dump(binaries, self._dsn, dump, self._snapshot)
             tools.create(scratch.server.dsn(), copy.name, self._catalog)
             tools.restore(binaries, copy.dsn, dump)
-        return copy
+        return Restored(copy, size, time.monotonic() - started)
 
     def close(self) -> None:
         self._stack.close()

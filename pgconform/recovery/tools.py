@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,18 +21,56 @@ _ATTRIBUTES = {
 }  # fmt: skip
 
 
+class Unrestorable(NotVerified):
+    """The dump itself cannot be loaded, wherever it is tried."""
+
+
+def size(dsn: str) -> int:
+    """Bytes of the database. Raises NotVerified."""
+    import psycopg
+
+    try:
+        with psycopg.connect(dsn, autocommit=True, prepare_threshold=None) as connection:
+            asked = "select pg_catalog.pg_database_size(pg_catalog.current_database())"
+            (found,) = connection.execute(asked).fetchall()
+    except psycopg.Error as error:
+        state = error.sqlstate or type(error).__name__
+        raise NotVerified(f"no copy can be made, since no further session is let in ({state})") from None
+    return int(found[0])
+
+
 def dump(binaries: Path, dsn: str, file: Path, snapshot: str = "") -> None:
     """Write the database behind the connection string into ``file`` (custom format); reads only.
 
-    ``snapshot`` is an exported one to join. Raises NotVerified.
+    ``snapshot`` is an exported one to join. Raises NotVerified. Compressed lightly: it is read once, and soon.
     """
     joined = [f"--snapshot={snapshot}"] if snapshot else []
-    _run([binaries / "pg_dump", "--format=custom", "--no-sync", f"--file={file}", *joined], dsn, "dumping")
+    program: list[str | Path] = [
+        binaries / "pg_dump",
+        "--format=custom",
+        "--compress=1",
+        "--no-sync",
+        f"--file={file}",
+        *joined,
+    ]
+    _run(program, dsn, "dumping the database")
 
 
 def restore(binaries: Path, dsn: str, file: Path) -> None:
-    """Load a dump into the empty database behind the connection string. Raises NotVerified."""
-    _run([binaries / "pg_restore", "--exit-on-error", "--jobs=2", "--dbname=", file], dsn, "restoring")
+    """Load a dump into the empty database behind the connection string. Raises NotVerified; Unrestorable where no other
+    server would do better."""
+    program: list[str | Path] = [binaries / "pg_restore", "--exit-on-error", "--jobs=2", "--dbname=", file]
+    _run(program, dsn, "restoring the dump into the scratch server")
+
+
+def need_space(folder: Path, wanted: int) -> None:
+    """Raises NotVerified where fewer than so many bytes are free."""
+    free = shutil.disk_usage(folder).free
+    if free < wanted:
+        raise NotVerified(
+            f"a copy of the database needs about {wanted / 1e9:.1f} GB in {folder}, where {free / 1e9:.1f} GB are free;"
+            " set TMPDIR (for the dump) or PGC_CACHE_DIR (for the server) to another place"
+        )
 
 
 def create(dsn: str, name: str, catalog: Catalog) -> None:
@@ -55,14 +95,39 @@ def _options(role: Role) -> str:
     return " ".join(word if getattr(role, field) else f"no{word}" for field, word in _ATTRIBUTES.items())
 
 
+# What the programs say, in words that hold no row, host or user, and what to do.
+_HERE = (
+    (r"server version mismatch", "the server is newer than pg_dump; install a newer PostgreSQL, and set PGC_BINDIR"),
+    (r"affected by row-level security", "row security would hide rows; connect as a role with BYPASSRLS"),
+    (r"(extension \S+ is not available)", "install it for the scratch server, and name its programs by PGC_BINDIR"),
+    (r"(could not access file \S+)", "install that library for the scratch server, and set PGC_BINDIR"),
+    (r"(canceling statement due to \w+ timeout)", "another session holds a lock, or statement_timeout is too short"),
+    (r"(No space left on device)", "set TMPDIR or PGC_CACHE_DIR to a place with more room"),
+    (r"(snapshot \S+ does not exist)", "the run's own session was lost; run again"),
+    (r"(connection to server)", "the server went away, or lets no further session in"),
+    (r"(permission denied for \w+ [\w.\"]+)", "grant what ci/reader.sql grants to the role that pgconform connects as"),
+)
+_ITSELF = (
+    (r"(COPY failed for table \S+)", "its rows do not pass its own types and constraints when they are loaded"),
+    (r"((?:type|role|function|relation|schema|operator) \S+ does not exist)", "what needs it does not say its schema"),
+    (r"could not create unique index (\S+)", "its table holds the same key twice"),
+    (r"violates foreign key constraint (\S+)", "rows name other rows that are not there"),
+)
+
+
 def _run(command: Sequence[str | Path], dsn: str, what: str) -> None:
     """Run a program that connects by libpq's environment: a connection string among its arguments is seen by all."""
     done = subprocess.run(
         command, env={**os.environ, **_environment(dsn), "LC_ALL": "C"}, stdin=subprocess.DEVNULL, check=False,
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace",
     )  # fmt: skip
-    if done.returncode:
-        raise NotVerified(f"while {what}: {Path(command[0]).name} ended with status {done.returncode}")
+    if done.returncode == 0:
+        return
+    for known, kind in ((_HERE, NotVerified), (_ITSELF, Unrestorable)):
+        for pattern, advice in known:
+            if found := re.search(pattern, done.stderr):
+                raise kind(f"while {what}: {found[found.lastindex or 0]}; {advice}")
+    raise NotVerified(f"while {what}: {Path(command[0]).name} ended with status {done.returncode}")
 
 
 def _environment(dsn: str) -> dict[str, str]:
