@@ -18,10 +18,10 @@ from contextlib import closing
 from pathlib import Path
 
 import psycopg
+from pgconform.fixtures.databases import build
 
 from pgconform.contract_file import load, resolve
 from pgconform.database import Database, begin
-from pgconform.fixtures.databases import build
 from pgconform.introspect import read_text, snapshot
 from pgconform.recovery import restored, tools
 from pgconform.recovery.copies import Copies
@@ -38,9 +38,9 @@ def plain(server: Server, tables: list[str]) -> float:
         file = Path(folder) / "dump"
         admin.execute("create database plain template template0")
         started = time.monotonic()
-        dump = [binaries / "pg_dump", "--format=custom", f"--file={file}", server.uri(NAME)]
+        dump: list[str | Path] = [binaries / "pg_dump", "--format=custom", f"--file={file}", server.uri(NAME)]
         subprocess.run(dump, check=True)
-        restore = [binaries / "pg_restore", "--jobs=2", f"--dbname={server.uri('plain')}", file]
+        restore: list[str | Path] = [binaries / "pg_restore", "--jobs=2", f"--dbname={server.uri('plain')}", file]
         subprocess.run(restore, check=True)
         for name in (NAME, "plain"):
             with psycopg.connect(server.dsn(name)) as connection:
@@ -76,6 +76,8 @@ def main() -> int:
     with running() as server:
         with psycopg.connect(server.dsn(), autocommit=True) as admin:
             admin.execute(f"create database {NAME}".encode())
+            admin.execute("alter system set maintenance_work_mem = '1GB'")  # as the scratch server has
+            admin.execute("select pg_catalog.pg_reload_conf()")
         started = time.monotonic()
         with psycopg.connect(server.dsn(NAME)) as connection:
             build(connection, NAME, scale=max(asked.gb / 0.02, 1.0))
@@ -84,13 +86,13 @@ def main() -> int:
         size = tools.size(server.dsn(NAME))
         print(f"{size / 1e9:.3f} GB built in {time.monotonic() - started:.0f} s", flush=True)
         drill(server)  # prepares the scratch server's empty cluster
-        own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         pairs = [(plain(server, tables), drill(server)) for _ in range(asked.rounds)]
     ratio = statistics.median(ours / theirs for theirs, (ours, _) in pairs)
     for theirs, (ours, restoring) in pairs:
         print(
             f"plain {theirs:.1f} s; drill {ours:.1f} s, {restoring:.1f} s of them dump and restore: {ours / theirs:.2f}"
         )
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     print(f"{size / 1e6 / pairs[-1][1][1]:.1f} MB/s; ratio {ratio:.2f} (limit {LIMIT});"
           f" peak memory {own:.0f} MB, of the largest program {children:.0f} MB (limit {MEMORY_MB})")  # fmt: skip

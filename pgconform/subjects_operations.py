@@ -51,3 +51,8 @@ def sizes(contract: Contract) -> Iterator[Size]:
 def whole(contract: Contract) -> Iterator[str]:
     """The database as a whole."""
     yield contract.name
+
+
+def tenancies(contract: Contract) -> Iterator[str]:
+    """Ways in which rows belong to tenants."""
+    yield from contract.tenancies

@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,7 +60,12 @@ def restore(binaries: Path, dsn: str, file: Path) -> None:
     """Load a dump into the empty database behind the connection string. Raises NotVerified; Unrestorable where no other
     server would do better."""
     program: list[str | Path] = [binaries / "pg_restore", "--exit-on-error", "--jobs=2", "--dbname=", file]
-    _run(program, dsn, "restoring the dump into the scratch server")
+    _run(
+        program,
+        dsn,
+        "restoring the dump into the scratch server",
+        {"PGOPTIONS": f"-c maintenance_work_mem={_BUILDING}"},
+    )
 
 
 def need_space(folder: Path, wanted: int) -> None:
@@ -95,6 +100,7 @@ def _options(role: Role) -> str:
     return " ".join(word if getattr(role, field) else f"no{word}" for field, word in _ATTRIBUTES.items())
 
 
+_BUILDING = "1GB"  # an ivfflat index of many lists cannot be built with less than it needs for their centres
 # What the programs say, in words that hold no row, host or user, and what to do.
 _HERE = (
     (r"server version mismatch", "the server is newer than pg_dump; install a newer PostgreSQL, and set PGC_BINDIR"),
@@ -102,6 +108,7 @@ _HERE = (
     (r"(extension \S+ is not available)", "install it for the scratch server, and name its programs by PGC_BINDIR"),
     (r"(could not access file \S+)", "install that library for the scratch server, and set PGC_BINDIR"),
     (r"(canceling statement due to \w+ timeout)", "another session holds a lock, or statement_timeout is too short"),
+    (r"(memory required is \d+ MB)", "an index needs more than the scratch server's maintenance_work_mem"),
     (r"(No space left on device)", "set TMPDIR or PGC_CACHE_DIR to a place with more room"),
     (r"(snapshot \S+ does not exist)", "the run's own session was lost; run again"),
     (r"(connection to server)", "the server went away, or lets no further session in"),
@@ -115,11 +122,12 @@ _ITSELF = (
 )
 
 
-def _run(command: Sequence[str | Path], dsn: str, what: str) -> None:
+def _run(command: Sequence[str | Path], dsn: str, what: str, more: Mapping[str, str] | None = None) -> None:
     """Run a program that connects by libpq's environment: a connection string among its arguments is seen by all."""
+    environment = {**os.environ, **_environment(dsn), **(more or {}), "LC_ALL": "C"}
     done = subprocess.run(
-        command, env={**os.environ, **_environment(dsn), "LC_ALL": "C"}, stdin=subprocess.DEVNULL, check=False,
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace",
+        command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        text=True, errors="replace", check=False,
     )  # fmt: skip
     if done.returncode == 0:
         return
