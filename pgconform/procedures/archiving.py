@@ -74,14 +74,25 @@ def _moved(subject: Drilled, contract: Contract) -> list[Moved]:
     return [moved for moved in found if not subject.item.tables or moved.table in subject.item.tables]
 
 
+def _places(subject: Drilled, contract: Contract) -> list[str]:
+    """The tables that it writes: those whose rows move, what hangs on them, and the archives of both."""
+    moved, children = _moved(subject, contract), [child for child in subject.item.children if child.archive]
+    first = [m.table for m in moved] + [child.table for child in children]
+    return list(dict.fromkeys(first + [m.item.archive for m in moved] + [child.archive for child in children]))
+
+
 @dataclass(slots=True)
 class Archiving:
     """One archiving on one copy, in which every other row has grown old."""
 
     subject: Drilled
     stage: Stage
-    moved: list[Moved]
+    contract: Contract
     catalog: Catalog
+
+    @property
+    def moved(self) -> list[Moved]:
+        return _moved(self.subject, self.contract)
 
     def age(self) -> None:
         """Make every other row of each table old, and remember all rows. Raises Nothing where there are none."""
@@ -101,14 +112,8 @@ class Archiving:
         self.stage.say("set session_replication_role = origin")
         if not aged:
             raise Nothing(f"{', '.join(m.table for m in self.moved)}: no row that could grow old")
-        for name in self.places():
+        for name in _places(self.subject, self.contract):
             self.stage.rows(statement(_KEEP, name=name, t=Name.of(name), where=statement("true")))
-
-    def places(self) -> list[str]:
-        """The tables that it writes: those whose rows move, what hangs on them, and the archives of both."""
-        children = [c for c in self.subject.item.children if c.archive]
-        first = [m.table for m in self.moved] + [c.table for c in children]
-        return list(dict.fromkeys(first + [m.item.archive for m in self.moved] + [c.archive for c in children]))
 
     def differences(self, *, ended: bool) -> Iterator[tuple[str, str, str]]:
         """Table, kind and words of each difference to what must be there; of a run to its end also what it left."""
@@ -227,12 +232,15 @@ def _told(table: str, lost: int, doubled: int) -> Iterator[tuple[str, str, str]]
 class Findings:
     """Differences as findings, each once; the first time that one is seen counts."""
 
-    def __init__(self, subject: Drilled) -> None:
-        self.subject = subject
+    def __init__(self, subject: Drilled, catalog: Catalog) -> None:
+        self.subject, self.catalog = subject, catalog
         self.found: dict[str, Finding] = {}
 
     def add(self, table: str, kind: str, words: str, when: str = "") -> None:
-        finding = Finding(table, f"{words}{when}", self.subject.remedy, kind)
+        stored = self.catalog.table(table)
+        unlogged = stored is not None and stored.persistence == "u"  # a crash empties it, whatever moves the rows
+        remedy = f"alter table {table} set logged;" if unlogged else self.subject.remedy
+        finding = Finding(table, f"{words}{when}", remedy, kind)
         self.found.setdefault(finding.key, finding)
 
     def seen(self, archiving: Archiving, when: str, *, ended: bool) -> None:
@@ -247,7 +255,7 @@ class Findings:
 
 
 def _begun(subject: Drilled, stage: Stage, contract: Contract, catalog: Catalog) -> Archiving:
-    archiving = Archiving(subject, stage, _moved(subject, contract), catalog)
+    archiving = Archiving(subject, stage, contract, catalog)
     archiving.age()
     for name in archiving.others(set()):
         stage.rows(statement(_KEEP, name=name, t=Name.of(name), where=statement(
@@ -257,7 +265,7 @@ def _begun(subject: Drilled, stage: Stage, contract: Contract, catalog: Catalog)
 
 def exact(subject: Drilled, contract: Contract, catalog: Catalog, copies: Copies) -> Iterator[Finding]:
     """What is not as it should be after one run, and after a second one."""
-    findings = Findings(subject)
+    findings = Findings(subject, catalog)
     with staged(copies, subject) as stage:
         archiving = _begun(subject, stage, contract, catalog)
         findings.finished(archiving, "")
@@ -268,47 +276,45 @@ def exact(subject: Drilled, contract: Contract, catalog: Catalog, copies: Copies
 
 def disturbed(subject: Drilled, contract: Contract, catalog: Catalog, copies: Copies) -> Iterator[Finding]:
     """What is not as it should be where rows cross the boundary while it runs, and after a next run in peace."""
-    findings = Findings(subject)
+    findings, reached = Findings(subject, catalog), False
     for moved in _moved(subject, contract):
         with staged(copies, subject) as stage:
             archiving = _begun(subject, stage, contract, catalog)
             with stage.held(moved.item.archive) as run:
                 if run.pid:
                     archiving.disturb()
-            _reached(run.pid, moved.item.archive, findings)
+                    reached = True
             findings.seen(archiving, " after others wrote meanwhile", ended=False)
             if not findings.found:
                 findings.finished(archiving, " after others wrote meanwhile, and a next run")
-    yield from findings.found.values()
+    yield from _told_or_unseen(findings, reached)
 
 
 def interrupted(subject: Drilled, contract: Contract, catalog: Catalog, copies: Copies) -> Iterator[Finding]:
-    """What is not as it should be after its session, and then the server, was killed; and after a next run."""
-    findings = Findings(subject)
-    with staged(copies, subject) as stage:
-        archiving = _begun(subject, stage, contract, catalog)
-        reached = 0
-        for place in reversed(archiving.places()):
-            with stage.held(place) as run:
-                if run.pid:
+    """What is not as it should be after its session, or the server, was killed at a write; and after a next run."""
+    findings, reached = Findings(subject, catalog), False
+    places = _places(subject, contract)
+    for place in [*places, ""]:
+        with staged(copies, subject) as stage:
+            archiving = _begun(subject, stage, contract, catalog)
+            with stage.held(place or places[0]) as run:
+                if not place:
+                    stage.crash()
+                elif run.pid:
                     stage.terminate(run)
-                    reached += 1
-            findings.seen(archiving, f" after its session was ended while writing {place}", ended=False)
-            if findings.found:
-                break
-        else:
-            with stage.held(archiving.moved[0].table):
+                    reached = True
+            when = f" after its session was ended while writing {place}" if place else " after a crash of the server"
+            if run.pid:
+                findings.seen(archiving, when, ended=False)
+            if not place and not findings.found:
+                findings.finished(archiving, f"{when}, and a next run")
                 stage.crash()
-            findings.seen(archiving, " after a crash of the server while it ran", ended=False)
-        if not findings.found:
-            _reached(reached, subject.name, findings)
-            findings.finished(archiving, " after it was stopped, and a next run")
-            stage.crash()
-            findings.seen(archiving, " after a crash of the server", ended=True)
+                findings.seen(archiving, f"{when}, a next run, and another crash", ended=True)
+    yield from _told_or_unseen(findings, reached)
+
+
+def _told_or_unseen(findings: Findings, reached: bool) -> Iterator[Finding]:
+    """The findings; nothing is proven where the procedure was not held anywhere."""
+    if not reached and not findings.found:
+        raise NotVerified(f"{findings.subject}: it was never seen writing an archive; correct what the contract names")
     yield from findings.found.values()
-
-
-def _reached(times: int, what: str, findings: Findings) -> None:
-    """Nothing is proven where nothing was held."""
-    if not times and not findings.found:
-        raise NotVerified(f"{what}: the procedure was never seen writing; correct what the contract says it moves")

@@ -163,15 +163,16 @@ def imported(subject: Drilled, contract: Contract, catalog: Catalog, copies: Cop
         if len(tenants) < 2:
             raise Nothing(f"{making.registry.table} has no two tenants")
         stage.values["tenant"] = tenants[0]
+        told: dict[str, Finding] = {}
         for name, rows in _bad(making, tenants[1]):
             stage.values["rows"] = json.dumps(rows, ensure_ascii=False)
             error, touched = making.run()
-            if touched:
-                words = f"a file with {name} leaves rows in {', '.join(touched)}"
-                yield making.finding(str(subject), words, f"bad {name.partition(' (')[0]}")
-            elif not error:
-                words = f"a file with {name} is neither refused nor imported"
-                yield making.finding(str(subject), words, f"bad {name.partition(' (')[0]}")
+            remains = f"leaves rows in {', '.join(touched)}" if touched else "" if error else "is not refused"
+            if remains:
+                told.setdefault(
+                    name, making.finding(str(subject), f"a file with a bad {name} {remains}", f"bad {name}")
+                )
+        yield from told.values()
         rows = [_row(making, 100 + n) for n in range(len(TEXTS))]
         stage.values["rows"] = json.dumps(rows, ensure_ascii=False)
         yield from _good(making, rows)
@@ -191,14 +192,14 @@ def _bad(making: Making, other: str) -> Iterator[tuple[str, list[dict[str, str]]
     number = 0
     fields = making.subject.item.rows
     for name, field in fields.items():
-        for place, value in enumerate(field.refused, 1):
+        for value in field.refused:
             number += 3
             rows = [_row(making, number + n) for n in range(3)]
             rows[-1][name] = value.replace("{other}", other)
-            yield f"{name} (refused value {place})", rows
+            yield name, rows
     if any("{n}" in field.value for field in fields.values()):
         rows = [_row(making, number + 3), _row(making, number + 4)]
-        yield "a repeated row", [*rows, rows[-1]]
+        yield "repetition", [*rows, rows[-1]]
 
 
 def _good(making: Making, rows: list[dict[str, str]]) -> Iterator[Finding]:

@@ -166,6 +166,8 @@ def complete(subject: Drilled, contract: Contract, catalog: Catalog, copies: Cop
         known = {*merging.strangers()}
         if error := stage.run().error:
             yield Finding(str(subject), f"it is refused: {error}", subject.remedy, "refused")
+            if not _touched(merging, others):
+                return
         for name, kind, words in merging.differences():
             yield Finding(name, words, subject.remedy, kind)
         for name, (rows, fresh) in stage.sizes(merging.strangers()).items():

@@ -125,6 +125,7 @@ class Stage:
 
     def crash(self) -> None:
         """Kill the whole server, as a crash of its machine would, and come back."""
+        self.connection.close()
         self.copy.scratch.crash()
         self.connection = _connected(self.copy)
 
