@@ -13,7 +13,7 @@ from pgconform.contract import Vector
 from pgconform.database import Database, begin, explain
 from pgconform.model import Finding, Nothing, NotVerified
 from pgconform.probes.recall import recall, vector_indexes
-from pgconform.probes.searching import answers, fault, index_scans
+from pgconform.probes.searching import INDEX_ONLY, answers, fault, index_scans
 from pgconform.remedies import create_vector_index, rebuild
 from pgconform.statements import Name
 from pgconform.subjects import Declared, Searching, present_overload, recreate, searches
@@ -84,17 +84,19 @@ def rebuilt(subject: Declared[Vector], evidence: Evidence, copies: Copies) -> It
     if table is None or subject.item.index is None or not indexes:
         raise Nothing(f"{subject} has no valid vector index to lose")
     with scene(evidence, copies) as stage:
+        with stage.seen() as now:
+            before = _shortcomings(subject, indexes, now)
         mended = stage.say(";".join(_INVALID.format(str(i).replace("'", "''")) for i in indexes))
         mended = mended or next(filter(None, (stage.say(rebuild(table, i)) for i in indexes)), "")
-        yield from _served(subject, table, stage, "invalid", mended)
+        yield from _served(subject, table, stage, "invalid", mended, before)
         mended = stage.say(";".join(f"drop index {i}" for i in indexes))
         mended = mended or stage.say(create_vector_index(evidence.catalog, table, name, subject.item))
-        yield from _served(subject, table, stage, "dropped", mended)
+        yield from _served(subject, table, stage, "dropped", mended, before)
 
 
 def _served(
-    subject: Declared[Vector], table: Table, stage: Scene, loss: str, refused: str
-) -> Iterator[Finding]:  # fmt: skip
+    subject: Declared[Vector], table: Table, stage: Scene, loss: str, refused: str, before: dict[str, str]
+) -> Iterator[Finding]:
     """Whether the index that was made again has all rows, and serves each search function of the column."""
     assert subject.item.index
     name, after = subject.needs[0][1][0], f"after the index was {loss} and made again"
@@ -110,19 +112,23 @@ def _served(
             if share < subject.item.index.recall:
                 observed = f"{after}, it finds {share:.0%} of the nearest rows"
                 yield Finding(str(table), observed, rebuild(table, index), loss)
-        for search in searches(evidence.contract):
-            there = evidence.catalog.functions_named(search.function)
-            if there and (search.table, search.column) == (subject.table, name):
-                yield from _searched(search, made, evidence, after, loss)
+        for function, why in _shortcomings(subject, made, evidence).items():
+            if why and why != before.get(function):
+                search = next(s for s in searches(evidence.contract) if s.function == function)
+                yield Finding(function, f"{after}: {why}", search.recreate(evidence.catalog), loss)
 
 
-def _searched(search: Searching, made: list[Index], evidence: Evidence, after: str, loss: str) -> Iterator[Finding]:
-    """Whether a search function uses the index, and answers as it should."""
-    scans = [index_scans(search, evidence, Name((i.schema, i.name))) for i in made]
-    wrong = "" if any(scans) else "it does not scan the index"
-    wrong = wrong or next(filter(None, map(fault, answers(search, evidence))), "")
-    if wrong:
-        yield Finding(search.function, f"{after}: {wrong}", search.recreate(evidence.catalog), loss)
+def _shortcomings(subject: Declared[Vector], indexes: list[Index], evidence: Evidence) -> dict[str, str]:
+    """What is wrong with each search function of the column where only an index can give the order; '' for nothing."""
+    found = {}
+    for search in searches(evidence.contract):
+        there = evidence.catalog.functions_named(search.function)
+        if there and (search.table, search.column) == (subject.table, subject.needs[0][1][0]):
+            scans = [index_scans(search, evidence, Name((i.schema, i.name))) for i in indexes]
+            with evidence.database.setting(INDEX_ONLY, f"searching through {search.function}"):
+                wrong = next(filter(None, map(fault, answers(search, evidence))), "")
+            found[search.function] = wrong if any(scans) else "it does not scan the index"
+    return found
 
 
 # -- functions --------------------------------------------------------------------------------------------------
