@@ -10,7 +10,7 @@ from pgconform.catalog import Catalog
 from pgconform.contract import Contract, Retention
 from pgconform.model import Finding, Nothing, NotVerified
 from pgconform.procedures.stage import Drilled, Stage, drilled, staged
-from pgconform.statements import Name, Statement, column, statement
+from pgconform.statements import Name, Statement, column, joined, statement
 
 if TYPE_CHECKING:
     from pgconform.recovery.copies import Copies
@@ -203,23 +203,51 @@ class Archiving:
         return [key for (key,) in self.stage.rows(question)]
 
     def _changed(self, moved: Moved, key: str, moment: Statement) -> None:
-        """One change by another session, remembered where it was not refused: locked rows are left alone."""
-        import psycopg
-
-        parts: dict[str, object] = {"t": Name.of(moved.table), "k": moved.key, "key": key, "name": moved.table}
+        """One row gets another time, and its remembered self as well."""
         change = statement(
             "with changed as (update {t} as r set {c} = {moment} where {k}::text = {key} returning r.*)"
             " update pgconform_drill.kept as o set content = pg_catalog.to_jsonb(n) from changed as n"
             " where o.relation = {name} and o.content ->> {column} = {key}",
-            c=Name((moved.item.column,)), moment=moment, column=moved.item.key, **parts,
+            t=Name.of(moved.table), c=Name((moved.item.column,)), moment=moment, k=moved.key, key=key,
+            name=moved.table, column=moved.item.key,
         )  # fmt: skip
-        self.stage.say(f"set session_replication_role = replica; set lock_timeout = '{LOCKED}'")
+        self.stage.say("set session_replication_role = replica")  # what stamps rows must not undo it
+        self._beside(change)
+        self.stage.say("set session_replication_role = origin")
+
+    def hang(self, moved: Moved, child: str) -> None:
+        """Others hang a child of a young row on an old one, which nobody who looked before can know of, and commit."""
+        stored = self.catalog.table(child)
+        for key in stored.foreign_keys() if stored else ():
+            if key.references != moved.table:
+                continue
+            *shared, (own, its) = zip(key.columns, key.referenced_columns, strict=True)
+            same = [statement("{a} = {b}", a=column(a), b=column(b, "p")) for a, b in shared]
+            old = statement("{c} < pg_catalog.now() - pg_catalog.make_interval(days => {n})",
+                            c=column(moved.item.column, "p"), n=moved.item.days)  # fmt: skip
+            change = statement(
+                "with hung as (select r.ctid as place, {its} as parent, pg_catalog.to_jsonb(r) as content"
+                " from {t} as r join {p} as p on {on} where {its} <> {own} order by r.ctid, {its} limit 1),"
+                " changed as (update {t} as r set {name} = h.parent from hung as h where r.ctid = h.place"
+                " returning pg_catalog.to_jsonb(r) as now, h.content)"
+                " update pgconform_drill.kept as o set content = n.now from changed as n"
+                " where o.relation = {child} and o.content = n.content",
+                its=column(its, "p"), own=column(own), t=Name.of(child), p=Name.of(moved.table), name=Name((own,)),
+                on=joined([old, *same], " and "), child=child,
+            )  # fmt: skip
+            self._beside(change)
+
+    def _beside(self, change: Statement) -> None:
+        """A change by another session, remembered in the same transaction; rows that are locked are left alone."""
+        import psycopg
+
+        self.stage.say(f"set lock_timeout = '{LOCKED}'")
         try:
             self.stage.rows(change)
-        except psycopg.errors.LockNotAvailable:
+        except (psycopg.errors.LockNotAvailable, psycopg.IntegrityError):
             pass
         finally:
-            self.stage.say("set session_replication_role = origin; reset lock_timeout")
+            self.stage.say("reset lock_timeout")
 
 
 def _told(table: str, lost: int, doubled: int) -> Iterator[tuple[str, str, str]]:
@@ -278,16 +306,25 @@ def disturbed(subject: Drilled, contract: Contract, catalog: Catalog, copies: Co
     """What is not as it should be where rows cross the boundary while it runs, and after a next run in peace."""
     findings, reached = Findings(subject, catalog), False
     for moved in _moved(subject, contract):
-        with staged(copies, subject) as stage:
-            archiving = _begun(subject, stage, contract, catalog)
-            with stage.held(moved.item.archive) as run:
-                if run.pid:
-                    archiving.disturb()
-                    reached = True
-            findings.seen(archiving, " after others wrote meanwhile", ended=False)
-            if not findings.found:
-                findings.finished(archiving, " after others wrote meanwhile, and a next run")
+        for child in ("", *_hanging(subject, catalog, moved)):
+            with staged(copies, subject) as stage:
+                archiving = _begun(subject, stage, contract, catalog)
+                with stage.held(moved.item.archive) as run:
+                    reached = reached or bool(run.pid)
+                    if run.pid and child:
+                        archiving.hang(moved, child)
+                    elif run.pid:
+                        archiving.disturb()
+                findings.seen(archiving, " after others wrote meanwhile", ended=False)
+                if not findings.found:
+                    findings.finished(archiving, " after others wrote meanwhile, and a next run")
     yield from _told_or_unseen(findings, reached)
+
+
+def _hanging(subject: Drilled, catalog: Catalog, moved: Moved) -> list[str]:
+    """The declared children that refer to a table whose rows move."""
+    stored = (t for child in subject.item.children if (t := catalog.table(child.table)))
+    return [str(t) for t in stored if any(k.references == moved.table for k in t.foreign_keys())]
 
 
 def interrupted(subject: Drilled, contract: Contract, catalog: Catalog, copies: Copies) -> Iterator[Finding]:
