@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from threading import Thread
@@ -148,12 +148,20 @@ class Stage:
             for name, where in tables.items()
         }
 
+    def digests(self, tables: Iterable[str], ignored: str) -> dict[str, object]:
+        """What each table holds, whatever the order of its rows, without one column."""
+        summed = (
+            "select pg_catalog.count(*), pg_catalog.sum(pg_catalog.hashtextextended("
+            "(pg_catalog.to_jsonb(r) - {c}::text)::text, 0)::numeric) from {t} as r"
+        )
+        return {name: self.rows(statement(summed, c=ignored, t=Name.of(name)))[0] for name in tables}
+
     # -- runs ----------------------------------------------------------------------------------------------------
 
     def run(self) -> Run:
         """Run the procedure to its end: as psql would, each statement by itself, on after an error."""
         run = Run()
-        self._run(run)
+        self._run(run, self._statements())
         return run
 
     @contextmanager
@@ -163,7 +171,7 @@ class Stage:
         ``pid`` is 0 where it ended without such a write.
         """
         run = Run()
-        thread = Thread(target=self._run, args=(run,), daemon=True)
+        thread = Thread(target=self._run, args=(run, self._statements()), daemon=True)
         with self.trigger(table, events, "wait"):
             self.rows(statement("select pg_catalog.pg_advisory_lock({lock})", lock=LOCK))
             thread.start()
@@ -203,18 +211,17 @@ class Stage:
             time.sleep(0.005)
         return 0
 
-    def _run(self, run: Run) -> None:
+    def _run(self, run: Run, statements: list[str]) -> None:
         import psycopg
         from psycopg import sql
 
-        statements = self._statements()
         try:
             with _connected(self.copy) as connection:
                 if self.item.role:
                     connection.execute(sql.SQL("set role {}").format(sql.Identifier(self.item.role)))
                 for text in statements:
                     try:
-                        connection.execute(self._filled(text, connection).encode(), prepare=False)
+                        connection.execute(text.encode(), prepare=False)
                     except psycopg.Error as error:
                         run.error = run.error or said(error)
                         if connection.closed or connection.broken:
@@ -223,19 +230,20 @@ class Stage:
             run.error = run.error or said(error)
 
     def _statements(self) -> list[str]:
+        """The statements of a run, with their blanks filled in. Raises NotVerified."""
         if self.item.call:
-            return [self.item.call]
+            return [self._filled(self.item.call)]
         postgast: Any = importlib.import_module("postgast")  # whose generated stub mypy cannot read
         try:
-            return [text for text in postgast.split(self.item.script) if text.strip()]
+            return [text for text in postgast.split(self._filled(self.item.script)) if text.strip()]
         except postgast.PgQueryError:
             raise NotVerified("the script is not SQL; psql's own commands cannot be drilled") from None
 
-    def _filled(self, text: str, connection: Connection[Any]) -> str:
+    def _filled(self, text: str) -> str:
         from psycopg import sql
 
         def literal(match: re.Match[str]) -> str:
-            return sql.Literal(self.values[match[1]]).as_string(connection)
+            return sql.Literal(self.values[match[1]]).as_string(self.connection)
 
         blanks = "|".join(BLANKS[self.item.kind])
         return re.sub(rf"\{{({blanks})\}}", literal, text) if blanks else text
