@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pgconform.catalog import Index, Table
 from pgconform.checks import Evidence
 from pgconform.contract import Vector
-from pgconform.model import Nothing
+from pgconform.model import Nothing, NotVerified
 from pgconform.probes.searching import INDEX_ONLY, OPERATORS
 from pgconform.statements import Name, Statement, joined, statement
 from pgconform.subjects import Declared
@@ -51,6 +51,19 @@ class Recall:
     @property
     def share(self) -> float:
         return self.found / self.rows
+
+
+def shortcoming(subject: Declared[Vector], index: Index, evidence: Evidence, least: float) -> str:
+    """What is wrong with an index that finds less than it should, or that the server cannot read; '' for nothing."""
+    try:
+        measured = recall(subject, index, evidence)
+    except NotVerified as refusal:
+        if refusal.state[:2] == "XX":  # internal error: damaged (PostgreSQL's Appendix A)
+            return f"its pages cannot be read: {refusal.said}"
+        raise
+    if measured.share < least:
+        return f"it finds {measured.found} of {measured.rows} nearest rows, wanted {least:.0%}"
+    return ""
 
 
 def recall(subject: Declared[Vector], index: Index, evidence: Evidence) -> Recall:

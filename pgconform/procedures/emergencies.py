@@ -12,7 +12,7 @@ from pgconform.checks import Evidence
 from pgconform.contract import Vector
 from pgconform.database import Database, begin, explain
 from pgconform.model import Finding, Nothing, NotVerified
-from pgconform.probes.recall import recall, vector_indexes
+from pgconform.probes.recall import shortcoming, vector_indexes
 from pgconform.probes.searching import INDEX_ONLY, answers, fault, index_scans
 from pgconform.remedies import create_vector_index, rebuild
 from pgconform.statements import Name
@@ -108,10 +108,8 @@ def _served(
         now = evidence.catalog.table(subject.table)
         made = [i for i in vector_indexes(now, name) if i.valid] if now else []
         for index in made:
-            share = recall(subject, index, evidence).share
-            if share < subject.item.index.recall:
-                observed = f"{after}, it finds {share:.0%} of the nearest rows"
-                yield Finding(str(table), observed, rebuild(table, index), loss)
+            if observed := shortcoming(subject, index, evidence, subject.item.index.recall):
+                yield Finding(str(table), f"{after}: {observed}", rebuild(table, index), loss)
         for function, why in _shortcomings(subject, made, evidence).items():
             if why and why != before.get(function):
                 search = next(s for s in searches(evidence.contract) if s.function == function)

@@ -61,7 +61,5 @@ def test_every_vector_index_finds_the_nearest_rows(subject: Declared[Vector], ev
     if table is None or promise is None or not found:
         raise Nothing(f"{subject} has no vector index")
     for index in found:
-        measured = recall.recall(subject, index, evidence)
-        if measured.share < promise.recall:
-            observed = f"it finds {measured.found} of {measured.rows} nearest rows, wanted {promise.recall:.0%}"
+        if observed := recall.shortcoming(subject, index, evidence, promise.recall):
             yield Finding(str(index), observed, rebuild(table, index))
