@@ -179,3 +179,5 @@ def _procedure(contract: Contract, path: KeyPath, procedure: Procedure) -> Itera
     tenancy = contract.tenancies.get(procedure.tenancy or next(iter(contract.tenancies), ""))
     if procedure.kind in ("merge", "onboard", "import") and tenancy and not (tenancy.registry and tenancy.members):
         yield (*path, "tenancy"), f"kind = {procedure.kind!r} needs one with a registry and members"
+    elif procedure.retires == "inactive" and tenancy and tenancy.registry and not tenancy.registry.active:
+        yield (*path, "retires"), "retires = 'inactive' needs a registry that says by active which tenants are"

@@ -133,9 +133,18 @@ def test_what_cannot_be_run_is_not_verified(weird: str) -> None:
     ("found", {"role": "ap"}, "[procedures.found] role: not declared; roles.clients and roles.services: app;"
      " did you mean 'app'?"),
     ("correct", {"changes": {}}, "[procedures.correct] changes: missing; kind = 'fix' needs it"),
+    ("Put away", {"tables": ["public.x"]}, '[procedures."Put away"] tables #1: not declared; tables with a retention and an'
+     ' archive: "Weird ""Shop"""."Order"'),
     ("bring", {"rows": {}}, "[procedures.bring] rows: missing; kind = 'import' needs it"),
 ])  # fmt: skip
 def test_what_a_contract_may_not_say_of_a_procedure(name: str, given: dict[str, Any], said: str) -> None:
     with pytest.raises(ContractError) as caught:
         changed(**{name: given})
     assert said in str(caught.value).replace("weird.toml: ", "").splitlines()
+
+
+def test_only_a_registry_that_says_who_is_active_can_retire_a_tenant() -> None:
+    raw = tomllib.loads((HOME / "weird.toml").read_text(encoding="utf-8"))
+    del raw["tenancies"]["one"]["registry"]["active"]
+    with pytest.raises(ContractError, match="retires = 'inactive' needs a registry that says by active"):
+        validate(raw, "weird.toml")

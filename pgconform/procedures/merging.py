@@ -32,7 +32,7 @@ def merges(contract: Contract) -> Iterator[Drilled]:
     """Procedures that merge two tenants."""
     for subject in drilled(contract, "merge"):
         registry, _ = registered(contract, subject.item)
-        listed = ((name, (tenant,)) for name, tenant in _tables(contract, subject.item))
+        listed = ((n, (c,)) for n, c in _tables(contract, subject.item) if not contract.tables[n].optional)
         yield Drilled(subject.name, subject.item, ((registry.table, (registry.key,)), *listed))
 
 
