@@ -119,13 +119,15 @@ class Reference(Section, frozen=True):
 
 
 class VectorIndex(Section, frozen=True):
-    """The approximate index that must serve searches of the column; bounds are inclusive."""
+    """The approximate index that must serve searches of the column; bounds are inclusive. ``recall`` is the share of
+    the nearest rows that it finds when asked with all effort."""
 
     methods: tuple[Literal["hnsw", "ivfflat"], ...] = ("hnsw", "ivfflat")
     cast: Literal["", "vector", "halfvec", "bit"] = ""
     rows_per_list: tuple[float, float] = (1, 5000)
     m: tuple[int, int] = (8, 64)
     ef_construction: tuple[int, int] = (32, 1000)
+    recall: Share = 0.95
 
 
 class Vector(Section, frozen=True):

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pgconform.contract_operations import BLANKS
 from pgconform.contract_words import choice, place
-from pgconform.names import qualified
+from pgconform.names import qualified, split
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from pgconform.contract import Contract, FunctionPromise, TablePromise, Tenancy
+    from pgconform.contract_operations import Procedure
     from pgconform.contract_words import KeyPath, Problem
 
 
@@ -38,6 +40,8 @@ def disagreements(contract: Contract) -> Iterator[Problem]:
     if (metrics := contract.metrics) and metrics.known:
         for metric in metrics.figures:
             yield from _known(("metrics", "figures", metric), metric, metrics.known, "metrics.known")
+    for name, procedure in contract.procedures.items():
+        yield from _procedure(contract, ("procedures", name), procedure)
     for n, report in enumerate(contract.reports):
         if report.aggregate != "count" and not report.of:
             yield ("reports", n, "of"), f"missing; aggregate = {report.aggregate!r} needs a column"
@@ -144,3 +148,41 @@ def _function(contract: Contract, path: KeyPath, function: FunctionPromise) -> I
         for key in ("query", "tenant", "threshold", "count"):
             if key == "query" or getattr(search, key):
                 yield from _known((*path, "search", key), getattr(search, key), arguments, "arguments")
+
+
+# What a procedure of each kind needs besides the text that is run.
+_NEEDED = {"fix": "changes", "import": "rows"}
+
+
+def _procedure(contract: Contract, path: KeyPath, procedure: Procedure) -> Iterator[Problem]:
+    """It has one text with its kind's blanks, a declared role, and speaks of what the contract declares."""
+    text = procedure.call or procedure.script
+    if bool(procedure.call) == bool(procedure.script):
+        yield (*path, "call"), "wanted one of call and script"
+    elif not text.startswith("file:"):
+        for blank in BLANKS[procedure.kind]:
+            if f"{{{blank}}}" not in text:
+                yield (*path, "call"), f"wanted {{{blank}}} in it; kind = {procedure.kind!r} fills it in"
+    if procedure.role:
+        yield from _role(contract, (*path, "role"), procedure.role)
+    needed = _NEEDED.get(procedure.kind)
+    if needed and not getattr(procedure, needed):
+        yield (*path, needed), f"missing; kind = {procedure.kind!r} needs it"
+    if procedure.tenancy:
+        yield from _known((*path, "tenancy"), procedure.tenancy, contract.tenancies, "tenancies")
+    elif procedure.kind != "archive" and len(contract.tenancies) != 1:
+        yield (*path, "tenancy"), f"missing; {choice('', contract.tenancies, 'tenancies')}"
+    moved = [name for name, table in contract.tables.items() if table.retention and table.retention.archive]
+    for n, table in enumerate(procedure.tables or [""] * (procedure.kind == "archive" and not moved)):
+        yield from _known((*path, "tables", n), table, moved, "tables with a retention and an archive")
+    named = [child.table for child in procedure.children] + [child.archive for child in procedure.children]
+    for table in filter(None, [*named, *procedure.changes]):
+        yield from _declared(contract, path, table)
+    for key, field in procedure.rows.items():
+        schema, table, _ = split(field.column)
+        yield from _declared(contract, (*path, "rows", key, "column"), qualified(schema, table))
+    tenancy = contract.tenancies.get(procedure.tenancy or next(iter(contract.tenancies), ""))
+    if procedure.kind in ("merge", "onboard", "import") and tenancy and not (tenancy.registry and tenancy.members):
+        yield (*path, "tenancy"), f"kind = {procedure.kind!r} needs one with a registry and members"
+    elif procedure.retires == "inactive" and tenancy and tenancy.registry and not tenancy.registry.active:
+        yield (*path, "retires"), "retires = 'inactive' needs a registry that says by active which tenants are"

@@ -33,7 +33,7 @@ from pgconform.contract import (
     Total,
 )  # fmt: skip
 from pgconform.contract_agreement import disagreements
-from pgconform.contract_operations import Trends
+from pgconform.contract_operations import Child, Imported, Procedure, Trends
 from pgconform.contract_words import (
     KeyPath,
     alternatives,
@@ -71,7 +71,12 @@ NAMES: dict[type[msgspec.Struct], dict[str, int]] = {
     Report: {"relation": 2, "table": 2},
     Metrics: {"table": 2},
     Trends: {"tables": 2},
+    Imported: {"column": 3},
+    Procedure: {"tables": 2, "changes": 2},
+    Child: {"table": 2, "archive": 2},
 }
+# Keys whose text may stand in a file of its own, by section.
+_TEXTS = {"tables": ("definition",), "functions": ("definition",), "procedures": ("definition", "script")}
 _FORMS = {2: "schema.name", 3: "schema.table.column"}
 
 
@@ -104,13 +109,14 @@ def load(path: Path) -> Contract:
 
 
 def _defined(contract: Contract, home: Path, file: str) -> Contract:
-    """The contract with the text of its ``file:NAME`` definitions in place of their names."""
+    """The contract with the text of its ``file:NAME`` texts in place of their names."""
     sections: dict[str, Any] = {}
-    for section in ("tables", "functions"):
+    for section, keys in _TEXTS.items():
         found = {}
         for name, promise in getattr(contract, section).items():
-            where = f"{file}: [{section}.{json.dumps(name)}] definition"
-            found[name] = msgspec.structs.replace(promise, definition=_definition(promise.definition, home, where))
+            where = f"{file}: [{section}.{json.dumps(name)}]"
+            texts = {key: _definition(getattr(promise, key), home, f"{where} {key}") for key in keys}
+            found[name] = msgspec.structs.replace(promise, **texts)
         sections[section] = found
     return msgspec.structs.replace(contract, **sections)
 

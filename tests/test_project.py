@@ -109,6 +109,7 @@ LAYERS = (
     ("attacks",),
     ("targets",),
     ("recovery",),
+    ("procedures",),
     ("session",),
     ("judging", "catalogue_of_checks"),
     ("asked",),

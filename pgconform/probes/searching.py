@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 from pgconform.checks import Evidence
 from pgconform.contract import Search
@@ -94,6 +95,26 @@ def foreign_answers(search: Searching, evidence: Evidence) -> Iterator[Answer]:
             for asked, given in ways:
                 if _complete(search, given):
                     yield _answer(search, evidence, identity, vector, asked, given | _lenient(search), exact=False)
+
+
+def fault(answer: Answer) -> str:
+    """What is wrong with one answer, measured by the exact one; '' where nothing is."""
+    got, exact, threshold = answer.similarities, answer.exact, answer.threshold
+    if answer.refused:
+        return f"the call is refused: {answer.refused}"
+    if any(later > earlier + TOLERANCE for earlier, later in pairwise(got)):
+        return "the results are not nearest first"
+    if threshold is not None and any(s < threshold - TOLERANCE or s != s for s in got):
+        return f"a result is under the threshold of {threshold:g}"
+    if answer.foreign:
+        return f"{answer.foreign} result(s) are not the caller's own"
+    if len(got) < len(exact):
+        return f"{len(got)} result(s) where {len(exact)} rows qualify"
+    if len(got) > len(exact):
+        return f"{len(got)} results where {len(exact)} were asked for or qualify"
+    if any(s < e - TOLERANCE for s, e in zip(got, exact, strict=True)):
+        return "nearer rows are left out"
+    return ""
 
 
 def _of_each_kind(search: Searching, evidence: Evidence) -> list[Identity]:

@@ -7,25 +7,16 @@ from pgconform.checks import check
 from pgconform.contract import Contract, Vector, VectorIndex
 from pgconform.model import Finding
 from pgconform.names import quote
+from pgconform.probes.recall import reads, vector_indexes
 from pgconform.remedies import OPERATOR_CLASSES, create_vector_index, index_cast, suited_lists, vector_type
 from pgconform.subjects import Declared, stored_vectors, vectors
 
 
 def _retype(table: Table, name: str, wanted: str) -> tuple[str, str]:
     """The remedy that gives a column the wanted type, and the SELECT of what it would lose."""
-    drop = [f"drop index {i};\n" for i in table.indexes if _reads(i, name)]
+    drop = [f"drop index {i};\n" for i in table.indexes if reads(i, name)]
     change = f"alter table {table} alter column {quote(name)} type {wanted} using null;"
     return "".join(drop) + change, f"select * from {table} where {quote(name)} is not null;"
-
-
-def _reads(index: Index, name: str) -> bool:
-    """True when the index has the column as a key, or inside an expression."""
-    from pgconform.expressions import shape
-
-    return any(
-        column == name or (not column and name in shape(key).columns)
-        for column, key in zip(index.columns, index.keys, strict=True)
-    )
 
 
 @check("vector-dimension", guide=["muva-4"], when=["gate"], each=vectors)
@@ -94,10 +85,6 @@ def _usable(index: Index, name: str, vector: Vector) -> str:
     return "" if whole else f"it indexes {key}"
 
 
-def _candidates(table: Table, name: str) -> list[Index]:
-    return [i for i in table.indexes if i.method in ("hnsw", "ivfflat") and _reads(i, name)]
-
-
 @check("vector-index", guide=["muva-12", "muva-37"], when=["gate", "quarterly"], each=stored_vectors)
 def test_every_embedding_column_has_a_usable_index(subject: Declared[Vector], catalog: Catalog) -> Iterator[Finding]:
     """Every declared embedding column has a valid approximate index of all rows that its searches can use.
@@ -108,7 +95,7 @@ def test_every_embedding_column_has_a_usable_index(subject: Declared[Vector], ca
     table, name = catalog.table(subject.table), subject.needs[0][1][0]
     if table is None or subject.item.index is None:
         return
-    faults = {str(i): _usable(i, name, subject.item) for i in _candidates(table, name)}
+    faults = {str(i): _usable(i, name, subject.item) for i in vector_indexes(table, name)}
     if "" not in faults.values():
         observed = "; ".join(f"{i}: {why}" for i, why in faults.items()) or f"no approximate index on {quote(name)}"
         drops = "".join(f"drop index {i};\n" for i in faults)
@@ -139,7 +126,7 @@ def test_every_vector_index_suits_its_rows(subject: Declared[Vector], catalog: C
     table, promise = catalog.table(subject.table), subject.item.index
     if table is None or promise is None:
         return
-    for index in _candidates(table, subject.needs[0][1][0]):
+    for index in vector_indexes(table, subject.needs[0][1][0]):
         for observed, setting in _odd_options(index, table, promise):
             remedy = f"alter index {index} set ({setting});\nreindex index {index};"
             yield Finding(str(index), observed, remedy, setting.partition(" ")[0])

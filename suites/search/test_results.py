@@ -1,34 +1,16 @@
 """Search results: the right rows, in order, over the threshold, as many as asked for, through the index."""
 
 from collections.abc import Iterator
-from itertools import pairwise
 
 from pgconform.catalog import Catalog
 from pgconform.checks import Evidence, check
+from pgconform.contract import Vector
 from pgconform.model import Finding, Nothing
-from pgconform.probes.searching import TOLERANCE, Answer, answers, index_scans
+from pgconform.probes import recall
+from pgconform.probes.searching import answers, fault, index_scans
+from pgconform.remedies import rebuild
 from pgconform.statements import Name
-from pgconform.subjects import Searching, searches
-
-
-def _fault(answer: Answer) -> str:
-    """What is wrong with one answer, measured by the exact one; '' where nothing is."""
-    got, exact, threshold = answer.similarities, answer.exact, answer.threshold
-    if answer.refused:
-        return f"the call is refused: {answer.refused}"
-    if any(later > earlier + TOLERANCE for earlier, later in pairwise(got)):
-        return "the results are not nearest first"
-    if threshold is not None and any(s < threshold - TOLERANCE or s != s for s in got):
-        return f"a result is under the threshold of {threshold:g}"
-    if answer.foreign:
-        return f"{answer.foreign} result(s) are not the caller's own"
-    if len(got) < len(exact):
-        return f"{len(got)} result(s) where {len(exact)} rows qualify"
-    if len(got) > len(exact):
-        return f"{len(got)} results where {len(exact)} were asked for or qualify"
-    if any(s < e - TOLERANCE for s, e in zip(got, exact, strict=True)):
-        return "nearer rows are left out"
-    return ""
+from pgconform.subjects import Declared, Searching, searches, stored_vectors
 
 
 @check("search-results", guide=["muva-24", "muva-22"], when=["gate"], each=searches)
@@ -38,7 +20,7 @@ def test_every_search_finds_the_nearest_rows(subject: Searching, evidence: Evide
     Also for the smallest tenant: an index that looks at the nearest rows of all tenants first starves it.
     """
     given = list(answers(subject, evidence))
-    faults = {str(a.identity): why for a in given if (why := _fault(a))}
+    faults = {str(a.identity): why for a in given if (why := fault(a))}
     if faults:
         who, why = next(iter(faults.items()))
         observed = f"{why} ({who}; {len(faults)} of {len({str(a.identity) for a in given})} callers)"
@@ -66,3 +48,18 @@ def test_every_search_can_use_the_vector_index(subject: Searching, evidence: Evi
     if not any(scans):
         observed = f"it does not scan a vector index of {subject.table}"
         yield Finding(subject.function, observed, subject.recreate(evidence.catalog))
+
+
+@check("search-recall", guide=["muva-37", "muva-22"], when=["gate", "quarterly"], each=stored_vectors)
+def test_every_vector_index_finds_the_nearest_rows(subject: Declared[Vector], evidence: Evidence) -> Iterator[Finding]:
+    """Asked with all effort, every vector index finds the declared share of the rows that are nearest.
+
+    An index that lost rows is valid for the catalogue and fast for everybody: only the exact answer tells.
+    """
+    table, name, promise = evidence.catalog.table(subject.table), subject.needs[0][1][0], subject.item.index
+    found = recall.vector_indexes(table, name) if table and promise else []
+    if table is None or promise is None or not found:
+        raise Nothing(f"{subject} has no vector index")
+    for index in found:
+        if observed := recall.shortcoming(subject, index, evidence, promise.recall):
+            yield Finding(str(index), observed, rebuild(table, index))

@@ -1,0 +1,93 @@
+"""What the correction of a row may change: the declared columns of the rows concerned, and the time of the change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from pgconform.catalog import Catalog, Table
+from pgconform.contract import Contract
+from pgconform.model import Finding, Nothing
+from pgconform.names import quote
+from pgconform.procedures.stage import Drilled, Stage, drilled, staged
+from pgconform.statements import Name, Statement, column, statement
+
+if TYPE_CHECKING:
+    from pgconform.recovery.copies import Copies
+
+
+def fixes(contract: Contract) -> Iterator[Drilled]:
+    """Procedures that correct a row."""
+    yield from drilled(contract, "fix")
+
+
+def exact(subject: Drilled, contract: Contract, catalog: Catalog, copies: Copies) -> Iterator[Finding]:
+    """What a correction changes beyond what it declares, and rows that it changes without saying when."""
+    tables = [table for name in subject.item.changes if (table := catalog.table(name))]
+    key = column(_key(tables[0]))
+    with staged(copies, subject) as stage:
+        picked = statement("select {k}::text from {t} as r order by {k} limit 1", k=key, t=_name(tables[0]))
+        found = stage.rows(picked)
+        if not found:
+            raise Nothing(f"{tables[0]} has no row to correct")
+        stage.values["key"] = found[0][0]
+        for table in tables:
+            keep = "insert into pgconform_drill.kept select {n}, pg_catalog.to_jsonb(r) from {t} as r"
+            stage.rows(statement(keep, n=str(table), t=_name(table)))
+        whole = {n: statement("true") for n in contract.tables if (t := catalog.table(n)) and t.stores_rows}
+        before = stage.sizes(whole)
+        if error := stage.run().error:
+            yield Finding(str(subject), f"it is refused: {error}", subject.remedy, "refused")
+        for name, (rows, fresh) in stage.sizes(whole).items():
+            if (fresh and name not in subject.item.changes) or rows != before[name][0]:
+                yield Finding(name, "rows are written that it does not declare", subject.remedy, "undeclared")
+        for table in tables:
+            yield from _odd(subject, stage, table)
+        name = str(tables[0])
+        written = stage.sizes(whole)[name][1]
+        one = stage.sizes({name: statement("{k}::text = {key}", k=key, key=stage.values["key"])})[name][1]
+        if not one:
+            yield Finding(name, "the row that it is told to correct is not changed", subject.remedy, "unchanged")
+        if written > one:
+            yield Finding(name, f"{written - one} other row(s) are changed, too", subject.remedy, "others")
+
+
+def _key(table: Table) -> str:
+    """The column of the primary key; a row with a compound one has no name. Raises Nothing."""
+    if len(table.primary_key) != 1:
+        raise Nothing(f"{table} has no primary key of one column")
+    return table.primary_key[0]
+
+
+def _name(table: Table) -> Name:
+    return Name((table.schema, table.name))
+
+
+def _odd(subject: Drilled, stage: Stage, table: Table) -> Iterator[Finding]:
+    """Changed rows whose other columns are not as they were, or whose time of change is not later."""
+    columns, stamps = subject.item.changes[str(table)], subject.item.stamps
+    if table.column(stamps) is None:
+        remedy = f"alter table {table} add column {quote(stamps)} timestamp with time zone not null default now();"
+        words = f"without a column {quote(stamps)}, nothing says when a row was changed"
+        yield Finding(str(table), words, remedy, "unstamped")
+        return
+    for kind, where, words in (
+        ("audit", _differ((*columns, stamps)), f"changed in more than {', '.join(columns)}"),
+        ("unstamped", _unstamped(stamps), f"changed without a later {stamps}"),
+    ):
+        question = statement(
+            "select pg_catalog.count(*) from (select pg_catalog.to_jsonb(r) as content from {t} as r where {fresh})"
+            " as n join pgconform_drill.kept as k on k.relation = {name} and n.content ->> {key} = k.content ->> {key}"
+            " where {where}",
+            t=_name(table), fresh=stage.fresh(), name=str(table), key=_key(table), where=where,
+        )  # fmt: skip
+        if count := stage.count(question):
+            yield Finding(str(table), f"{count} row(s) are {words}", subject.remedy, kind)
+
+
+def _differ(ignored: tuple[str, ...]) -> Statement:
+    return statement("n.content - {i}::text[] <> k.content - {i}::text[]", i=ignored)
+
+
+def _unstamped(stamps: str) -> Statement:
+    return statement("((n.content ->> {s})::timestamptz > (k.content ->> {s})::timestamptz) is not true", s=stamps)

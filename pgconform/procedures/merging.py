@@ -1,0 +1,217 @@
+"""What a merge of two tenants must do, computed by ourselves: all rows of the second are the first one's, no more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pgconform.catalog import Catalog
+from pgconform.contract import Contract, Members, Registry
+from pgconform.contract_operations import Procedure
+from pgconform.model import Finding, Nothing, NotVerified
+from pgconform.procedures.stage import Drilled, Stage, drilled, registered, staged, tenancy_of
+from pgconform.statements import Name, Statement, column, statement
+
+if TYPE_CHECKING:
+    from pgconform.recovery.copies import Copies
+
+# Rows of one tenant, without what a merge may change, each as often as it is there.
+_CUT = "pg_catalog.to_jsonb(r) - {ignored}::text[]"
+_KEEP = "insert into pgconform_drill.kept select {name}, {cut} from {t} as r where {tenant}::text in ({keep}, {gone})"
+_COMPARED = (
+    "select coalesce(pg_catalog.sum(k.n - coalesce(f.n, 0)) filter (where coalesce(f.n, 0) < k.n), 0)::bigint,"
+    " coalesce(pg_catalog.sum(f.n - k.n) filter (where f.n > k.n), 0)::bigint"
+    " from (select k.content, pg_catalog.count(*) as n from pgconform_drill.kept as k where k.relation = {name}"
+    " group by 1) as k left join (select {cut} as content, pg_catalog.count(*) as n from {t} as r"
+    " where {tenant}::text = {keep} group by 1) as f on f.content = k.content"
+)
+
+
+def merges(contract: Contract) -> Iterator[Drilled]:
+    """Procedures that merge two tenants."""
+    for subject in drilled(contract, "merge"):
+        registry, _ = registered(contract, subject.item)
+        listed = ((n, (c,)) for n, c in _tables(contract, subject.item) if not contract.tables[n].optional)
+        yield Drilled(subject.name, subject.item, ((registry.table, (registry.key,)), *listed))
+
+
+def _tables(contract: Contract, item: Procedure) -> list[tuple[str, str]]:
+    """Tables with rows of the tenancy's tenants, and the column that names the tenant; the members' comes first."""
+    registry, members = registered(contract, item)
+    found = {members.table: members.tenant}
+    for name in contract.tenant_tables():
+        if contract.tenancy_of(contract.tables[name]) == tenancy_of(contract, item) and name != registry.table:
+            found[name] = contract.column_of(name)
+    return list(found.items())
+
+
+@dataclass(slots=True)
+class Merging:
+    """One merge on one copy."""
+
+    subject: Drilled
+    stage: Stage
+    contract: Contract
+    catalog: Catalog
+
+    @property
+    def registry(self) -> Registry:
+        return registered(self.contract, self.subject.item)[0]
+
+    @property
+    def members(self) -> Members:
+        return registered(self.contract, self.subject.item)[1]
+
+    def tables(self) -> list[tuple[str, str]]:
+        """The tenant tables that store rows, with their tenant's column."""
+        listed = _tables(self.contract, self.subject.item)
+        return [(n, c) for n, c in listed if (stored := self.catalog.table(n)) and stored.stores_rows]
+
+    def choose(self) -> None:
+        """Two tenants with as many common members as there are. Raises Nothing where there are no two."""
+        question = statement(
+            "select a.{k}::text, b.{k}::text from {r} as a join {r} as b on a.{k} <> b.{k} order by"
+            " (select pg_catalog.count(*) from {m} as x join {m} as y on x.{u} = y.{u}"
+            " where x.{t} = a.{k} and y.{t} = b.{k}) desc, a.{k}, b.{k} limit 1",
+            k=Name((self.registry.key,)), r=Name.of(self.registry.table), m=Name.of(self.members.table),
+            u=Name((self.members.user,)), t=Name((self.members.tenant,)),
+        )  # fmt: skip
+        found = self.stage.rows(question)
+        if not found:
+            raise Nothing(f"{self.registry.table} has no two tenants")
+        self.stage.values = dict(zip(("keep", "gone"), found[0], strict=True))
+        for name, tenant in self.tables():
+            self.stage.rows(statement(_KEEP, **self._of(name, tenant)))
+
+    def _of(self, name: str, tenant: str) -> dict[str, object]:
+        cut = statement(_CUT, ignored=self._ignored(name, tenant))
+        if name == self.members.table:
+            cut = statement("pg_catalog.to_jsonb(r.{u})", u=Name((self.members.user,)))
+        parts: dict[str, object] = {"name": name, "cut": cut, "t": Name.of(name), "tenant": column(tenant)}
+        return parts | self.stage.values
+
+    def _ignored(self, name: str, tenant: str) -> tuple[str, ...]:
+        """Columns that a merge may change: the tenant, the time of the change, and names unique within a tenant."""
+        stored = self.catalog.table(name)
+        assert stored, "an absent table is skipped before"
+        keys = [c.columns for c in stored.constraints if c.kind == "u"]
+        keys += [i.columns for i in stored.indexes if i.unique and not i.primary]
+        fixed = {*stored.primary_key, *(c for k in stored.foreign_keys() for c in k.columns)}
+        named = {c for key in keys if tenant in key for c in key} - fixed
+        return (tenant, self.subject.item.stamps, *sorted(named - {tenant, ""}))
+
+    def whole(self) -> dict[str, Statement]:
+        """Every declared table that stores rows, with all its rows."""
+        stored = ((n, self.catalog.table(n)) for n in self.contract.tables)
+        return {name: statement("true") for name, table in stored if table and table.stores_rows}
+
+    def strangers(self) -> dict[str, Statement]:
+        """The tables of the tenancy, with the rows of other tenants, or of none."""
+        listed = [*self.tables(), (self.registry.table, self.registry.key)]
+        return {
+            name: statement("({tenant}::text in ({keep}, {gone})) is not true", tenant=column(c), **self.stage.values)
+            for name, c in listed
+        }
+
+    def differences(self) -> Iterator[tuple[str, str, str]]:
+        """Table, kind and words of each difference to what must be there."""
+        for name, tenant in self.tables():
+            parts = self._of(name, tenant)
+            left = statement("select pg_catalog.count(*) from {t} as r where {tenant}::text = {gone}", **parts)
+            if count := self.stage.count(left):
+                yield name, "left", f"{count} row(s) still belong to the second tenant"
+            lost, doubled = self.stage.rows(statement(_COMPARED, **parts))[0]
+            if name == self.members.table:  # who belonged to both belongs once
+                lost, doubled = self._members(parts)
+            if lost - (count if name != self.members.table else 0) > 0:
+                yield name, "lost", f"{lost - count} row(s) are lost, or changed in more than their tenant"
+            if doubled > 0:
+                yield name, "doubled", f"{doubled} row(s) are there twice"
+        yield from self._registered()
+
+    def _members(self, parts: dict[str, object]) -> tuple[int, int]:
+        """Users of either tenant who are in neither now, and those who are in the first more than once."""
+        lost = statement(
+            "select pg_catalog.count(distinct k.content) from pgconform_drill.kept as k where k.relation = {name} and"
+            " not exists (select from {t} as r where {tenant}::text in ({keep}, {gone}) and {cut} = k.content)",
+            **parts,
+        )
+        twice = statement(
+            "select pg_catalog.count(*) from (select {cut} from {t} as r where {tenant}::text = {keep} group by 1"
+            " having pg_catalog.count(*) > 1) as d",
+            **parts,
+        )
+        return self.stage.count(lost), self.stage.count(twice)
+
+    def _registered(self) -> Iterator[tuple[str, str, str]]:
+        """The first tenant is still there; the second one is gone, or not active, as the contract says."""
+        question = "select pg_catalog.count(*) from {t} as r where {k}::text = {tenant}{more}"
+        parts: dict[str, object] = {"t": Name.of(self.registry.table), "k": column(self.registry.key)}
+        keep, gone = self.stage.values["keep"], self.stage.values["gone"]
+        if not self.stage.count(statement(question, **parts, tenant=keep, more=statement(""))):
+            yield self.registry.table, "lost", "the first tenant is gone"
+        inactive = self.subject.item.retires == "inactive" and self.registry.active
+        more = statement(" and {a}", a=column(self.registry.active)) if inactive else statement("")
+        if self.stage.count(statement(question, **parts, tenant=gone, more=more)):
+            yield self.registry.table, "left", f"the second tenant is still {'active' if inactive else 'registered'}"
+
+
+def complete(subject: Drilled, contract: Contract, catalog: Catalog, copies: Copies) -> Iterator[Finding]:
+    """What is not as it should be after a merge, and what a second run changes."""
+    with staged(copies, subject) as stage:
+        merging = Merging(subject, stage, contract, catalog)
+        merging.choose()
+        strangers, others = stage.sizes(merging.strangers()), stage.sizes(merging.whole())
+        known = {*merging.strangers()}
+        if error := stage.run().error:
+            yield Finding(str(subject), f"it is refused: {error}", subject.remedy, "refused")
+            if not _touched(merging, others):
+                return
+        for name, kind, words in merging.differences():
+            yield Finding(name, words, subject.remedy, kind)
+        for name, (rows, fresh) in stage.sizes(merging.strangers()).items():
+            if fresh or rows != strangers[name][0]:
+                yield Finding(name, "rows of other tenants were changed", subject.remedy, "others")
+        for name, (rows, _) in stage.sizes(merging.whole()).items():
+            if name not in known and rows < others[name][0]:
+                words = f"{others[name][0] - rows} row(s) that are no tenant's are lost"
+                yield Finding(name, words, subject.remedy, "lost")
+        held = stage.digests(others, subject.item.stamps)
+        stage.run()
+        for name, digest in stage.digests(others, subject.item.stamps).items():
+            if digest != held[name]:
+                yield Finding(name, "a second run changes rows", subject.remedy, "again")
+
+
+def _begin(merging: Merging) -> dict[str, tuple[int, int]]:
+    merging.stage.mark()
+    return merging.stage.sizes(merging.whole())
+
+
+def _touched(merging: Merging, before: dict[str, tuple[int, int]]) -> list[str]:
+    """Tables that are not as they were when it began."""
+    now = merging.stage.sizes(merging.whole())
+    return [name for name, (rows, fresh) in now.items() if fresh or rows != before[name][0]]
+
+
+def interrupted(subject: Drilled, contract: Contract, catalog: Catalog, copies: Copies) -> Iterator[Finding]:
+    """What a merge leaves behind whose session is ended while it writes."""
+    with staged(copies, subject) as stage:
+        merging = Merging(subject, stage, contract, catalog)
+        merging.choose()
+        reached = 0
+        for place in (merging.registry.table, *(name for name, _ in merging.tables())):
+            before = _begin(merging)
+            with stage.held(place) as run:
+                if run.pid:
+                    stage.terminate(run)
+                    reached += 1
+            if run.pid and (touched := _touched(merging, before)):
+                words = f"stopped while it wrote this table, it left {len(touched)} table(s) changed: "
+                yield Finding(place, words + ", ".join(touched), subject.remedy, "half")
+                return
+            if not run.pid and _touched(merging, before):
+                break  # it has run to its end, without a look at this table
+        if not reached:
+            raise NotVerified(f"{subject}: the procedure was never seen writing a table of the tenancy")

@@ -1,0 +1,103 @@
+"""Procedures that change many rows at once: tried on copies, held, killed and repeated."""
+
+from collections.abc import Iterator
+
+from pgconform.catalog import Catalog
+from pgconform.checks import check
+from pgconform.contract import Contract
+from pgconform.model import Finding
+from pgconform.procedures import archiving, fixing, making, merging
+from pgconform.procedures.archiving import archivings
+from pgconform.procedures.fixing import fixes
+from pgconform.procedures.making import imports, onboardings
+from pgconform.procedures.merging import merges
+from pgconform.procedures.stage import Drilled
+from pgconform.recovery.copies import Copies
+
+
+@check("archive-exact", guide=["vs-17", "vs-18"], when=["monthly"], each=archivings, drill=True)
+def test_archiving_moves_just_the_old_rows(
+    subject: Drilled, contract: Contract, catalog: Catalog, copies: Copies
+) -> Iterator[Finding]:
+    """Archiving moves each row older than its retention once, unchanged, with what hangs on it; a second run nothing.
+
+    What is deleted before it is stored, or stored by the position of its columns, is missed when somebody asks for it.
+    """
+    yield from archiving.exact(subject, contract, catalog, copies)
+
+
+@check("archive-undisturbed", guide=["vs-18"], when=["monthly"], each=archivings, drill=True)
+def test_archiving_loses_nothing_while_others_write(
+    subject: Drilled, contract: Contract, catalog: Catalog, copies: Copies
+) -> Iterator[Finding]:
+    """Archiving loses and doubles no row that others change while it runs.
+
+    A statement that stores and a next one that deletes do not see the same rows.
+    """
+    yield from archiving.disturbed(subject, contract, catalog, copies)
+
+
+@check("archive-interrupted", guide=["vs-18"], when=["monthly"], each=archivings, drill=True)
+def test_archiving_loses_nothing_when_stopped(
+    subject: Drilled, contract: Contract, catalog: Catalog, copies: Copies
+) -> Iterator[Finding]:
+    """Archiving loses and doubles no row when its session or the whole server is killed; a next run completes it.
+
+    It runs at night, unwatched, for long: sooner or later it is stopped in the middle.
+    """
+    yield from archiving.interrupted(subject, contract, catalog, copies)
+
+
+@check("merge-complete", guide=["vs-28"], when=["quarterly"], each=merges, drill=True)
+def test_a_merge_moves_all_rows_and_no_others(
+    subject: Drilled, contract: Contract, catalog: Catalog, copies: Copies
+) -> Iterator[Finding]:
+    """After a merge every row of the second tenant is the first one's; nobody is in it twice; nobody else is touched.
+
+    The last step deletes the second tenant, and takes along by cascade whatever was forgotten.
+    """
+    yield from merging.complete(subject, contract, catalog, copies)
+
+
+@check("merge-interrupted", guide=["vs-28"], when=["quarterly"], each=merges, drill=True)
+def test_a_merge_that_is_stopped_changes_nothing(
+    subject: Drilled, contract: Contract, catalog: Catalog, copies: Copies
+) -> Iterator[Finding]:
+    """A merge whose session is ended at any of its writes has changed nothing.
+
+    Half of a customer's calls under another customer's name cannot be told from that customer's own any more.
+    """
+    yield from merging.interrupted(subject, contract, catalog, copies)
+
+
+@check("onboarding-atomic", guide=["muva-7", "muva-8", "vs-25"], when=["monthly"], each=onboardings, drill=True)
+def test_a_new_tenant_is_complete_or_absent(
+    subject: Drilled, contract: Contract, catalog: Catalog, copies: Copies
+) -> Iterator[Finding]:
+    """A new tenant is complete; where any step of making it fails, nothing of it remains.
+
+    A tenant without its administrator or its first rows can neither be used nor be made again.
+    """
+    yield from making.onboarded(subject, contract, catalog, copies)
+
+
+@check("import-atomic", guide=["vs-26"], when=["monthly"], each=imports, drill=True)
+def test_an_import_takes_all_rows_or_none(
+    subject: Drilled, contract: Contract, catalog: Catalog, copies: Copies
+) -> Iterator[Finding]:
+    """An import takes all rows of a good file exactly as they are, and none of a file with a bad row.
+
+    Half an import cannot be repeated, and nobody knows which half; quotes and commas are where importing fails.
+    """
+    yield from making.imported(subject, contract, catalog, copies)
+
+
+@check("fix-exact", guide=["vs-27"], when=["monthly"], each=fixes, drill=True)
+def test_a_correction_changes_what_it_declares(
+    subject: Drilled, contract: Contract, catalog: Catalog, copies: Copies
+) -> Iterator[Finding]:
+    """A correction changes the declared columns of one row, stamps the time of the change, and keeps all the rest.
+
+    A changed amount without a trace of when is what an audit stumbles over.
+    """
+    yield from fixing.exact(subject, contract, catalog, copies)

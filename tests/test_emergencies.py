@@ -1,0 +1,124 @@
+"""Damaged pages of indexes: what the catalogue calls valid, and what finds it all the same."""
+
+from __future__ import annotations
+
+import datetime
+import subprocess
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from pgconform.catalogue_of_checks import load
+from pgconform.checks import Evidence, evaluate
+from pgconform.database import Database, begin
+from pgconform.introspect import read_text, snapshot
+from pgconform.model import Result, Verdict
+from pgconform.recovery.copies import Copies, Scratch
+from pgconform.recovery.tools import _environment
+from pgconform.targets.server import Server, find_binaries, running
+from tests.proving import contract_of
+
+PAGE = 8192  # bytes
+LOWER = slice(12, 14)  # pd_lower: where a page's list of items ends (PostgreSQL's bufpage.h)
+HEADER = (24).to_bytes(2, "little")  # an item list of no items
+
+
+def emptied(file: Path, blocks: slice) -> int:
+    """Take the items out of some pages of an index, as a write that was lost does; how many pages had any."""
+    data = bytearray(file.read_bytes())
+    damaged = 0
+    for block in range(len(data) // PAGE)[blocks]:
+        page = memoryview(data)[block * PAGE : (block + 1) * PAGE]
+        damaged += bytes(page[LOWER]) != HEADER
+        page[LOWER] = HEADER
+    file.write_bytes(data)
+    return damaged
+
+
+def file_of(server: Server, connection: psycopg.Connection[Any], index: str) -> Path:
+    """The file of an index whose pages are all written."""
+    connection.execute("checkpoint")
+    row = connection.execute("select pg_catalog.pg_relation_filepath(%s::regclass)", [index]).fetchone()
+    assert row
+    return server.directory / str(row[0])
+
+
+def judged(connection: psycopg.Connection[Any], *checks: str) -> dict[str, Result]:
+    contract = contract_of("muva")
+    begin(connection, contract.limits)
+    catalog = snapshot(connection)
+    today = datetime.datetime.now(datetime.UTC).date()
+    evidence = Evidence(contract, catalog, Database(connection), today)
+    results = {id: evaluate(load()[id], evidence) for id in checks}
+    connection.execute("rollback")
+    return results
+
+
+def unmarked(file: Path) -> int:
+    """Overwrite the number by which pgvector knows the first page of its index as such."""
+    data = bytearray(file.read_bytes())
+    data[24:28] = bytes(4)
+    file.write_bytes(data)
+    return 1
+
+
+@pytest.mark.parametrize(("damage", "observed"), [
+    (lambda file: emptied(file, slice(-12, None)), "nearest rows, wanted 95%"),  # no reader complains
+    (unmarked, "its pages cannot be read: InternalError_ (SQLSTATE XX000)"),
+])  # fmt: skip
+def test_a_damaged_vector_index_is_found_by_recall_and_rebuilt(
+    references: Server, damage: Callable[[Path], int], observed: str
+) -> None:
+    index = "public.sire_content_embedding_idx"
+    with closing(psycopg.connect(references.dsn("muva"), autocommit=True)) as target:
+        read_text(target)
+        catalog = snapshot(target)
+    with closing(Copies(references.dsn("muva"), catalog)) as copies, copies.fresh() as copy:
+        with closing(copy.connect()) as connection:
+            file = file_of(copy.scratch.server, connection, index)
+        assert damage(file) > 0
+        copy.scratch.crash()  # what it has in memory is right
+        with closing(copy.connect()) as connection:
+            read_text(connection)
+            results = judged(connection, "index-valid", "vector-index", "search-recall")
+            assert [results[id].verdict for id in ("index-valid", "vector-index")] == [Verdict.PASSED] * 2
+            (finding,) = results["search-recall"].findings
+            assert (finding.key, finding.observed.endswith(observed)) == (index, True), finding.observed
+            connection.execute(finding.remedy.encode())
+            assert judged(connection, "search-recall")["search-recall"].verdict is Verdict.PASSED
+
+
+def test_a_damaged_b_tree_is_found_by_pg_amcheck_and_rebuilt() -> None:
+    """On Debian's PostgreSQL 15, which has the extension amcheck: apt-get install postgresql-15."""
+    binaries = find_binaries("15")
+    with running("15") as server:
+        scratch = Scratch(server, binaries)
+        try:
+            with closing(psycopg.connect(scratch.server.dsn(), autocommit=True)) as connection:
+                connection.execute('create table "Weird ""T""" as select n from generate_series(1, 20000) as n')
+                connection.execute('create index "Weird ""I""" on "Weird ""T""" (n)')
+                connection.execute("create extension amcheck")
+                file = file_of(scratch.server, connection, '"Weird ""I"""')
+            assert _amcheck(scratch.server, binaries) == (0, False)
+            assert emptied(file, slice(10, 12)) == 2
+            scratch.crash()
+            assert _amcheck(scratch.server, binaries) == (2, True)
+            with closing(psycopg.connect(scratch.server.dsn(), autocommit=True)) as connection:
+                connection.execute('reindex index "Weird ""I"""')
+            assert _amcheck(scratch.server, binaries) == (0, False)
+        finally:
+            scratch.stop()
+
+
+def _amcheck(server: Server, binaries: Path) -> tuple[int, bool]:
+    """Status of pg_amcheck with every row looked up in its indexes, and whether it names the damaged one."""
+    done = subprocess.run(
+        [binaries / "pg_amcheck", "--database=postgres", "--heapallindexed"],
+        env=_environment(server.dsn()) | {"LC_ALL": "C", "PATH": str(binaries)}, capture_output=True, text=True,
+        check=False, timeout=60,
+    )  # fmt: skip
+    return done.returncode, 'Weird "I"' in done.stdout
