@@ -80,7 +80,7 @@ def main() -> int:
             admin.execute("select pg_catalog.pg_reload_conf()")
         started = time.monotonic()
         with psycopg.connect(server.dsn(NAME)) as connection:
-            build(connection, NAME, scale=max(asked.gb / 0.02, 1.0))
+            build(connection, NAME, scale=max(asked.gb / 0.013, 1.0))
         with psycopg.connect(server.dsn(NAME), autocommit=True) as connection:
             tables = [str(table) for table in snapshot(connection).tables if table.kind == "table"]
         size = tools.size(server.dsn(NAME))
