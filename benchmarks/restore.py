@@ -23,7 +23,7 @@ from pgconform.fixtures.databases import build
 from pgconform.contract_file import load, resolve
 from pgconform.database import Database, begin
 from pgconform.introspect import read_text, snapshot
-from pgconform.recovery import restored, tools
+from pgconform.recovery import compare, restored, tools
 from pgconform.recovery.copies import Copies
 from pgconform.targets.server import Server, find_binaries, running
 
@@ -60,8 +60,9 @@ def drill(server: Server) -> tuple[float, float]:
         catalog = snapshot(connection)
         started = time.monotonic()
         with closing(Copies(server.dsn(NAME), catalog)) as copies:
+            before = compare.sequences(Database(connection), catalog)
             made = copies.restored()
-            found = list(restored.compared(made.copy, catalog, contract, Database(connection)))
+            found = list(restored.compared(made.copy, catalog, contract, Database(connection), before))
             seconds = time.monotonic() - started
     assert found == [], found
     return seconds, made.seconds

@@ -1,6 +1,6 @@
 """What a server is doing: sessions, statements, slots, prepared transactions; from its own statistics views.
 
-pgconform's own sessions (by application_name) are never reported: a run holds one transaction open all along.
+pgconform's own sessions (by application_name and user) are never reported: a run holds one transaction open all along.
 """
 
 from __future__ import annotations
@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from hashlib import sha256
+from importlib import import_module
+from typing import Any
 
 from pgconform.catalog import Catalog
 from pgconform.contract import Contract
@@ -17,9 +19,7 @@ from pgconform.names import qualified, split
 from pgconform.statements import Name, Statement, statement
 
 _MAY = "select pg_catalog.pg_has_role(current_user, 'pg_read_all_stats', 'usage')"
-# Of statements of other kinds pg_stat_statements keeps the text as it was sent, passwords included.
-_NORMALISED = re.compile(r"\s*(select|insert|update|delete|with|merge|values|table)\b", re.I)
-_LITERAL = re.compile(r"'(?:[^']|'')*'?|\$(\w*)\$.*?(?:\$\1\$|\Z)|\b\d[\d.]*\b", re.S)
+_QUERIES = {"SELECT", "INSERT", "UPDATE", "DELETE", "MERGE", "WITH", "VALUES"}
 _SHOWN = 100  # characters of a statement
 
 
@@ -104,9 +104,9 @@ def stuck(database: Database, doing: str, minutes: float) -> list[Stuck]:
     need_statistics(database)
     kind, since = (statement(part) for part in doing.rsplit(" and ", 1))
     where = statement(
-        "a.backend_type = 'client backend' and a.datname = pg_catalog.current_database() and a.application_name <>"
-        " 'pgconform' and {kind} and {since} < pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs =>"
-        " {seconds}::float8)",
+        "a.backend_type = 'client backend' and a.datname = pg_catalog.current_database()"
+        " and not (a.application_name = 'pgconform' and a.usename = session_user) and {kind}"
+        " and {since} < pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs => {seconds}::float8)",
         kind=kind, since=since, seconds=minutes * 60.0,
     )  # fmt: skip
     question = statement(
@@ -149,13 +149,17 @@ def calls(database: Database, catalog: Catalog, contract: Contract) -> list[Call
     if extension is None:
         raise Nothing("pg_stat_statements is not installed, so nobody counts statements")
     need_statistics(database)
+    version = tuple(map(int, extension.version.split(".")))
+    if version < (1, 8):
+        raise NotVerified(f"pg_stat_statements is at {extension.version}; alter extension pg_stat_statements update")
     question = statement(  # its columns are called so since version 1.8, which came with PostgreSQL 13
         "select s.queryid, pg_catalog.sum(s.calls)::bigint, pg_catalog.sum(s.total_exec_time) /"
         " pg_catalog.sum(s.calls),"
         " pg_catalog.sum(s.total_exec_time), pg_catalog.min(s.query) from {view} as s join pg_catalog.pg_database as d"
-        " on d.oid = s.dbid where d.datname = pg_catalog.current_database() and s.calls > 0 and s.queryid is not null"
-        " group by s.queryid order by 4 desc, 1",
+        " on d.oid = s.dbid where d.datname = pg_catalog.current_database() and s.calls > 0"
+        " and s.queryid is not null and {top} group by s.queryid order by 4 desc, 1",
         view=Name((extension.schema, "pg_stat_statements")),
+        top=statement("s.toplevel" if version >= (1, 9) else "true"),
     )  # fmt: skip
     try:
         rows = database.remembered(question, "reading pg_stat_statements")
@@ -173,10 +177,16 @@ def calls(database: Database, catalog: Catalog, contract: Contract) -> list[Call
 
 
 def masked(text: str) -> str:
-    """A statement without any value; of one that is not SELECT or a change of rows, its first word."""
-    if not _NORMALISED.match(text):
-        return f"{(text.split() or ['?'])[0][:20].upper()} ..."
-    return " ".join(_LITERAL.sub("?", re.sub(r"--[^\n]*|/\*.*?\*/", " ", text, flags=re.S)).split())
+    """A statement without any value, by PostgreSQL's own parser; the first word of what is no query and no change of
+    rows: pg_stat_statements keeps those as they were sent, passwords included."""
+    postgast: Any = import_module("postgast")  # whose types mypy cannot read
+    try:
+        word = str(postgast.deparse(postgast.parse(text))).split()[0].upper()
+        if word not in _QUERIES:
+            return f"{word} ..."
+        return " ".join(str(postgast.deparse(postgast.parse(postgast.normalize(text)))).split())
+    except (postgast.PgQueryError, IndexError):
+        return "a statement that is cut off, or of another version's grammar"
 
 
 def searches(text: str, contract: Contract) -> bool:
@@ -207,8 +217,7 @@ def slots(database: Database) -> list[Slot]:
 
 
 def prepared(database: Database, minutes: float) -> list[tuple[str, float]]:
-    """Prepared transactions of this database that are older than so many minutes, with their age. Raises"
-    " NotVerified."""
+    """Prepared transactions of this database older than so many minutes, with their age. Raises NotVerified."""
     question = statement(
         "select p.gid, extract(epoch from pg_catalog.clock_timestamp() - p.prepared) / 60 from"
         " pg_catalog.pg_prepared_xacts"

@@ -8,7 +8,7 @@ from pgconform.catalog import Catalog
 from pgconform.contract import Contract
 from pgconform.contract_operations import Operations
 from pgconform.database import Database
-from pgconform.model import Nothing
+from pgconform.model import Nothing, NotVerified
 from pgconform.names import qualified
 from pgconform.statements import Name, statement
 
@@ -131,9 +131,13 @@ AGES = (
 
 
 def ages(database: Database) -> list[tuple[str, int]]:
-    """How many transactions, or groups of them (multixacts), ago the oldest rows of a table were frozen; the greater of
-    the two numbers, for the twenty oldest tables. Raises NotVerified."""
-    return [(str(name), int(age)) for name, age in database.rows(statement(AGES), "asking for the age of rows")]
+    """How many transactions, or groups of them (multixacts), ago the oldest rows of each database were frozen: the
+    greater of the two, greatest first. Each of them can stop the server. Raises NotVerified."""
+    question = statement(
+        "select d.datname, greatest(pg_catalog.age(d.datfrozenxid), pg_catalog.mxid_age(d.datminmxid))"
+        " from pg_catalog.pg_database as d order by 2 desc, 1"
+    )
+    return [(str(name), int(age)) for name, age in database.rows(question, "asking for the age of rows")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,29 +151,47 @@ class Numbers:
     table: str
 
 
+_SEQUENCES = """
+select n.nspname, c.relname, pg_catalog.has_sequence_privilege(c.oid, 'select,usage'),
+  pg_catalog.pg_sequence_last_value(c.oid), q.seqmax, a.attname, tn.nspname, t.relname,
+  case when b.base = 'int2'::pg_catalog.regtype then 32767 when b.base = 'int4'::pg_catalog.regtype then 2147483647 end
+from pg_catalog.pg_sequence as q join pg_catalog.pg_class as c on c.oid = q.seqrelid
+join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
+left join (
+  select p.objid as sequence, p.refobjid as relation, p.refobjsubid as number from pg_catalog.pg_depend as p
+  where p.classid = 'pg_catalog.pg_class'::pg_catalog.regclass and p.deptype in ('a', 'i') and p.refobjsubid > 0
+    and p.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
+  union
+  select p.refobjid, d.adrelid, d.adnum from pg_catalog.pg_depend as p
+  join pg_catalog.pg_attrdef as d on p.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass and p.objid = d.oid
+  where p.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass) as f on f.sequence = c.oid
+left join pg_catalog.pg_attribute as a on a.attrelid = f.relation and a.attnum = f.number
+left join pg_catalog.pg_type as y on y.oid = a.atttypid
+left join lateral (select case y.typtype when 'd' then y.typbasetype else y.oid end as base) as b on true
+left join pg_catalog.pg_class as t on t.oid = f.relation
+left join pg_catalog.pg_namespace as tn on tn.oid = t.relnamespace
+where q.seqincrement > 0 and not q.seqcycle and c.relpersistence <> 't' order by 1, 2, 7, 8, 6"""
+
+
 def sequences(database: Database) -> list[Numbers]:
-    """Ascending sequences that were used and do not begin again. Raises NotVerified."""
-    question = statement(
-        "select n.nspname, c.relname, s.last_value, s.max_value, a.attname, tn.nspname, t.relname,"
-        " case a.atttypid when 'int2'::pg_catalog.regtype then 32767 when 'int4'::pg_catalog.regtype then"
-        " 2147483647 end"
-        " from pg_catalog.pg_sequences as s join pg_catalog.pg_namespace as n on n.nspname = s.schemaname"
-        " join pg_catalog.pg_class as c on c.relnamespace = n.oid and c.relname = s.sequencename and c.relkind = 'S'"
-        " left join pg_catalog.pg_depend as p on p.classid = 'pg_catalog.pg_class'::pg_catalog.regclass and"
-        " p.objid = c.oid"
-        " and p.deptype in ('a', 'i') and p.refobjsubid > 0"
-        " left join pg_catalog.pg_attribute as a on a.attrelid = p.refobjid and a.attnum = p.refobjsubid"
-        " left join pg_catalog.pg_class as t on t.oid = p.refobjid"
-        " left join pg_catalog.pg_namespace as tn on tn.oid = t.relnamespace"
-        " where s.last_value is not null and s.increment_by > 0 and not s.cycle order by 1, 2, 5"
-    )
+    """Ascending sequences that were used and do not begin again, with each column that they fill: their own, and those
+    that have them as default. Raises NotVerified."""
     found = []
-    for schema, name, last, most, column, of_schema, of, holds in database.rows(question, "reading sequences"):
+    for schema, name, may, last, most, column, of_schema, of, holds in database.rows(
+        statement(_SEQUENCES), "reading sequences"
+    ):
+        if not may:
+            raise NotVerified(f"sequence {qualified(schema, name)} may not be read; grant SELECT on all sequences")
+        if last is None:
+            continue
         small = holds is not None and int(holds) < int(most)
         table = qualified(of_schema, of) if of else ""
         limit = int(holds) if small else int(most)
         found.append(Numbers(qualified(schema, name), int(last), limit, str(column) if small else "", table))
     return found
+
+
+NEW = 10_000  # transactions in which an index counts as new
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,8 +203,13 @@ class IndexUse:
     scans: int
     table_scans: int
     searches: bool  # it is one of pgvector's
-    size: int
+    transactions: int  # since it was made: PostgreSQL keeps no time
     definition: str
+
+    def unused(self, item: Operations) -> bool:
+        """True where it was never read, though its table was; a new one is given time."""
+        new = item.judged_after_days > 0 and self.transactions < NEW
+        return not self.scans and self.table_scans >= item.least_scans and not new
 
 
 def indexes(database: Database) -> list[IndexUse]:
@@ -190,7 +217,7 @@ def indexes(database: Database) -> list[IndexUse]:
     question = statement(
         "select n.nspname, c.relname, tn.nspname, t.relname, coalesce(s.idx_scan, 0),"
         " coalesce(u.seq_scan, 0) + coalesce(u.idx_scan, 0), m.amname in ('hnsw', 'ivfflat'),"
-        " pg_catalog.pg_relation_size(c.oid), pg_catalog.pg_get_indexdef(c.oid) from pg_catalog.pg_index as i"
+        " pg_catalog.age(i.xmin), pg_catalog.pg_get_indexdef(c.oid) from pg_catalog.pg_index as i"
         " join pg_catalog.pg_class as c on c.oid = i.indexrelid and c.relkind = 'i'"
         " join pg_catalog.pg_am as m on m.oid = c.relam join pg_catalog.pg_namespace as n on n.oid = c.relnamespace"
         " join pg_catalog.pg_class as t on t.oid = i.indrelid join pg_catalog.pg_namespace as tn on tn.oid ="
@@ -203,10 +230,10 @@ def indexes(database: Database) -> list[IndexUse]:
     )
     return [
         IndexUse(
-            qualified(schema, name), qualified(of_schema, of), int(scans), int(table_scans), bool(vectors), int(size),
+            qualified(schema, name), qualified(of_schema, of), int(scans), int(table_scans), bool(vectors), int(age),
             str(definition),
         )
-        for schema, name, of_schema, of, scans, table_scans, vectors, size, definition in database.remembered(
+        for schema, name, of_schema, of, scans, table_scans, vectors, age, definition in database.remembered(
             question, "reading the use of indexes"
         )
     ]  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
@@ -18,16 +18,20 @@ CATALOGUE = "-- see what of it pg_dump leaves out, or cannot create anew, and ha
 ROWS = "-- see what changes rows while they are loaded: triggers, rules, defaults, types that print less than they hold"
 
 
-def compared(copy: Copy, catalog: Catalog, contract: Contract, database: Database) -> Iterator[Finding]:
+def compared(
+    copy: Copy, catalog: Catalog, contract: Contract, database: Database, before: Mapping[str, int]
+) -> Iterator[Finding]:
     """A finding for each object, and for each table's rows, that differ from the target's. Raises NotVerified.
 
-    Both servers read their rows at the same time.
+    Both servers read their rows at the same time. ``before`` are the sequences' last numbers before the dump, which
+    holds them as they were in between.
     """
     with closing(copy.connect()) as connection, ThreadPoolExecutor(1) as pool:
         read_text(connection)
         begin(connection, contract.limits)
         there = snapshot(connection)
-        theirs = pool.submit(compare.rows, Database(connection), there)
+        restored = Database(connection)
+        theirs = pool.submit(compare.rows, restored, there)
         ours = compare.rows(database, catalog)
         lost = {difference.object for difference in compare.catalogues(catalog, there)}
         for difference in compare.catalogues(catalog, there):
@@ -35,3 +39,8 @@ def compared(copy: Copy, catalog: Catalog, contract: Contract, database: Databas
         for difference in compare.differing(ours, theirs.result()):
             if difference.object not in lost:
                 yield Finding(difference.object, f"after a restore, it {difference.says}", ROWS, "rows")
+        now = compare.sequences(database, catalog)
+        for name, last in compare.sequences(restored, there).items():
+            if name in now and not min(before[name], now[name]) <= last <= max(before[name], now[name]):
+                observed = f"after a restore, its last number is {last:,} where it was {now[name]:,}"
+                yield Finding(name, observed, ROWS, "rows")

@@ -93,7 +93,10 @@ def create(dsn: str, name: str, catalog: Catalog) -> None:
             if member.member not in known:
                 grant = sql.SQL("grant {} to {}").format(sql.Identifier(member.role), sql.Identifier(member.member))
                 connection.execute(grant)
-        connection.execute(sql.SQL("create database {} template template0").format(sql.Identifier(name)))
+        encoding = catalog.server.encoding
+        locale = "" if encoding == "UTF8" else "lc_collate 'C' lc_ctype 'C'"  # which goes with every encoding
+        empty = sql.SQL("create database {} template template0 encoding {} {}")
+        connection.execute(empty.format(sql.Identifier(name), encoding, sql.SQL(locale)))
 
 
 def _options(role: Role) -> str:

@@ -12,6 +12,8 @@ from pgconform.names import literal, quote
 from pgconform.probes import bloat, storage
 from pgconform.subjects_operations import Size, operations, sizes
 
+FREEZE = "vacuum (freeze); -- and see what kept vacuum from it: old transactions, slots, prepared ones"
+
 
 def _use(table: str) -> str:
     """The SELECT that shows what the server's statistics say of a table."""
@@ -74,12 +76,16 @@ def test_numbers_of_transactions_do_not_run_out(
 
     Before numbers of transactions begin anew, the server refuses to write until vacuum has frozen all rows.
     """
-    (oldest, age), *_ = storage.ages(database)
-    yield Figure("transactions used", round(age / storage.TRANSACTIONS, 4), "share")
-    if age > subject.age * storage.TRANSACTIONS:
-        observed = f"rows of {oldest} are {age:,} transactions old; writing stops at {storage.TRANSACTIONS:,}"
-        remedy = "vacuum (freeze); -- and see what kept vacuum from it: old transactions, slots, prepared ones"
-        yield Finding(quote(catalog.server.database), observed, remedy, rows=f"{storage.AGES};")
+    found = dict(storage.ages(database))
+    here, oldest = catalog.server.database, max(found.values())
+    yield Figure("transactions used", round(oldest / storage.TRANSACTIONS, 4), "share")
+    old = [name for name, age in found.items() if age > subject.age * storage.TRANSACTIONS]
+    says = f"transactions old; writing stops at {storage.TRANSACTIONS:,}"
+    if here in old:
+        yield Finding(quote(here), f"its oldest rows are {found[here]:,} {says}", FREEZE, rows=f"{storage.AGES};")
+    if others := [quote(name) for name in old if name != here]:
+        observed = f"{', '.join(others)}: their oldest rows are up to {oldest:,} {says}"
+        yield Finding("other databases", observed, f"-- in each of them:\n{FREEZE}")
 
 
 @check("sequences-far-from-end", guide=["vs-11"], when=["weekly"], each=operations)
@@ -111,7 +117,7 @@ def test_every_index_is_used(
     storage.need_days(database, subject)
     for index in storage.indexes(database):
         wanted = index.searches or storage.serves(index.name, index.table, catalog, contract)
-        if not index.scans and index.table_scans >= subject.least_scans and not wanted:
+        if index.unused(subject) and not wanted:
             days = storage.counted(database)
             observed = f"was not used in {days:.0f} days, while {index.table} was read {index.table_scans:,} times"
             yield Finding(index.name, observed, f"drop index {index.name};", rows=f"-- {index.definition}")
@@ -128,7 +134,7 @@ def test_every_vector_index_is_used(subject: Operations, database: Database) -> 
         raise Nothing("there is no index of embeddings")
     storage.need_days(database, subject)
     for index in vectors:
-        if not index.scans and index.table_scans >= subject.least_scans:
+        if index.unused(subject):
             observed = f"was never used, while {index.table} was read {index.table_scans:,} times"
             remedy = "-- have searches order by the indexed expression, cast and all, with a limit: see its definition"
             yield Finding(index.name, observed, remedy, rows=f"-- {index.definition}")

@@ -8,7 +8,7 @@ from pgconform.contract import Contract
 from pgconform.database import Database
 from pgconform.model import Figure, Finding
 from pgconform.names import quote
-from pgconform.recovery import restored
+from pgconform.recovery import compare, restored
 from pgconform.recovery.copies import Copies
 from pgconform.recovery.tools import Unrestorable
 from pgconform.subjects_operations import whole
@@ -22,6 +22,7 @@ def test_a_dump_restores_to_the_same_database(
 
     A backup that nobody has restored is a hope.
     """
+    before = compare.sequences(database, catalog)
     try:
         found = copies.restored()
     except Unrestorable as error:
@@ -29,4 +30,4 @@ def test_a_dump_restores_to_the_same_database(
         return
     yield Figure(f"restore of {subject}", round(found.seconds, 2), "seconds")
     yield Figure("restore speed", round(found.size / 1e6 / found.seconds, 2), "MB/s")
-    yield from restored.compared(found.copy, catalog, contract, database)
+    yield from restored.compared(found.copy, catalog, contract, database, before)
