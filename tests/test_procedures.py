@@ -133,8 +133,8 @@ def test_what_cannot_be_run_is_not_verified(weird: str) -> None:
     ("found", {"role": "ap"}, "[procedures.found] role: not declared; roles.clients and roles.services: app;"
      " did you mean 'app'?"),
     ("correct", {"changes": {}}, "[procedures.correct] changes: missing; kind = 'fix' needs it"),
-    ("Put away", {"tables": ["public.x"]}, '[procedures."Put away"] tables #1: not declared; tables with a retention and an'
-     ' archive: "Weird ""Shop"""."Order"'),
+    ("Put away", {"tables": ["public.x"]}, '[procedures."Put away"] tables #1: not declared; tables with a retention'
+     ' and an archive: "Weird ""Shop"""."Order"'),
     ("bring", {"rows": {}}, "[procedures.bring] rows: missing; kind = 'import' needs it"),
 ])  # fmt: skip
 def test_what_a_contract_may_not_say_of_a_procedure(name: str, given: dict[str, Any], said: str) -> None:
