@@ -35,7 +35,8 @@ def test_every_version_gives_the_same_verdicts(name: str) -> None:
     """On the reference database, and with some faults in it."""
     listed = [read(path) for path in sorted(FAULTS.glob("*/*.sql"))]
     newer = ("with inherit", "with admin")  # GRANT's options of PostgreSQL 16
-    faults = [f.path for f in listed if f.contract == name and f.finds and not any(w in f.sql for w in newer)][::12]
+    usable = (f for f in listed if not f.committed and not any(w in f.sql for w in newer))
+    faults = [f.path for f in usable if f.contract == name and f.finds][::12]
     if name == "victorysync" and not Path("/usr/lib/postgresql/15/bin/postgres").exists():
         pytest.fail("PostgreSQL 15 is not installed: apt-get install postgresql-15")
     seen = {version: _verdicts(version, name, faults) for version, case in CASES if case == name}
