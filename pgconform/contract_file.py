@@ -109,7 +109,7 @@ def load(path: Path) -> Contract:
 
 
 def _defined(contract: Contract, home: Path, file: str) -> Contract:
-    """The contract with the text of its ``file:NAME`` texts in place of their names."""
+    """The contract with the text of its ``file:NAME`` texts in place of their names, and paths from where it stands."""
     sections: dict[str, Any] = {}
     for section, keys in _TEXTS.items():
         found = {}
@@ -118,6 +118,10 @@ def _defined(contract: Contract, home: Path, file: str) -> Contract:
             texts = {key: _definition(getattr(promise, key), home, f"{where} {key}") for key in keys}
             found[name] = msgspec.structs.replace(promise, **texts)
         sections[section] = found
+    if item := contract.backups:
+        told = {key: getattr(item, key) for key in ("manifest", "dumps", "listing")}
+        places = {key: str(home / text) for key, text in told.items() if text and not text.startswith("env:")}
+        sections["backups"] = msgspec.structs.replace(item, **places)
     return msgspec.structs.replace(contract, **sections)
 
 

@@ -72,9 +72,22 @@ class Trends(Section, frozen=True):
 
 
 class Backups(Section, frozen=True):
-    """Where evidence of backups is found, and how old and how large they may be."""
+    """Where evidence of backups is found, and what it must tell. A place is a path relative to the contract, or
+    ``env:NAME`` for what an environment variable names.
 
-    hours: float = 24
+    ``archiver``: the server archives its log; ``manifest``: a base backup's directory, or one of several;
+    ``dumps``: a pattern of files, such as ``backups/*.dump``; ``listing``: a provider's answer as JSON. ``hours``: age
+    of the last sound one; ``size_change``: share by which it may differ from the one before; ``retention_days``: how
+    far back they must reach.
+    """
+
+    archiver: bool = False
+    manifest: str = ""
+    dumps: str = ""
+    listing: str = ""
+    hours: Positive = 24
+    size_change: Share = 0.1
+    retention_days: Positive = 7
 
 
 # What is filled in for each kind of procedure, as text.

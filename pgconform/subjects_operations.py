@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pgconform.contract import Contract
-from pgconform.contract_operations import Operations, Trends
+from pgconform.contract_operations import Backups, Operations, Trends
 from pgconform.subjects import Declared, declared
 
 
@@ -56,3 +56,28 @@ def whole(contract: Contract) -> Iterator[str]:
 def tenancies(contract: Contract) -> Iterator[str]:
     """Ways in which rows belong to tenants."""
     yield from contract.tenancies
+
+
+SOURCES = ("archiver", "manifest", "dumps", "listing")
+
+
+@dataclass(frozen=True)
+class Source:
+    """One kind of evidence of backups that the contract names."""
+
+    kind: str
+    item: Backups
+
+    def __str__(self) -> str:
+        return self.kind
+
+
+def backup_sources(contract: Contract) -> Iterator[Source]:
+    """Places where backups are found."""
+    if item := contract.backups:
+        yield from (Source(kind, item) for kind in SOURCES if getattr(item, kind))
+
+
+def dated_sources(contract: Contract) -> Iterator[Source]:
+    """Places where several backups are kept."""
+    return (source for source in backup_sources(contract) if source.kind != "archiver")

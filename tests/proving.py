@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import tomllib
 from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
@@ -37,7 +38,20 @@ POINTLESS = (
     psycopg.errors.DuplicateFunction, psycopg.errors.InvalidSchemaName, psycopg.errors.InvalidForeignKey,
     psycopg.IntegrityError,  # rows that another remedy has to remove first: the next round tries again
 )  # fmt: skip
-WORDS = ("contract", "finds", "errata", "about", "committed", "beside", "promise", "wait", "history", "mend", "server")
+WORDS = (
+    "contract",
+    "finds",
+    "errata",
+    "about",
+    "committed",
+    "beside",
+    "promise",
+    "wait",
+    "history",
+    "mend",
+    "server",
+    "backup",
+)
 QUICK = Effort.of("quick", "1")
 ROUNDS = 4  # a remedy may uncover what another check then finds
 
@@ -51,6 +65,7 @@ class Fault:
     ``promise`` are lines of TOML that the contract has besides. ``history`` are earlier runs: how many days ago, and
     what part of the reference's figures they measured. ``mend`` is SQL in place of a remedy that no SQL can be, or says
     why there can be none. ``server`` is 'contrib' where it takes extensions that the embedded one has not.
+    ``backup`` are those that a provider lists: hours ago, bytes, and a status.
     """
 
     path: Path
@@ -66,6 +81,7 @@ class Fault:
     history: tuple[tuple[float, float], ...] = ()
     mend: str = ""
     server: str = ""
+    backups: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -99,7 +115,7 @@ def read(path: Path) -> Fault:
         path, path.parent.name, contract[0], finds, errata, path.read_text(encoding="utf-8"),
         " ".join(said["committed"]), said["beside"], "\n".join(said["promise"]), sum(map(float, said["wait"])),
         tuple(_point(text) for line in said["history"] for text in line.split(", ")), " ".join(said["mend"]),
-        " ".join(said["server"]),
+        " ".join(said["server"]), said["backup"],
     )  # fmt: skip
 
 
@@ -263,10 +279,32 @@ def prove(connection: psycopg.Connection[Any], fault: Fault) -> None:
 
     Raises AssertionError that says what differs.
     """
-    contract = contract_of(fault.contract, fault.promise)
-    with transaction(connection, contract), TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder:
+        promise = "\n".join([fault.promise, *listing(fault, Path(folder))])
+        prove_in(connection, fault, contract_of(fault.contract, promise), Path(folder))
+
+
+def listing(fault: Fault, folder: Path) -> list[str]:
+    """A file in which a provider lists backups, where the fault has some, as a promise."""
+    if not fault.backups:
+        return []
+    now = datetime.datetime.now(datetime.UTC)
+    items = []
+    for text in fault.backups:
+        hours, size, *status = text.split()
+        time = now - datetime.timedelta(hours=float(hours))
+        items.append(
+            {"inserted_at": time.isoformat(), "size_bytes": int(size), **({"status": status[0]} if status else {})}
+        )
+    (folder / "backups.json").write_text(json.dumps({"backups": items}), encoding="utf-8")
+    return [f"backups.listing = {json.dumps(str(folder / 'backups.json'))}"]
+
+
+def prove_in(connection: psycopg.Connection[Any], fault: Fault, contract: Contract, folder: Path) -> None:
+    """As ``prove``, by a contract that knows of the folder."""
+    with transaction(connection, contract):
         reference = untouched(connection, contract)
-        history = past(connection, contract, fault, Path(folder)) if fault.history else None
+        history = past(connection, contract, fault, folder) if fault.history else None
         connection.execute(fault.sql.encode())
         proven(
             fault,

@@ -48,7 +48,7 @@ def test_archiving_loses_nothing_when_stopped(
     yield from archiving.interrupted(subject, contract, catalog, copies)
 
 
-@check("merge-complete", guide=["vs-28"], when=["quarterly"], each=merges, drill=True)
+@check("merge-complete", guide=["vs-28"], when=["monthly"], each=merges, drill=True)
 def test_a_merge_moves_all_rows_and_no_others(
     subject: Drilled, contract: Contract, catalog: Catalog, copies: Copies
 ) -> Iterator[Finding]:

@@ -1,0 +1,77 @@
+"""Evidence of backups: how old, how large, for how long, and whether they can be relied upon."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+from pgconform.checks import check
+from pgconform.database import Database
+from pgconform.model import Figure, Finding, Nothing
+from pgconform.recovery import backups
+from pgconform.subjects_operations import Source, backup_sources, dated_sources
+
+AGAIN = "-- run the backup by hand, then see why its schedule did not"
+
+
+@check("backup-recent", guide=["muva-31", "vs-7", "vs-29"], when=["gate", "daily", "monthly"], each=backup_sources)
+def test_there_is_a_recent_backup(subject: Source, database: Database) -> Iterator[Finding | Figure]:
+    """The last sound backup is not older than declared.
+
+    What was written since then is lost with the disk, and a migration that goes wrong goes back that far.
+    """
+    sound = [backup for backup in backups.found(subject, database) if not backup.wrong]
+    if not sound:
+        yield Finding(str(subject), "there is no sound backup", AGAIN)
+        return
+    hours = sound[-1].age(datetime.now(UTC)) / timedelta(hours=1)
+    yield Figure(f"age of the last backup ({subject})", round(hours, 2), "hours")
+    if hours > subject.item.hours:
+        yield Finding(str(subject), f"the last sound backup is {hours:.1f} hours old", AGAIN)
+
+
+@check("backup-sound", guide=["vs-7", "vs-29"], when=["daily", "monthly"], each=backup_sources)
+def test_the_last_backup_is_sound(subject: Source, database: Database) -> Iterator[Finding]:
+    """The last backup completed, and can be read.
+
+    A job that fails every night leaves something behind every night, too.
+    """
+    listed = backups.found(subject, database)
+    if not listed:
+        raise Nothing("there is no backup to look at; backup-recent says so")
+    if listed[-1].wrong:
+        yield Finding(str(subject), f"the last backup ({listed[-1].name}) is not sound: {listed[-1].wrong}", AGAIN)
+
+
+@check("backup-size", guide=["vs-7"], when=["daily"], each=dated_sources)
+def test_backups_do_not_change_much_in_size(subject: Source, database: Database) -> Iterator[Finding | Figure]:
+    """The last backup has about the size of the one before.
+
+    One that lacks half of the tables is recent, complete, and half as large.
+    """
+    sizes = [backup.size for backup in backups.found(subject, database) if not backup.wrong and backup.size is not None]
+    if sizes:
+        yield Figure(f"size of the last backup ({subject})", sizes[-1], "bytes")
+    if len(sizes) < 2:
+        raise Nothing("there are no two sound backups whose sizes are known")
+    before, last = sizes[-2:]
+    if abs(last - before) > subject.item.size_change * before:
+        observed = f"the last backup has {last:,} bytes, the one before {before:,}: {last / max(before, 1) - 1:+.0%}"
+        yield Finding(
+            str(subject), observed, "-- compare what they hold (pg_restore --list), before the older one goes"
+        )
+
+
+@check("backup-retention", guide=["vs-7"], when=["daily"], each=dated_sources)
+def test_backups_are_kept_for_long_enough(subject: Source, database: Database) -> Iterator[Finding]:
+    """There is a sound backup of as long ago as declared.
+
+    Damage that is noticed after a week needs a backup from before it.
+    """
+    sound = [backup for backup in backups.found(subject, database) if not backup.wrong]
+    if not sound:
+        raise Nothing("there is no sound backup; backup-recent says so")
+    days = sound[0].age(datetime.now(UTC)) / timedelta(days=1)
+    if days < subject.item.retention_days:
+        observed = f"the oldest sound backup is {days:.1f} days old; {subject.item.retention_days:g} are declared"
+        yield Finding(
+            str(subject), observed, "-- keep backups for longer; if they began only now, waive this until then"
+        )
