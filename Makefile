@@ -39,6 +39,7 @@ benchmark: $(STAMP)  ## the short benchmarks
 	$(BIN)/python -m benchmarks.snapshot --short
 	$(BIN)/python -m benchmarks.attacks
 	$(BIN)/python -m benchmarks.probes
+	$(BIN)/python -m benchmarks.restore
 
 clean:  ## remove what can be made again
 	rm -rf $(VENV) reports/out build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

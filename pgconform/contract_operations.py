@@ -18,9 +18,9 @@ class Operations(Section, frozen=True):
     ``idle_minutes``; ``statement_ms``, ``search_ms``: mean time of statements called at least ``least_calls`` times;
     ``sizes``: GB (10^9 bytes) of "database", a schema or a table; ``dead``, ``modified``: share of a table's rows,
     once they are ``least_rows``; ``age``: share of the 2^31 transactions after which writing ends; ``bloat``: share
-    of tables and indexes larger than ``bloat_mb``; ``sequence``: share of a sequence's numbers; ``slot_gb``: WAL that
-    one slot may hold back. What needs traffic is judged after so many days of it, on tables that were read
-    ``least_scans`` times.
+    of tables and indexes larger than ``bloat_mb``; ``sequence``: share of a sequence's numbers; ``response_ms``: of a
+    query that does nothing; ``slot_gb``: WAL that one slot may hold back. What needs traffic is judged after so many
+    days of it, on tables that were read ``least_scans`` times.
     """
 
     connections: Share = 0.8
@@ -42,6 +42,7 @@ class Operations(Section, frozen=True):
     sequence: Share = 0.8
     slot_gb: Positive = 5
     prepared_minutes: Positive = 60
+    response_ms: Positive = 100
     judged_after_days: Annotated[float, Meta(ge=0)] = 7
     least_scans: Annotated[int, Meta(ge=1)] = 100
 

@@ -6,6 +6,8 @@ pgconform's own sessions (by application_name and user) are never reported: a ru
 from __future__ import annotations
 
 import re
+import statistics
+import time
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib import import_module
@@ -61,6 +63,16 @@ def connections(database: Database) -> Connections:
     )
     most, used, by_state = database.one(question, "counting sessions")
     return Connections(int(used), int(most), str(by_state))
+
+
+def response(database: Database) -> float:
+    """Milliseconds for which one waits for a query that does nothing: the median of nine. Raises NotVerified."""
+    taken = []
+    for _ in range(9):
+        started = time.perf_counter()
+        database.send([statement("select 1")])
+        taken.append((time.perf_counter() - started) * 1000)
+    return statistics.median(taken)
 
 
 @dataclass(frozen=True, slots=True)

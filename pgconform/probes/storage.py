@@ -61,6 +61,7 @@ class TableUse:
     analyzed: bool  # ever
     days: float  # since then; 0 where never
     scans: int
+    seq_scans: int
     estimated: int  # rows as of its last vacuum or analyze; -1 where it had none
 
     @property
@@ -76,19 +77,37 @@ def tables(database: Database) -> list[TableUse]:
         " greatest(s.last_analyze, s.last_autoanalyze) is not null, coalesce(extract(epoch from pg_catalog.now()"
         " - greatest(s.last_analyze, s.last_autoanalyze)) / 86400, 0), coalesce(s.seq_scan, 0) +"
         " coalesce(s.idx_scan, 0),"
-        " c.reltuples::bigint from pg_catalog.pg_stat_all_tables as s join pg_catalog.pg_class as c on c.oid = s.relid"
+        " coalesce(s.seq_scan, 0), c.reltuples::bigint from pg_catalog.pg_stat_all_tables as s"
+        " join pg_catalog.pg_class as c on c.oid = s.relid"
         " join pg_catalog.pg_namespace as n on n.oid = c.relnamespace"
         f" where c.relkind in ('r', 'm') and c.relpersistence <> 't' and {_OURS} order by 1, 2"
     )
     found = [
-        TableUse(qualified(schema, name), int(live), int(dead), int(changed), ever, float(days), int(scans), int(rows))
-        for schema, name, live, dead, changed, ever, days, scans, rows in database.remembered(
+        TableUse(
+            qualified(schema, name),
+            int(live),
+            int(dead),
+            int(changed),
+            ever,
+            float(days),
+            int(scans),
+            int(seq),
+            int(rows),
+        )
+        for schema, name, live, dead, changed, ever, days, scans, seq, rows in database.remembered(
             question, "reading statistics"
         )
     ]
     if not found:
         raise Nothing("there are no tables")
     return found
+
+
+def scanned(database: Database, catalog: Catalog) -> float:
+    """The share of reads of protected tables that read all of it: what policies cost where no index serves them."""
+    protected = {str(table) for table in catalog.tables if table.row_security}
+    read = [table for table in tables(database) if table.name in protected]
+    return round(sum(t.seq_scans for t in read) / max(sum(t.scans for t in read), 1), 4)
 
 
 def need_counts(found: list[TableUse], least: int) -> None:

@@ -8,7 +8,7 @@ from pgconform.contract_operations import Operations
 from pgconform.database import Database
 from pgconform.model import Figure, Finding
 from pgconform.names import literal, quote
-from pgconform.probes import activity
+from pgconform.probes import activity, storage
 from pgconform.subjects_operations import operations
 
 BY_STATE = (
@@ -36,6 +36,22 @@ END_IDLE = (
     " where a.backend_type = 'client backend' and a.state = 'idle' and a.datname = pg_catalog.current_database()"
     " and a.application_name <> 'pgconform' and a.pid <> pg_catalog.pg_backend_pid();"
 )
+
+
+@check("response-time", guide=["vs-30"], when=["daily"], each=operations)
+def test_the_server_answers_quickly(
+    subject: Operations, catalog: Catalog, database: Database
+) -> Iterator[Finding | Figure]:
+    """A query that does nothing is answered within the declared time.
+
+    What every request pays first: the network, the pooler, a server that has no processor left.
+    """
+    taken = activity.response(database)
+    yield Figure("response time", round(taken, 3), "ms")
+    yield Figure("sequential scans of protected tables", storage.scanned(database, catalog), "share")
+    if taken > subject.response_ms:
+        remedy = "-- look at the network and the pooler first, then at what runs:\n" + BY_STATE
+        yield Finding(quote(catalog.server.database), f"a query that does nothing takes {taken:,.1f} ms", remedy)
 
 
 @check("sessions-running", guide=["vs-10", "vs-21", "vs-23"], when=["daily"], each=operations)
