@@ -13,7 +13,7 @@ import pytest
 from psycopg import sql
 
 from pgconform.catalogue_of_checks import load
-from pgconform.checks import DRILL, Evidence, evaluate
+from pgconform.checks import COPIED, DRILL, Evidence, evaluate
 from pgconform.database import Database, Outcome
 from pgconform.introspect import snapshot
 from pgconform.model import Effort, Result
@@ -23,7 +23,8 @@ from tests.conftest import Connect
 from tests.proving import FAULTS, contract_of, read, transaction
 from tests.test_run import results, run
 
-DRILLS = [check for check in load().values() if check.drill]
+DRILLS = [check for check in load().values() if check.drill and "copies" not in check.asks]
+ON_COPIES = [check for check in load().values() if check.drill and "copies" in check.asks]
 OPEN = FAULTS / "foreign-rows-unwritable" / "moves-away.sql"
 
 TABLES = """
@@ -145,6 +146,10 @@ def test_drills_are_not_run_on_a_live_target_and_listed(tmp_path: Path) -> None:
     assert skipped == {check.id for check in DRILLS}
     line = next(line for line in done.stdout.splitlines() if "a live target is never written" in line)
     assert all(check.id in line for check in DRILLS)
+    unasked = next(line for line in done.stdout.splitlines() if "unless asked for by --drill=restore" in line)
+    told = {r["check"] for r in results(tmp_path)["results"] if r["reason"] == COPIED}
+    assert told == {check.id for check in ON_COPIES if check.id in unasked}
+    assert len(told) > 5
 
 
 @pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["serial", "xdist"])

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 PARTS = ("schemas", "tables", "sequences", "functions", "types", "extensions", "default_privileges", "publications",
          "event_triggers")  # fmt: skip
-# What a restored object has anew: numbers of the catalogue, and estimates.
-_ANEW = {"oid", "type_oid", "base_oid", "number", "pages", "rows", "collations"}
+# What a restored object has anew: numbers of the catalogue, estimates, and what version of an extension is there.
+_ANEW = {"oid", "type_oid", "base_oid", "number", "pages", "rows", "collations", "version"}
 # What each version of the server spells in its own way.
 _SPELLED = {"definition", "default", "using", "check", "keys", "predicate", "when", "action"}
 # What makes the text of a value depend on the session.
@@ -67,9 +67,11 @@ def _by_name(objects: Iterable[Any], ignored: frozenset[str]) -> dict[str, Any]:
     found = {}
     for thing in objects:
         if not getattr(thing, "extension", ""):
-            name = str(getattr(thing, "signature", "") or thing)
             plain = _plain(msgspec.to_builtins(thing), ignored)
-            found[name if not name.startswith(type(thing).__name__) else str(plain)] = plain
+            name = str(getattr(thing, "signature", "") or thing)
+            if name.startswith(f"{type(thing).__name__}("):  # it has no qualified name
+                name = getattr(thing, "name", "") or str(plain)
+            found[name] = plain
     return found
 
 
@@ -80,9 +82,12 @@ def _plain(value: Any, ignored: frozenset[str]) -> Any:
     """
     if isinstance(value, Mapping):
         plain = {key: _plain(item, ignored) for key, item in value.items() if key not in ignored}
-        return plain | {"name": f"not null {plain['columns']}", "definition": ""} if plain.get("kind") == "n" else plain
+        unnamed = {"name": f"not null {plain.get('columns')}", "definition": ""}
+        return plain | unnamed if plain.get("kind") == "n" else plain
     if isinstance(value, list | tuple):
         items = [_plain(item, ignored) for item in value]
+        if "definition" in ignored:  # only PostgreSQL 18 and later have such constraints in their catalogue
+            items = [item for item in items if not (isinstance(item, dict) and item.get("kind") == "n")]
         if items and all(isinstance(item, dict) and "name" in item and "acl" not in item for item in items):
             return {str(item["name"]): item for item in items}
         return sorted(items, key=str) if items and all(isinstance(item, dict) for item in items) else items
