@@ -300,8 +300,14 @@ def listing(fault: Fault, folder: Path) -> list[str]:
     return [f"backups.listing = {json.dumps(str(folder / 'backups.json'))}"]
 
 
+def forget(connection: psycopg.Connection[Any]) -> None:
+    """Have the server count anew: attacks that were undone before have left dead rows."""
+    connection.execute("select pg_catalog.pg_stat_reset()")
+
+
 def prove_in(connection: psycopg.Connection[Any], fault: Fault, contract: Contract, folder: Path) -> None:
     """As ``prove``, by a contract that knows of the folder."""
+    forget(connection)
     with transaction(connection, contract):
         reference = untouched(connection, contract)
         history = past(connection, contract, fault, folder) if fault.history else None

@@ -8,12 +8,13 @@ import pytest
 from pgconform.catalogue_of_checks import load
 from tests.committing import prove_committed
 from tests.conftest import Connect
-from tests.proving import Fault, broken, contract_of, faults, found, judge, prove, transaction
+from tests.proving import Fault, broken, contract_of, faults, forget, found, judge, prove, transaction
 
 
 @pytest.mark.parametrize("name", ["muva", "victorysync"])
 def test_all_checks_are_silent_on_the_reference_databases(connect: Connect, name: str) -> None:
     contract = contract_of(name)
+    forget(connect(name))
     with transaction(connect(name), contract):
         results = judge(connect(name), contract)
     assert found(results) == {}
