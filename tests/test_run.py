@@ -163,7 +163,11 @@ def test_a_locked_table_is_not_verified_and_the_rest_is_judged(live: Server, tmp
     broken = {r["check"]: r for r in results(tmp_path)["results"] if r["verdict"] == "broken"}
     assert done.returncode == 3, done.stdout
     assert {"orphans", "totals-reconcile", "row-security-enabled", "foreign-rows-hidden"} <= set(broken)
-    assert all("invoices" in json.dumps(r["unverified"]) for r in broken.values())
+    told = {check: json.dumps(r["unverified"]) for check, r in broken.items()}
+    # Who measures a schema, or all tables, is not told by the server at which one it had to wait.
+    whole = {check for check, text in told.items() if "invoices" not in text and "lock timeout" in text}
+    assert whole <= {"sizes-within-limits", "bloat"}
+    assert all("invoices" in text for check, text in told.items() if check not in whole)
     assert "public.invoices is locked by another session" in done.stdout
     assert sum(r["verdict"] == "passed" for r in results(tmp_path)["results"]) > 350
 
