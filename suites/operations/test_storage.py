@@ -94,7 +94,10 @@ def test_sequences_do_not_run_out(subject: Operations, database: Database) -> It
 
     After the last one, no row can be inserted; an integer column ends long before its sequence.
     """
-    for numbers in storage.sequences(database):
+    found = storage.sequences(database)
+    if not found:
+        raise Nothing("no sequence has given a number")
+    for numbers in found:
         if numbers.last > subject.sequence * numbers.limit:
             observed = f"has given {numbers.last:,} of {numbers.limit:,} numbers"
             remedy = f"alter sequence {numbers.name} as bigint maxvalue 9223372036854775807;"
