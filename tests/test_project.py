@@ -106,7 +106,7 @@ LAYERS = (
     ("contract_file", "introspect", "expressions", "subjects", "subjects_operations", "checks"),
     ("people", "posing", "identities", "callees"),
     ("remedies", "results", "probes"),
-    ("attacks",),
+    ("attacks", "vectors"),
     ("targets",),
     ("recovery",),
     ("session",),
