@@ -1,8 +1,8 @@
 """The exact answer to many vector searches at once, for several groups of rows, in one pass. Pure functions.
 
 Distances are pgvector's: cosine is 1 - similarity, ip the negative inner product. A block's distances to all queries
-come from one matrix product in single precision; those that enter the nearest are computed again in double precision,
-so that rounding never tells two near rows apart wrongly by more than single precision itself does.
+come from one matrix product in single precision. Of l2 that loses the digits of small distances, since squares of norms
+are subtracted; there, those that enter the nearest are computed again, from the differences.
 """
 
 from __future__ import annotations
@@ -86,7 +86,8 @@ def _merge(
     if not len(entering):
         return
     picked = rows[chosen[entering, place]]
-    exact = pairwise(asked, entering, vectors, picked, metric)
+    again = metric == "l2"
+    exact = pairwise(asked, entering, vectors, picked, metric) if again else near[entering, place]
     fresh = numpy.full(near.shape, numpy.inf)
     fresh[entering, place] = numpy.where(exact < limit, exact, numpy.inf)
     named = numpy.full(near.shape, "", object)
