@@ -94,7 +94,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def peak(status: str) -> float:
-    """Most memory that a process ever had, by its /proc/PID/status; MB. (getrusage() counts what it was forked from.)"""
+    """Most memory that a process ever had, by its /proc/PID/status; MB. getrusage() counts what it was forked from."""
     return next(float(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmHWM"))
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -104,6 +104,19 @@ class Databases:
             opened = self.opened[name]
             self._evidence[name] = self._of(opened, self._connect(opened.dsn, opened.contract, opened.snapshot))
         return self._evidence[name]
+
+    @contextmanager
+    def further(self, name: str) -> Iterator[Database]:
+        """Another session on the same snapshot of one contract's database, for the time of the block.
+
+        Raises TargetError or TargetLost.
+        """
+        opened = self.opened[name]
+        connection = self._connect(opened.dsn, opened.contract, opened.snapshot)
+        try:
+            yield Database(connection)
+        finally:
+            connection.close()
 
     def _of(self, opened: Opened, connection: Connection[Any]) -> Evidence:
         def writing() -> Database:

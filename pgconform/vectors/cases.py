@@ -139,9 +139,8 @@ def plain(case: Case, schema: str) -> Statement:
     kind = Name((schema, search.vector.type))
     query = statement("{q}::{t}(" + str(int(search.vector.dimension)) + ")", q=None, t=kind)
     return statement(
-        "select s.key, s.distance from (select {d} as distance, r.{key}::text as key from {t} as r"
-        " order by 1 limit {n}::int) as s",
-        d=distance(search, schema, query), key=Name((spec.key,)), t=Name.of(search.table), n=wanted(case),
+        "select {key}::text, {d} as distance from {t} as r order by 2 limit {n}::int",
+        d=distance(search, schema, query), key=column(spec.key), t=Name.of(search.table), n=wanted(case),
     )  # fmt: skip
 
 

@@ -106,7 +106,7 @@ def pairwise(
     found = numpy.empty(len(lefts))
     for start in range(0, len(lefts), PAIRS):
         part = slice(start, start + PAIRS)
-        a, b = left[lefts[part]].astype(numpy.float64), right[rights[part]].astype(numpy.float64)
+        a, b = left[list(lefts[part])].astype(float), right[list(rights[part])].astype(float)
         with numpy.errstate(invalid="ignore", divide="ignore"):
             found[part] = _BY_PAIR[metric](a, b)
     return numpy.where(numpy.isnan(found), numpy.inf, found)
