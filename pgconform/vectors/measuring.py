@@ -7,7 +7,8 @@ import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from copy import copy
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from pgconform.model import NotVerified
 from pgconform.remedies import index_cast
 from pgconform.statements import Name, Statement, column, statement
 from pgconform.vectors import asking, cases, copied, oracle
+from pgconform.vectors.indexes import of_relation
 
 if TYPE_CHECKING:
     from pgconform.catalog import Index
@@ -88,10 +90,8 @@ class Measuring:
         )
 
     def indexes(self) -> list[Index]:
-        """The approximate indexes of the table and of its partitions."""
-        catalog = self.evidence.catalog
-        tables = [t for t in catalog.tables if self.search.table in (str(t), t.parent)]
-        return [i for t in tables for i in t.indexes if i.method in ("hnsw", "ivfflat")]
+        """The approximate indexes of the column, those of partitions included."""
+        return of_relation(self.evidence.catalog, self.search.table, self.search.column)
 
     def measured(self, number: int) -> Measured:
         """One case, in a session of its own. Raises NotVerified, TargetLost."""
@@ -170,6 +170,16 @@ class Measuring:
         for error in errors:
             raise error
         return sum(done) / seconds
+
+    @contextmanager
+    def rebuilt(self, index: str) -> Iterator[Measuring]:
+        """The same measurements with an index built anew, which is undone; on disposable targets only."""
+        drills = self.evidence.drills
+        with drills.setting({}, f"building {index} anew"):
+            drills.run(statement("reindex index {i}", i=Name.of(index)), f"building {index} anew")
+            other = copy(self)
+            other.sessions = lambda: nullcontext(drills)
+            yield other
 
     @contextmanager
     def _asking(

@@ -7,25 +7,16 @@ from pgconform.checks import check
 from pgconform.contract import Contract, Vector, VectorIndex
 from pgconform.model import Finding
 from pgconform.names import quote
-from pgconform.remedies import OPERATOR_CLASSES, create_vector_index, index_cast, suited_lists, vector_type
+from pgconform.remedies import create_vector_index, suited_lists, vector_type
 from pgconform.subjects import Declared, stored_vectors, vectors
+from pgconform.vectors.indexes import candidates, reads, unusable
 
 
 def _retype(table: Table, name: str, wanted: str) -> tuple[str, str]:
     """The remedy that gives a column the wanted type, and the SELECT of what it would lose."""
-    drop = [f"drop index {i};\n" for i in table.indexes if _reads(i, name)]
+    drop = [f"drop index {i};\n" for i in table.indexes if reads(i, name)]
     change = f"alter table {table} alter column {quote(name)} type {wanted} using null;"
     return "".join(drop) + change, f"select * from {table} where {quote(name)} is not null;"
-
-
-def _reads(index: Index, name: str) -> bool:
-    """True when the index has the column as a key, or inside an expression."""
-    from pgconform.expressions import shape
-
-    return any(
-        column == name or (not column and name in shape(key).columns)
-        for column, key in zip(index.columns, index.keys, strict=True)
-    )
 
 
 @check("vector-dimension", guide=["muva-4"], when=["gate"], each=vectors)
@@ -75,29 +66,6 @@ def test_every_other_vector_column_has_a_declared_dimension(
         yield Finding(str(table), observed, remedy, quote(column.name), True, rows)
 
 
-def _usable(index: Index, name: str, vector: Vector) -> str:
-    """Why a search by the declared metric cannot use the index; '' where it can."""
-    assert vector.index
-    operators = f"{index_cast(vector) or vector.type}_{OPERATOR_CLASSES[vector.metric]}"
-    if index.method not in vector.index.methods:
-        return f"its method is {index.method}"
-    if not (index.valid and index.ready):
-        return "it is not valid"
-    if len(index.keys) != 1 or index.operator_classes[0].rpartition(".")[2] != operators:
-        return f"its operator class is {index.operator_classes[0]}, not {operators}"
-    if index.predicate:
-        return "it has a predicate, so it does not have all rows"
-    from pgconform.expressions import is_cast_of
-
-    key = index.keys[0]
-    whole = f"({vector.dimension})" in key and is_cast_of(key, name) if index_cast(vector) else index.columns[0] == name
-    return "" if whole else f"it indexes {key}"
-
-
-def _candidates(table: Table, name: str) -> list[Index]:
-    return [i for i in table.indexes if i.method in ("hnsw", "ivfflat") and _reads(i, name)]
-
-
 @check("vector-index", guide=["muva-12", "muva-37"], when=["gate", "quarterly"], each=stored_vectors)
 def test_every_embedding_column_has_a_usable_index(subject: Declared[Vector], catalog: Catalog) -> Iterator[Finding]:
     """Every declared embedding column has a valid approximate index of all rows that its searches can use.
@@ -108,7 +76,7 @@ def test_every_embedding_column_has_a_usable_index(subject: Declared[Vector], ca
     table, name = catalog.table(subject.table), subject.needs[0][1][0]
     if table is None or subject.item.index is None:
         return
-    faults = {str(i): _usable(i, name, subject.item) for i in _candidates(table, name)}
+    faults = {str(i): unusable(i, name, subject.item) for i in candidates(table, name)}
     if "" not in faults.values():
         observed = "; ".join(f"{i}: {why}" for i, why in faults.items()) or f"no approximate index on {quote(name)}"
         drops = "".join(f"drop index {i};\n" for i in faults)
@@ -139,7 +107,7 @@ def test_every_vector_index_suits_its_rows(subject: Declared[Vector], catalog: C
     table, promise = catalog.table(subject.table), subject.item.index
     if table is None or promise is None:
         return
-    for index in _candidates(table, subject.needs[0][1][0]):
+    for index in candidates(table, subject.needs[0][1][0]):
         for observed, setting in _odd_options(index, table, promise):
             remedy = f"alter index {index} set ({setting});\nreindex index {index};"
             yield Finding(str(index), observed, remedy, setting.partition(" ")[0])
