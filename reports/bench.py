@@ -40,7 +40,7 @@ def as_text(outcome: Outcome) -> str:
             lines.append("  none gives every caller the promised recall")
     if outcome.differences:
         what = ", ".join(outcome.differences)
-        lines += ["", f"the baseline is of another class ({what}): times are compared as ratios only"]
+        lines += ["", f"the baseline is of another class ({what}): times are compared as ratios, pages not at all"]
     for problem in outcome.problems:
         lines += ["", f"{problem.kind}: {problem.case}: {problem.observed}"]
         lines += [f"  cause: {problem.cause}"] if problem.cause else []

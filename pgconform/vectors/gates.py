@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 SLOWER, RERUNS = 1.3, 2
 MORE_BUFFERS = {"hnsw": 1.1, "ivfflat": 1.25}
 LESS_RECALL = 0.05  # four standard deviations
-GUARD = 3.0  # times a latency that is promised or was measured: other work on the machine is no fault
+GUARD = 3.0  # times a promised latency: other work on the machine is no fault
 LIKE = 0.1  # share by which rows may differ, so that pages touched can be compared
 # Below these a difference is no matter: pages, and calibrations (of about half a millisecond).
 FEW_BUFFERS, BRIEF = 32, 1.0
@@ -68,17 +68,18 @@ def promised(found: Measured, spec: Search) -> Iterator[Problem]:
 def compared(
     found: Measured, base: Measured, alike: bool, again: Callable[[], float] | None = None
 ) -> Iterator[Problem]:
-    """What is worse than in the baseline; ``alike`` says that it was measured on a machine and server of this class.
+    """What is worse than in the baseline; pages are compared only where it was measured in circumstances ``alike``.
 
-    ``again`` measures the ratio anew: a search is slower only if all reruns say so.
+    ``again`` measures the ratio anew: a search is slower only if all reruns say so. Milliseconds are never compared: on
+    an idle machine the 95th percentile of 40 short searches trebles now and then.
     """
     if base.scanned_later >= USED > found.scanned_later and found.scanned <= USED:
         yield Problem(found.case, "index", "no vector index is scanned; in the baseline one is")
     if found.recall < base.recall - LESS_RECALL:
         yield Problem(found.case, "recall", f"recall {found.recall:.3f}, in the baseline {base.recall:.3f}")
     allowed = MORE_BUFFERS.get(base.method, max(MORE_BUFFERS.values()))
-    like = abs(found.rows - base.rows) <= LIKE * base.rows
-    if like and found.buffers > allowed * base.buffers + FEW_BUFFERS:
+    grown = abs(found.rows - base.rows) > LIKE * base.rows
+    if alike and not grown and found.buffers > allowed * base.buffers + FEW_BUFFERS:
         told = f"{found.buffers:.0f} pages are touched, in the baseline {base.buffers:.0f}"
         yield Problem(found.case, "buffers", told)
     ratios = [found.ratio]
@@ -87,8 +88,6 @@ def compared(
     if _slower(min(ratios), base.ratio):
         told = f"takes {min(ratios):.1f} calibrations, in the baseline {base.ratio:.1f}"
         yield Problem(found.case, "time", f"{told} ({len(ratios)} measurements)")
-    if alike and found.p95 > GUARD * max(base.p95, 1):
-        yield Problem(found.case, "latency", f"95 % take up to {found.p95:.0f} ms, in the baseline {base.p95:.0f} ms")
 
 
 def _slower(ratio: float, base: float) -> bool:

@@ -1,4 +1,5 @@
-"""A small database of tenants' texts whose searches use their vector index, for tests of the search benchmark."""
+"""A small database of tenants' texts whose searches use their vector index: for tests of the search benchmark, and for
+trying its gates. The reference databases are too small for the planner to leave the sequential scan."""
 
 from __future__ import annotations
 
