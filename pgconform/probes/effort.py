@@ -9,7 +9,7 @@ from pgconform import trends
 from pgconform.model import Figure, Finding, Nothing, NotVerified
 from pgconform.probes.searching import REFUSALS, callers, honest_call, queries
 from pgconform.statements import Name, statement
-from pgconform.vectors.indexes import of_relation
+from pgconform.vector_indexes import of_relation
 
 if TYPE_CHECKING:
     from pgconform.checks import Evidence

@@ -10,7 +10,8 @@ from pgconform.model import NotVerified
 from pgconform.probes.searching import INDEX_ONLY
 from pgconform.remedies import create_vector_index, reopen
 from pgconform.subjects import declared_overload
-from pgconform.vectors import indexes, sweep
+from pgconform.vector_indexes import candidates, unusable
+from pgconform.vectors import sweep
 
 if TYPE_CHECKING:
     from pgconform.vectors.gates import Problem
@@ -23,7 +24,7 @@ Cause = tuple[str, str]  # in words, and the SQL that removes it
 def explained(problem: Problem, measuring: Measuring, number: int, found: Measured) -> Problem:
     """The problem with its cause and remedy, where they are found. Raises NotVerified."""
     finders = {"index": _index, "recall": _little, "rows": _little, "generic plan": _generic, "similarity": _other,
-               "foreign rows": _open, "threshold": _other, "order": _other}  # fmt: skip
+               "foreign rows": _open, "threshold": _other, "order": _order}  # fmt: skip
     finder = finders.get(problem.kind)
     cause, remedy = finder(measuring, number, found) if finder else ("", "")
     return msgspec.structs.replace(problem, cause=cause, remedy=remedy)
@@ -49,6 +50,14 @@ def _other(measuring: Measuring, _: int, __: Measured) -> Cause:
     )
 
 
+def _order(measuring: Measuring, number: int, found: Measured) -> Cause:
+    relaxed = [name for name, value in _pinned(measuring).items() if value == "relaxed_order"]
+    if relaxed:
+        why = f"{relaxed[0]} = relaxed_order returns rows slightly out of order, and the function does not sort them again"
+        return why, "-- select from the search as a materialized CTE, and order by its distance"
+    return _other(measuring, number, found)
+
+
 def _open(measuring: Measuring, number: int, _: Measured) -> Cause:
     if measuring.visible(number) > measuring.cases[number].rows:
         return "row security shows the caller rows of others", reopen_all(measuring)
@@ -66,9 +75,7 @@ def _index(measuring: Measuring, number: int, _: Measured) -> Cause:
     table = catalog.table(search.table)
     if table is None or search.vector.index is None:
         return "the contract declares no index", ""
-    faults = {
-        str(i): indexes.unusable(i, search.column, search.vector) for i in indexes.candidates(table, search.column)
-    }
+    faults = {str(i): unusable(i, search.column, search.vector) for i in candidates(table, search.column)}
     if "" not in faults.values():
         why = "; ".join(f"{i}: {fault}" for i, fault in faults.items()) or "there is no approximate index"
         drops = "".join(f"drop index {i};\n" for i in faults)

@@ -18,8 +18,8 @@ import numpy
 from pgconform.model import NotVerified
 from pgconform.remedies import index_cast
 from pgconform.statements import Name, Statement, column, statement
+from pgconform.vector_indexes import of_relation
 from pgconform.vectors import asking, cases, copied, oracle
-from pgconform.vectors.indexes import of_relation
 
 if TYPE_CHECKING:
     from pgconform.catalog import Index

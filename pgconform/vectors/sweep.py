@@ -98,4 +98,7 @@ def setting_sql(measuring: Measuring, chosen: Mapping[str, str]) -> str:
     if function is None:
         return ""
     given = {name: value for name, value in chosen.items() if value != "off"}  # which is the default
-    return "\n".join(f"alter function {function.signature} set {name} = '{value}';" for name, value in given.items())
+    lines = [f"alter function {function.signature} set {name} = '{value}';" for name, value in given.items()]
+    if "relaxed_order" in given.values():
+        lines.append("-- relaxed_order returns rows slightly out of order: sort them again, out of a materialized CTE")
+    return "\n".join(lines)

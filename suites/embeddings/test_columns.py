@@ -9,7 +9,7 @@ from pgconform.model import Finding
 from pgconform.names import quote
 from pgconform.remedies import create_vector_index, suited_lists, vector_type
 from pgconform.subjects import Declared, stored_vectors, vectors
-from pgconform.vectors.indexes import candidates, reads, unusable
+from pgconform.vector_indexes import candidates, reads, unusable
 
 
 def _retype(table: Table, name: str, wanted: str) -> tuple[str, str]:
