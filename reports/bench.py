@@ -51,7 +51,8 @@ def as_text(outcome: Outcome) -> str:
 
 def _point(point: Point) -> str:
     settings = ", ".join(f"{name} = {value}" for name, value in point.settings.items())
-    return f"  {point.least:.3f} {point.slowest:>8.2f} ms  {settings}"
+    callers = f"{point.scanning} of {len(point.tried)} callers scan it"
+    return f"  {point.least:.3f} {point.slowest.milliseconds:>8.2f} ms  {settings}; {callers}"
 
 
 def as_json(outcomes: list[Outcome]) -> str:

@@ -15,7 +15,7 @@ from pgconform.vectors import baseline, cases
 from pgconform.vectors.baseline import Baseline, Circumstances
 from pgconform.vectors.bench import Wanted
 from pgconform.vectors.gates import compared, promised
-from pgconform.vectors.measuring import Measured, quantile
+from pgconform.vectors.measuring import Measured, Tried, quantile
 from pgconform.vectors.sweep import Point, cheapest, settings
 
 SPEC = Search("a.b.v", "q")
@@ -122,7 +122,7 @@ def test_settings_go_from_the_cheapest_to_all() -> None:
 
 
 def test_the_cheapest_setting_is_the_first_of_about_equally_fast_ones() -> None:
-    points = [Point({"p": str(n)}, {"a": r, "b": 1.0}, {"a": ms, "b": 0.1})
+    points = [Point({"p": str(n)}, {"a": Tried(r, ms, ms, 1.0), "b": Tried(1.0, 0.1, 0.1, 0.0)})
               for n, (r, ms) in enumerate([(0.5, 1), (0.91, 2.2), (0.99, 2.0), (1.0, 9)])]  # fmt: skip
     assert cheapest(points, 0.9) == points[1]
     assert cheapest(points, 0.95) == points[2]

@@ -53,7 +53,7 @@ def _other(measuring: Measuring, _: int, __: Measured) -> Cause:
 def _order(measuring: Measuring, number: int, found: Measured) -> Cause:
     relaxed = [name for name, value in _pinned(measuring).items() if value == "relaxed_order"]
     if relaxed:
-        why = f"{relaxed[0]} = relaxed_order returns rows slightly out of order, and the function does not sort them again"
+        why = f"{relaxed[0]} = relaxed_order returns rows slightly out of order, and the function does not sort again"
         return why, "-- select from the search as a materialized CTE, and order by its distance"
     return _other(measuring, number, found)
 
@@ -99,7 +99,7 @@ def _little(measuring: Measuring, number: int, found: Measured) -> Cause:
     if max(found.scanned, found.scanned_later) == 0:
         return "no vector index is scanned: the function filters or orders by something else", _recreate(measuring)
     used = measuring.indexes()[0]
-    now, _ = measuring.recalls(number, {**INDEX_ONLY, **_pinned(measuring)}, sweep.QUERIES)
+    now = measuring.tried(number, {**INDEX_ONLY, **_pinned(measuring)}, sweep.QUERIES).recall
     try:
         fresh = _rebuilt(measuring, number, str(used))
     except NotVerified:
@@ -131,4 +131,4 @@ def _rebuilt(measuring: Measuring, number: int, index: str) -> float:
     if measuring.evidence.writing is None:
         raise NotVerified("a live target is never written")
     with measuring.rebuilt(index) as other:
-        return other.recalls(number, {**INDEX_ONLY, **_pinned(measuring)}, sweep.QUERIES)[0]
+        return other.tried(number, {**INDEX_ONLY, **_pinned(measuring)}, sweep.QUERIES).recall

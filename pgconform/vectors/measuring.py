@@ -66,6 +66,16 @@ class Measured(msgspec.Struct, frozen=True):
     rates: dict[str, float] = {}  # queries per second, by number of clients
 
 
+class Tried(msgspec.Struct, frozen=True):
+    """One case under some settings: mean recall, medians of milliseconds and calibrations, share that scanned a vector
+    index."""
+
+    recall: float
+    milliseconds: float
+    ratio: float
+    scanned: float
+
+
 class Measuring:
     """Measures the cases of one search. ``sessions`` opens further sessions on what ``evidence`` shows; the oracle's
     answer is found once. Raises NotVerified."""
@@ -119,16 +129,18 @@ class Measuring:
             answers = [asked.ask(query) for query in self.queries]
         return statistics.median(a.seconds / a.calibration for a in answers)
 
-    def recalls(self, number: int, settings: Mapping[str, str], some: int) -> tuple[float, float]:
-        """Mean recall and median milliseconds of the search without its function, for the first queries, under these
-        settings."""
-        case, found, times = self.cases[number], [], []
+    def tried(self, number: int, settings: Mapping[str, str], some: int) -> Tried:
+        """The search without its function, for the first queries, under these settings."""
+        case = self.cases[number]
         with self._asking(case, cases.plain(case, self.schema), self.search.vector.type, settings) as asked:
-            for n, query in enumerate(self.queries[:some]):
-                answer = asked.ask(query)
-                found.append(oracle.recall(answer.values, self.truth.distances[number, n], self.margin))
-                times.append(1000 * answer.seconds)
-        return statistics.mean(found), statistics.median(times)
+            answers = [asked.ask(query) for query in self.queries[:some]]
+        near = self.truth.distances[number]
+        return Tried(
+            recall=statistics.mean(oracle.recall(a.values, near[n], self.margin) for n, a in enumerate(answers)),
+            milliseconds=1000 * statistics.median(a.seconds for a in answers),
+            ratio=statistics.median(a.seconds / a.calibration for a in answers),
+            scanned=statistics.mean(a.scanned for a in answers),
+        )
 
     def scans(self, number: int, settings: Mapping[str, str]) -> bool:
         """True where the function scans an approximate index under these settings."""

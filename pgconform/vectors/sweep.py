@@ -10,6 +10,7 @@ import msgspec
 from pgconform.model import NotVerified
 from pgconform.probes.searching import INDEX_ONLY
 from pgconform.subjects import declared_overload
+from pgconform.vectors.measuring import Tried
 
 if TYPE_CHECKING:
     from pgconform.vectors.measuring import Measuring
@@ -24,20 +25,25 @@ ITERATIVE = {"ivfflat": ("off", "relaxed_order"), "hnsw": ("off", "strict_order"
 
 
 class Point(msgspec.Struct, frozen=True):
-    """One setting: recall and median milliseconds of each case that owns rows, by its name."""
+    """One setting, and what came of it for each case that owns rows, by its name."""
 
     settings: dict[str, str]
-    recall: dict[str, float]
-    milliseconds: dict[str, float]
+    tried: dict[str, Tried]
 
     @property
     def least(self) -> float:
         """Recall of the caller who has the worst."""
-        return min(self.recall.values())
+        return min(one.recall for one in self.tried.values())
 
     @property
-    def slowest(self) -> float:
-        return max(self.milliseconds.values())
+    def slowest(self) -> Tried:
+        """The caller who waits longest."""
+        return max(self.tried.values(), key=lambda one: one.ratio)
+
+    @property
+    def scanning(self) -> int:
+        """How many callers scan the index."""
+        return sum(one.scanned > 0 for one in self.tried.values())
 
 
 def settings(method: str, lists: int, iterative: bool) -> Iterator[dict[str, str]]:
@@ -73,22 +79,21 @@ def curve(measuring: Measuring) -> list[Point]:
 def point(measuring: Measuring, chosen: Mapping[str, str]) -> Point:
     """Recall and time under one setting."""
     found = {
-        case.name: measuring.recalls(n, {**INDEX_ONLY, **chosen}, QUERIES)
+        case.name: measuring.tried(n, {**INDEX_ONLY, **chosen}, QUERIES)
         for n, case in enumerate(measuring.cases)
         if case.rows
     }
     if not found:
         raise NotVerified(f"no caller of {measuring.search.function} owns a row")
-    recall, times = ({name: pair[n] for name, pair in found.items()} for n in (0, 1))
-    return Point(dict(chosen), recall, times)
+    return Point(dict(chosen), found)
 
 
 def cheapest(points: list[Point], recall: float) -> Point | None:
     """The fastest for its slowest caller, of those that give every caller the recall, and of about equally fast ones
-    the first; None where none is good enough."""
-    enough = [point for point in points if point.least >= recall]
-    fastest = min((point.slowest for point in enough), default=0.0)
-    return next((point for point in enough if point.slowest <= ALIKE * fastest), None)
+    the first; None where none is good enough, or the index is not scanned, so that settings mean nothing."""
+    enough = [point for point in points if point.least >= recall and point.scanning]
+    fastest = min((point.slowest.ratio for point in enough), default=0.0)
+    return next((point for point in enough if point.slowest.ratio <= ALIKE * fastest), None)
 
 
 def setting_sql(measuring: Measuring, chosen: Mapping[str, str]) -> str:
