@@ -11,6 +11,7 @@ from typing import Any
 import numpy
 import psycopg
 
+from pgconform.catalog import Catalog
 from pgconform.checks import Evidence
 from pgconform.contract import Contract, Limits
 from pgconform.contract_file import validate
@@ -92,12 +93,16 @@ def fill(connection: psycopg.Connection[Any]) -> None:
     connection.execute("vacuum analyze shop.texts")
 
 
+def evidence(database: Database, catalog: Catalog) -> Evidence:
+    today = datetime.datetime.now(datetime.UTC).date()
+    return Evidence(contract(), catalog, database, today, lambda: database)
+
+
 def benched(
     connection: psycopg.Connection[Any], before: Baseline | None = None, wanted: Wanted = WANTED, dsn: str = ""
 ) -> Outcome:
     """The benchmark within the transaction that is open on the connection; in sessions of their own with a ``dsn``."""
-    database, today = Database(connection), datetime.datetime.now(datetime.UTC).date()
-    evidence = Evidence(contract(), snapshot(connection), database, today, lambda: database)
+    database = Database(connection)
 
     @contextmanager
     def sessions() -> Iterator[Database]:
@@ -105,4 +110,5 @@ def benched(
             begin(further, Limits())
             yield Database(further)
 
-    return measure(evidence, sessions if dsn else lambda: nullcontext(database), wanted, before)
+    shown = evidence(database, snapshot(connection))
+    return measure(shown, sessions if dsn else lambda: nullcontext(database), wanted, before)

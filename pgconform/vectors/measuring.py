@@ -103,6 +103,10 @@ class Measuring:
         """The approximate indexes of the column, those of partitions included."""
         return of_relation(self.evidence.catalog, self.search.table, self.search.column)
 
+    def names(self) -> list[Name]:
+        """What they are called."""
+        return [Name((index.schema, index.name)) for index in self.indexes()]
+
     def measured(self, number: int) -> Measured:
         """One case, in a session of its own. Raises NotVerified, TargetLost."""
         case = self.cases[number]
@@ -199,7 +203,7 @@ class Measuring:
     ) -> Iterator[Asking]:
         with self.sessions() as session:
             asking.touch(session, self.schema)
-            indexes = asking.oids(session, [Name((i.schema, i.name)) for i in self.indexes()])
+            indexes = asking.oids(session, self.names())
             with asking.asking(session, case.who, call, kind, indexes, settings) as asked:
                 yield asked
 
