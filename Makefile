@@ -38,6 +38,10 @@ docs: $(STAMP)  ## write the generated pages and the contract's JSON Schema anew
 benchmark: $(STAMP)  ## the short benchmarks
 	$(BIN)/python -m benchmarks.snapshot --short
 	$(BIN)/python -m benchmarks.attacks
+	$(BIN)/python -m benchmarks.oracle --rows=5000 --sql=2
+	$(BIN)/python -m benchmarks.search --runs=5
+	$(BIN)/python -m benchmarks.overhead --rounds=5
+	$(BIN)/python -m benchmarks.indexes --rows=1000 --queries=10
 
 clean:  ## remove what can be made again
 	rm -rf $(VENV) reports/out build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -4,8 +4,8 @@
 
 The rows are clustered unit vectors of 3072 dimensions, of seven tenants. Each index serves searches that name their
 tenant, for tenants with 55, 5 and 1 % of the rows. "used" says whether the planner takes the index of its own accord
-for the largest of them; recall, beside exact answers, and times, in calibrations (x) and milliseconds, are measured with
-the planner kept on it.
+for the largest of them; recall, beside exact answers, and times, in calibrations (x) and milliseconds, are measured
+with the planner kept on it.
 """
 
 from __future__ import annotations

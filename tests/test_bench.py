@@ -23,8 +23,8 @@ Connection = psycopg.Connection[Any]
 @pytest.fixture(scope="module")
 def shop(references: Server) -> Iterator[Connection]:
     with psycopg.connect(references.dsn(), autocommit=True) as connection:
-        connection.execute("create database shop")
-    with psycopg.connect(references.dsn("shop"), autocommit=True, prepare_threshold=None) as connection:
+        connection.execute("create database searched")
+    with psycopg.connect(references.dsn("searched"), autocommit=True, prepare_threshold=None) as connection:
         fill(connection)
         yield connection
 
@@ -129,7 +129,7 @@ def test_a_stale_generic_plan_is_caught_and_named(shop: Connection, references: 
     shop.execute(GENERIC.encode())  # committed: a session keeps plans beyond transactions, so others must measure
     try:
         begin(shop, Limits())
-        outcome = benched(shop, dsn=references.dsn("shop"))
+        outcome = benched(shop, dsn=references.dsn("searched"))
     finally:
         shop.execute("rollback")
         shop.execute(search().encode())
@@ -140,7 +140,7 @@ def test_a_stale_generic_plan_is_caught_and_named(shop: Connection, references: 
 
 def test_the_cheapest_good_setting_is_named_and_keeps_its_promise(shop: Connection, references: Server) -> None:
     begin(shop, Limits(), read_only=False)
-    outcome = benched(shop, wanted=Wanted(20, (1, 2), True), dsn=references.dsn("shop"))
+    outcome = benched(shop, wanted=Wanted(20, (1, 2), True), dsn=references.dsn("searched"))
     points = outcome.curves["shop.search"]
     assert [p.settings["ivfflat.probes"] for p in points[:7]] == ["1", "2", "4", "8", "16", "32", "40"]
     assert points[0].least < points[6].least == 1.0
