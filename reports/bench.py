@@ -35,9 +35,12 @@ def as_text(outcome: Outcome) -> str:
         lines += ["", f"{function}: the index by its settings, recall of the worst and time of the slowest caller"]
         lines += [_point(point) for point in points] or ["  there is no approximate index"]
         if sql := outcome.advice.get(function):
-            lines += ["  the cheapest with the promised recall:", *(f"    {line}" for line in sql.splitlines())]
+            lines += [
+                "  the cheapest with all rows and the promised recall:",
+                *(f"    {line}" for line in sql.splitlines()),
+            ]
         elif points:
-            lines.append("  none gives every caller the promised recall")
+            lines.append("  none gives every caller all rows and the promised recall")
     if outcome.differences:
         what = ", ".join(outcome.differences)
         lines += ["", f"the baseline is of another class ({what}): times are compared as ratios, pages not at all"]
@@ -52,6 +55,7 @@ def as_text(outcome: Outcome) -> str:
 def _point(point: Point) -> str:
     settings = ", ".join(f"{name} = {value}" for name, value in point.settings.items())
     callers = f"{point.scanning} of {len(point.tried)} callers scan it"
+    callers += f", {point.short} queries lack rows" if point.short else ""
     return f"  {point.least:.3f} {point.slowest.milliseconds:>8.2f} ms  {settings}; {callers}"
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from benchmarks.shop import GOOD, INDEX, SEARCH, benched, fill
+from benchmarks.shop import GOOD, INDEX, SEARCH, benched, contract, fill
 from pgconform.contract import Limits
 from pgconform.database import begin
 from pgconform.targets.server import Server
@@ -91,7 +91,7 @@ REGRESSIONS = {
         search("order by t.embedding operator(public.<=>) q", "order by public.cosine_distance(t.embedding, q)"),
         "index", "orders by another expression",
     ),
-    "ef too small": (HNSW, "rows", "hnsw.ef_search is too small"),
+    "ef too small": (HNSW, "rows", "hnsw.ef_search"),
     "tenant filter lost": (
         search("(shop is null or t.shop_id = shop) and", "").replace("stable", "stable security definer"),
         "foreign rows", "filter by tenant is lost",
@@ -115,6 +115,10 @@ REGRESSIONS = {
 }  # fmt: skip
 
 
+# Whoever set the costs knows where; a graph is another each time it is built, and may have no setting that is enough.
+NOT_BY_SQL = {"planner pushed off the index", "ef too small"}
+
+
 @pytest.mark.parametrize("name", REGRESSIONS)
 def test_a_regression_is_caught_and_named(changed: Connection, baseline: Baseline, name: str) -> None:
     change, kind, cause = REGRESSIONS[name]
@@ -123,6 +127,36 @@ def test_a_regression_is_caught_and_named(changed: Connection, baseline: Baselin
     assert outcome.unverified == {}
     told = [(p.kind, p.cause) for p in outcome.problems]
     assert any(k == kind and cause in why for k, why in told), (told, list(outcome.now.cases.values()))
+    for remedy in dict.fromkeys(p.remedy for p in outcome.problems if p.kind == kind and cause in p.cause):
+        changed.execute(remedy.encode())
+    left = [(p.kind, p.cause, p.observed) for p in benched(changed).problems]
+    assert [found for found in left if found[0] == kind and cause in found[1]] == [] or name in NOT_BY_SQL
+
+
+RENAMED = {
+    "shop.texts.embedding": 'shop."We""ird %s Table"."Em{b}"',
+    "shop.texts": 'shop."We""ird %s Table"',
+    "embedding": "Em{b}",
+    "shop.search": 'shop."Se""arch %(x)s"',
+}
+
+
+def test_unusual_names_are_measured_and_mended(changed: Connection) -> None:
+    changed.execute("drop function shop.search; drop index shop.texts_idx")
+    changed.execute('alter table shop.texts rename column embedding to "Em{b}"')
+    changed.execute(b'alter table shop.texts rename to "We""ird %s Table"')
+    promised = contract(RENAMED)
+    text = search().replace("shop.texts", RENAMED["shop.texts"])
+    changed.execute(text.replace("shop.search", RENAMED["shop.search"]).replace("t.embedding", 't."Em{b}"').encode())
+    lost = benched(changed, promised=promised)
+    (problem,) = [p for p in lost.problems if p.kind == "index"]
+    assert problem.cause == "there is no approximate index"
+    changed.execute(problem.remedy.encode())
+    mended = benched(changed, promised=promised)
+    causes = {p.cause for p in mended.problems}
+    assert causes <= {"", "the planner takes another way to be cheaper"}  # of six lists, the function probes all
+    assert mended.unverified == {}
+    assert "We" not in "".join(mended.now.cases)
 
 
 def test_a_stale_generic_plan_is_caught_and_named(shop: Connection, references: Server) -> None:
@@ -149,5 +183,5 @@ def test_the_cheapest_good_setting_is_named_and_keeps_its_promise(shop: Connecti
     again = benched(shop, wanted=Wanted(20, (), False))
     shop.execute("rollback")
     assert [p.kind for p in again.problems if p.kind in ("recall", "rows")] == []
-    assert "the cheapest with the promised recall" in as_text(outcome)
+    assert "the cheapest with all rows and the promised recall" in as_text(outcome)
     assert json.loads(as_json([outcome]))[0]["contract"] == "shop"

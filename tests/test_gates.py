@@ -118,11 +118,11 @@ def test_how_much_to_measure() -> None:
 def test_settings_go_from_the_cheapest_to_all() -> None:
     assert [s["ivfflat.probes"] for s in settings("ivfflat", 10, False)] == ["1", "2", "4", "8", "10"]
     assert [s["hnsw.ef_search"] for s in settings("hnsw", 0, False)][-2:] == ["640", "1000"]
-    assert {s["hnsw.iterative_scan"] for s in settings("hnsw", 0, True)} == {"off", "strict_order"}
+    assert {s["hnsw.iterative_scan"] for s in settings("hnsw", 0, True)} == {"off", "strict_order", "relaxed_order"}
 
 
 def test_the_cheapest_setting_is_the_first_of_about_equally_fast_ones() -> None:
-    points = [Point({"p": str(n)}, {"a": Tried(r, ms, ms, 1.0), "b": Tried(1.0, 0.1, 0.1, 0.0)})
+    points = [Point({"p": str(n)}, {"a": Tried(r, 0, ms, ms, 1.0), "b": Tried(1.0, 0, 0.1, 0.1, 0.0)})
               for n, (r, ms) in enumerate([(0.5, 1), (0.91, 2.2), (0.99, 2.0), (1.0, 9)])]  # fmt: skip
     assert cheapest(points, 0.9) == points[1]
     assert cheapest(points, 0.95) == points[2]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pgconform.model import NotVerified
+from pgconform.names import quote
 from pgconform.probes.searching import INDEX_ONLY
 from pgconform.remedies import create_vector_index, reopen
 from pgconform.subjects import declared_overload
@@ -81,12 +82,10 @@ def _index(measuring: Measuring, number: int, _: Measured) -> Cause:
         drops = "".join(f"drop index {i};\n" for i in faults)
         return why, drops + create_vector_index(catalog, table, search.column, search.vector)
     if not measuring.scans(number, INDEX_ONLY):
-        return "the function cannot use the index: it orders by another expression than the index has", _recreate(
-            measuring
-        )
-    return "the planner takes another way to be cheaper", (
-        f"analyze {table};\n-- if it still does: alter database ... set random_page_cost = 1.1;"
-    )
+        why = "the function cannot use the index: it orders by another expression than the index has"
+        return why, _recreate(measuring)
+    lower = f"alter database {quote(catalog.server.database)} set random_page_cost = 1.1;"
+    return "the planner takes another way to be cheaper", f"analyze {table};\n-- if it still does: {lower}"
 
 
 def _little(measuring: Measuring, number: int, found: Measured) -> Cause:
@@ -112,7 +111,11 @@ def _little(measuring: Measuring, number: int, found: Measured) -> Cause:
     point = sweep.cheapest(sweep.curve(measuring), search.promise.search.recall if search.promise.search else 0.9)
     effort = sweep.EFFORT[used.method]
     if point is None:
-        return f"{used} finds too little under any setting of {effort}", f"reindex index {used};"
+        why = f"{used} finds too little for some caller under any setting of {effort}"
+        return (
+            why,
+            f"-- give {search.table} a btree index on its tenant, or a partition or partial index for each tenant",
+        )
     return (
         f"the search looks at too little of {used}, which knows nothing of tenants: {effort} is too small",
         sweep.setting_sql(measuring, point.settings),

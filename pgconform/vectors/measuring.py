@@ -67,10 +67,11 @@ class Measured(msgspec.Struct, frozen=True):
 
 
 class Tried(msgspec.Struct, frozen=True):
-    """One case under some settings: mean recall, medians of milliseconds and calibrations, share that scanned a vector
-    index."""
+    """One case under some settings: mean recall, queries with fewer rows than qualify, medians of milliseconds and
+    calibrations, share that scanned a vector index."""
 
     recall: float
+    short: int
     milliseconds: float
     ratio: float
     scanned: float
@@ -138,9 +139,12 @@ class Measuring:
         case = self.cases[number]
         with self._asking(case, cases.plain(case, self.schema), self.search.vector.type, settings) as asked:
             answers = [asked.ask(query) for query in self.queries[:some]]
-        near = self.truth.distances[number]
+        near, qualifying = self.truth.distances[number], self.truth.qualifying[number]
+        limit = math.inf if self.within is None else self.within + self.margin
+        found = [sum(value <= limit for value in answer.values) for answer in answers]
         return Tried(
             recall=statistics.mean(oracle.recall(a.values, near[n], self.margin) for n, a in enumerate(answers)),
+            short=sum(rows < min(self.wanted, int(qualifying[n])) for n, rows in enumerate(found)),
             milliseconds=1000 * statistics.median(a.seconds for a in answers),
             ratio=statistics.median(a.seconds / a.calibration for a in answers),
             scanned=statistics.mean(a.scanned for a in answers),

@@ -21,7 +21,7 @@ LISTS = 100  # pgvector's default number
 LARGEST = {"ivfflat": 32_768, "hnsw": 1000}  # values that the settings take (pgvector's README)
 FIRST = {"ivfflat": 1, "hnsw": 10}
 EFFORT = {"ivfflat": "ivfflat.probes", "hnsw": "hnsw.ef_search"}
-ITERATIVE = {"ivfflat": ("off", "relaxed_order"), "hnsw": ("off", "strict_order")}
+ITERATIVE = {"ivfflat": ("off", "relaxed_order"), "hnsw": ("off", "strict_order", "relaxed_order")}
 
 
 class Point(msgspec.Struct, frozen=True):
@@ -34,6 +34,11 @@ class Point(msgspec.Struct, frozen=True):
     def least(self) -> float:
         """Recall of the caller who has the worst."""
         return min(one.recall for one in self.tried.values())
+
+    @property
+    def short(self) -> int:
+        """Queries of all callers with fewer rows than qualify."""
+        return sum(one.short for one in self.tried.values())
 
     @property
     def slowest(self) -> Tried:
@@ -89,9 +94,9 @@ def point(measuring: Measuring, chosen: Mapping[str, str]) -> Point:
 
 
 def cheapest(points: list[Point], recall: float) -> Point | None:
-    """The fastest for its slowest caller, of those that give every caller the recall, and of about equally fast ones
-    the first; None where none is good enough, or the index is not scanned, so that settings mean nothing."""
-    enough = [point for point in points if point.least >= recall and point.scanning]
+    """The fastest for its slowest caller, of those that give every caller all rows and the recall, and of about equally
+    fast ones the first; None where none is good enough, or the index is not scanned, so that settings mean nothing."""
+    enough = [point for point in points if point.least >= recall and not point.short and point.scanning]
     fastest = min((point.slowest.ratio for point in enough), default=0.0)
     return next((point for point in enough if point.slowest.ratio <= ALIKE * fastest), None)
 
