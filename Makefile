@@ -40,6 +40,10 @@ benchmark: $(STAMP)  ## the short benchmarks
 	$(BIN)/python -m benchmarks.attacks
 	$(BIN)/python -m benchmarks.probes
 	$(BIN)/python -m benchmarks.restore
+	$(BIN)/python -m benchmarks.oracle --rows=5000 --sql=2
+	$(BIN)/python -m benchmarks.search --runs=5
+	$(BIN)/python -m benchmarks.overhead --rounds=5
+	$(BIN)/python -m benchmarks.indexes --rows=1000 --queries=10
 
 clean:  ## remove what can be made again
 	rm -rf $(VENV) reports/out build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

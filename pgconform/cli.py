@@ -7,11 +7,16 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from pgconform import __version__
+
+if TYPE_CHECKING:
+    from pgconform.model import Effort
+    from pgconform.session import Databases
 
 INTERRUPTED, USAGE, LOST = 2, 4, 75
 
@@ -88,6 +93,24 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--format", choices=("text", "json"), default="text", help="text (default) or json")
     added.set_defaults(command=history)
 
+    added = commands.add_parser(
+        "bench", help="how well, and how fast, each declared vector search finds what it should",
+        epilog="exit status: 0 as promised, 1 something is not, or is worse than the baseline, 3 something could not be"
+               " measured, 4 usage or contract error, 5 no search is declared, 75 the database cannot be reached",
+    )  # fmt: skip
+    _target_of(added)
+    added.add_argument("--queries", default="40", metavar="N|FILE", help="how many, or vectors as JSON, one a line")
+    added.add_argument("--clients", type=int, default=2, metavar="N", help="at most so many at once (default: 2)")
+    added.add_argument("--no-curves", dest="curves", action="store_false", help="do not try settings of the indexes")
+    added.add_argument(
+        "--baseline", default="reports/baselines", metavar="DIR", help="where baselines are (default: %(default)s)"
+    )
+    how = added.add_mutually_exclusive_group()
+    how.add_argument("--compare", action="store_true", help="compare with the baseline")
+    how.add_argument("--update-baseline", dest="update", action="store_true", help="make this the baseline")
+    added.add_argument("--format", choices=("text", "json"), default="text", help="text (default) or json")
+    added.set_defaults(command=bench)
+
     added = commands.add_parser("up", help="start a server with a reference database and print its address")
     added.add_argument("contract", metavar="CONTRACT", help="a bundled contract's name, or a file")
     added.add_argument("--version", dest="major", default="", metavar="16|18", help="the server's major version")
@@ -106,12 +129,17 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _asked_of(command: argparse.ArgumentParser) -> None:
-    """What both run and access are asked for."""
+def _target_of(command: argparse.ArgumentParser) -> None:
+    """What is looked at, and where."""
     command.add_argument("--contract", metavar="NAME|FILE", help="a bundled contract or a TOML file (default: all)")
     command.add_argument(
         "--target", metavar="KIND[:ID]", help="embedded[:16|18] (default), container[:IMAGE] or live[:URI]"
     )
+
+
+def _asked_of(command: argparse.ArgumentParser) -> None:
+    """What both run and access are asked for."""
+    _target_of(command)
     command.add_argument("--effort", metavar="LEVEL", help="how hard to attack: quick, default or nightly")
     command.add_argument("--seed", metavar="N", help="what the attacks are drawn from (default: 1)")
 
@@ -142,28 +170,74 @@ def run(known: argparse.Namespace, rest: list[str]) -> int:
 
 def access(known: argparse.Namespace, _: list[str]) -> int:
     """The matrix of role, relation and command of each contract: declared beside observed."""
-    import datetime
-
-    import psycopg
-
-    from pgconform.asked import chosen
     from pgconform.attacks.access import observe
-    from pgconform.model import Effort, TargetLost
+    from pgconform.model import Effort
     from pgconform.reports.access import Matrix, as_json, as_text, status
-    from pgconform.session import Databases
 
-    def asked(name: str, default: str = "") -> str:
-        return str(getattr(known, name) or os.environ.get(f"PGC_{name.upper()}") or default)
-
-    effort = Effort.of(asked("effort", "default"), asked("seed", "1"))
-    databases, made = Databases(datetime.datetime.now(datetime.UTC), effort), []
-    try:
-        databases.open(asked("target", "embedded"), chosen(asked("contract")))
+    effort, made = Effort.of(_given(known, "effort", "default"), _given(known, "seed", "1")), []
+    with _databases(known, effort) as databases:
         for name, facts in databases.facts().items():
             evidence = databases.evidence(name)
             cells = observe(evidence)
             attempts, services = evidence.drills.attempts if evidence.writing else 0, evidence.contract.roles.services
             made.append(Matrix(name, facts, cells, attempts, services))
+    _print((as_json if known.format == "json" else as_text)(made, effort))
+    return int(status(made)[0])
+
+
+def bench(known: argparse.Namespace, _: list[str]) -> int:
+    """Each contract's searches, measured beside the exact answer."""
+    from functools import partial
+
+    from pgconform.model import Effort
+    from pgconform.reports.bench import as_json, as_text
+
+    try:
+        from pgconform.vectors import baseline
+        from pgconform.vectors.bench import Wanted, measure
+    except ImportError:
+        raise ValueError("pgconform bench needs numpy: python -m pip install 'pgconform[bench]'") from None
+    wanted = Wanted.of(known.queries, known.clients, known.curves)
+    outcomes, folder = [], Path(known.baseline)
+    with _databases(known, Effort()) as databases:
+        for name in databases.facts():
+            before = baseline.load(folder / f"{name}.json") if known.compare else None
+            told = partial(print, file=sys.stderr) if sys.stderr.isatty() else lambda _: None
+            outcomes.append(measure(databases.evidence(name), partial(databases.further, name), wanted, before, told))
+    for outcome in outcomes if known.update else ():
+        if outcome.now.cases:
+            baseline.save(folder / f"{outcome.contract}.json", outcome.now)
+    _print(as_json(outcomes) if known.format == "json" else "\n\n".join(map(as_text, outcomes)))
+    found = {outcome.status for outcome in outcomes}
+    return next((status for status in (1, 3, 0) if status in found), 5)
+
+
+def _given(known: argparse.Namespace, name: str, default: str = "") -> str:
+    return str(getattr(known, name) or os.environ.get(f"PGC_{name.upper()}") or default)
+
+
+def _print(text: str) -> None:
+    """A name may hold what the terminal cannot show."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    print(text)
+
+
+@contextmanager
+def _databases(known: argparse.Namespace, effort: Effort) -> Iterator[Databases]:
+    """The target's databases, for the time of the block; what goes wrong on the way is one line."""
+    import datetime
+
+    import psycopg
+
+    from pgconform.asked import chosen
+    from pgconform.model import TargetLost
+    from pgconform.session import Databases
+
+    databases = Databases(datetime.datetime.now(datetime.UTC), effort)
+    try:
+        databases.open(_given(known, "target", "embedded"), chosen(_given(known, "contract")))
+        yield databases
     except TargetLost as error:
         raise ConnectionError(str(error)) from None
     except psycopg.Error as error:  # libpq's own message may hold host, user and password
@@ -172,10 +246,6 @@ def access(known: argparse.Namespace, _: list[str]) -> int:
         ) from None
     finally:
         databases.close()
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a name may hold what the terminal cannot show
-    print((as_json if known.format == "json" else as_text)(made, effort))
-    return int(status(made)[0])
 
 
 def metrics(known: argparse.Namespace, _: list[str]) -> int:

@@ -237,7 +237,9 @@ class ArgumentPromise(Section, frozen=True):
 
 
 class Search(Section, frozen=True):
-    """How the function searches: the vector column behind it, and the names of its arguments and results."""
+    """How the function searches: the vector column behind it, and the names of its arguments and results. pgconform
+    bench measures ``recall``, the mean share of the nearest rows that is found; ``latency_ms``, the 95th percentile,
+    which fails at three times that; and from ``index_from`` rows on, that an approximate index is scanned."""
 
     vector: str
     query: str
@@ -248,6 +250,9 @@ class Search(Section, frozen=True):
     default_count: int | None = None
     key: str = "id"
     similarity: str = "similarity"
+    recall: Share = 0.9
+    latency_ms: Annotated[float, Meta(gt=0)] = 1000
+    index_from: Annotated[int, Meta(ge=0)] = 10_000
 
 
 class FunctionPromise(Section, frozen=True):

@@ -117,6 +117,12 @@ class Database:
             self._answers[question] = self.rows(question, what)
         return self._answers[question]
 
+    def copied(self, question: Statement, what: str) -> Iterator[Any]:
+        """The rows of the answer in COPY's binary format, a buffer each. Raises NotVerified or TargetLost."""
+        command = f"copy ({question.inline(self.connection)}) to stdout (format binary)"
+        with self._savepoint(what), self.connection.cursor() as cursor, cursor.copy(command.encode()) as copy:
+            yield from copy
+
     def one(self, question: Statement, what: str) -> Row:
         """The only row of the answer."""
         return self.rows(question, what)[0]

@@ -9,9 +9,6 @@ from importlib.resources import files
 
 import msgspec
 
-# Kinds of rows that have their checks already; the others come with later releases.
-BUILT = frozenset("CDBWS")
-
 
 class Row(msgspec.Struct, frozen=True):
     """``kind`` is made of C catalogue, D data, B behaviour, W write drill, S statistics, P performance."""

@@ -112,6 +112,19 @@ class Databases:
             self._evidence[name] = self._of(opened, self._connect(opened.dsn, opened.contract, opened.snapshot))
         return self._evidence[name]
 
+    @contextmanager
+    def further(self, name: str) -> Iterator[Database]:
+        """Another session on the same snapshot of one contract's database, for the time of the block.
+
+        Raises TargetError or TargetLost.
+        """
+        opened = self.opened[name]
+        connection = self._connect(opened.dsn, opened.contract, opened.snapshot)
+        try:
+            yield Database(connection)
+        finally:
+            connection.close()
+
     def _of(self, opened: Opened, connection: Connection[Any]) -> Evidence:
         def writing() -> Database:
             return Database(self._connect(opened.dsn, opened.contract, read_only=False))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -150,3 +151,21 @@ def test_a_pooler_that_hands_out_transactions_is_no_obstacle(tmp_path: Path) -> 
         finally:
             pooler.terminate()
             pooler.wait()
+
+
+def test_bench_keeps_a_baseline_and_compares_with_it(tmp_path: Path) -> None:
+    asked = ["bench", "--contract=muva", "--queries=10", "--clients=1", "--no-curves", f"--baseline={tmp_path}"]
+    missing = command(*asked, "--compare")
+    assert (missing.returncode, missing.stdout) == (4, "")
+    assert missing.stderr == f"pgconform: {tmp_path}/muva.json: no baseline there; make one with --update-baseline\n"
+    made = command(*asked, "--update-baseline")
+    assert (made.returncode, made.stderr) == (0, "")
+    assert re.search(r" 1\.000 .*public\.match_hotels_documents, smallest tenant", made.stdout)
+    done = command(*asked, "--compare", "--format=json")
+    (told,) = json.loads(done.stdout)
+    assert (done.returncode, told["problems"], told["unverified"]) == (0, [], {})
+
+
+def test_bench_says_what_it_takes() -> None:
+    assert command("bench", "--contract=victorysync", "--no-curves").returncode == 5
+    assert "--queries: wanted 10 to" in command("bench", "--queries=3").stderr

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pgconform.catalog import Index, Table
+from pgconform.catalog import Index
 from pgconform.checks import Evidence
 from pgconform.contract import Vector
 from pgconform.model import Nothing, NotVerified
@@ -24,21 +24,6 @@ _END = (
     "(select ({{e}})::text as q from {{t}} as r where (({{e}}) {operator} ({{e}})) <> 'NaN'"
     " order by r.tableoid {way}, r.ctid {way} limit {{n}})"
 )
-
-
-def reads(index: Index, name: str) -> bool:
-    """True when the index has the column as a key, or inside an expression."""
-    from pgconform.expressions import shape
-
-    return any(
-        column == name or (not column and name in shape(key).columns)
-        for column, key in zip(index.columns, index.keys, strict=True)
-    )
-
-
-def vector_indexes(table: Table, name: str) -> list[Index]:
-    """The approximate indexes of a column, valid or not."""
-    return [i for i in table.indexes if i.method in EFFORT and reads(i, name)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,12 @@ from pgconform.checks import Evidence
 from pgconform.contract import Vector
 from pgconform.database import Database, begin, explain
 from pgconform.model import Finding, Nothing, NotVerified
-from pgconform.probes.recall import shortcoming, vector_indexes
+from pgconform.probes.recall import shortcoming
 from pgconform.probes.searching import INDEX_ONLY, answers, fault, index_scans
 from pgconform.remedies import create_vector_index, rebuild
 from pgconform.statements import Name
 from pgconform.subjects import Declared, Searching, present_overload, recreate, searches
+from pgconform.vector_indexes import candidates
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -80,7 +81,7 @@ def scene(evidence: Evidence, copies: Copies) -> Iterator[Scene]:
 def rebuilt(subject: Declared[Vector], evidence: Evidence, copies: Copies) -> Iterator[Finding]:
     """What searches lack after the vector index was invalid, and after it was lost, and made again each time."""
     table, name = evidence.catalog.table(subject.table), subject.needs[0][1][0]
-    indexes = [i for i in vector_indexes(table, name) if i.valid] if table else []
+    indexes = [i for i in candidates(table, name) if i.valid] if table else []
     if table is None or subject.item.index is None or not indexes:
         raise Nothing(f"{subject} has no valid vector index to lose")
     with scene(evidence, copies) as stage:
@@ -106,7 +107,7 @@ def _served(
         return
     with stage.seen() as evidence:
         now = evidence.catalog.table(subject.table)
-        made = [i for i in vector_indexes(now, name) if i.valid] if now else []
+        made = [i for i in candidates(now, name) if i.valid] if now else []
         for index in made:
             if observed := shortcoming(subject, index, evidence, subject.item.index.recall):
                 yield Finding(str(table), f"{after}: {observed}", rebuild(table, index), loss)

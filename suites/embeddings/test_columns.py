@@ -7,9 +7,9 @@ from pgconform.checks import check
 from pgconform.contract import Contract, Vector, VectorIndex
 from pgconform.model import Finding
 from pgconform.names import quote
-from pgconform.probes.recall import reads, vector_indexes
-from pgconform.remedies import OPERATOR_CLASSES, create_vector_index, index_cast, suited_lists, vector_type
+from pgconform.remedies import create_vector_index, suited_lists, vector_type
 from pgconform.subjects import Declared, stored_vectors, vectors
+from pgconform.vector_indexes import candidates, reads, unusable
 
 
 def _retype(table: Table, name: str, wanted: str) -> tuple[str, str]:
@@ -66,25 +66,6 @@ def test_every_other_vector_column_has_a_declared_dimension(
         yield Finding(str(table), observed, remedy, quote(column.name), True, rows)
 
 
-def _usable(index: Index, name: str, vector: Vector) -> str:
-    """Why a search by the declared metric cannot use the index; '' where it can."""
-    assert vector.index
-    operators = f"{index_cast(vector) or vector.type}_{OPERATOR_CLASSES[vector.metric]}"
-    if index.method not in vector.index.methods:
-        return f"its method is {index.method}"
-    if not (index.valid and index.ready):
-        return "it is not valid"
-    if len(index.keys) != 1 or index.operator_classes[0].rpartition(".")[2] != operators:
-        return f"its operator class is {index.operator_classes[0]}, not {operators}"
-    if index.predicate:
-        return "it has a predicate, so it does not have all rows"
-    from pgconform.expressions import is_cast_of
-
-    key = index.keys[0]
-    whole = f"({vector.dimension})" in key and is_cast_of(key, name) if index_cast(vector) else index.columns[0] == name
-    return "" if whole else f"it indexes {key}"
-
-
 @check("vector-index", guide=["muva-12", "muva-37"], when=["gate", "quarterly"], each=stored_vectors)
 def test_every_embedding_column_has_a_usable_index(subject: Declared[Vector], catalog: Catalog) -> Iterator[Finding]:
     """Every declared embedding column has a valid approximate index of all rows that its searches can use.
@@ -95,7 +76,7 @@ def test_every_embedding_column_has_a_usable_index(subject: Declared[Vector], ca
     table, name = catalog.table(subject.table), subject.needs[0][1][0]
     if table is None or subject.item.index is None:
         return
-    faults = {str(i): _usable(i, name, subject.item) for i in vector_indexes(table, name)}
+    faults = {str(i): unusable(i, name, subject.item) for i in candidates(table, name)}
     if "" not in faults.values():
         observed = "; ".join(f"{i}: {why}" for i, why in faults.items()) or f"no approximate index on {quote(name)}"
         drops = "".join(f"drop index {i};\n" for i in faults)
@@ -126,7 +107,7 @@ def test_every_vector_index_suits_its_rows(subject: Declared[Vector], catalog: C
     table, promise = catalog.table(subject.table), subject.item.index
     if table is None or promise is None:
         return
-    for index in vector_indexes(table, subject.needs[0][1][0]):
+    for index in candidates(table, subject.needs[0][1][0]):
         for observed, setting in _odd_options(index, table, promise):
             remedy = f"alter index {index} set ({setting});\nreindex index {index};"
             yield Finding(str(index), observed, remedy, setting.partition(" ")[0])

@@ -11,6 +11,7 @@ from pgconform.probes.searching import answers, fault, index_scans
 from pgconform.remedies import rebuild
 from pgconform.statements import Name
 from pgconform.subjects import Declared, Searching, searches, stored_vectors
+from pgconform.vector_indexes import candidates
 
 
 @check("search-results", guide=["muva-24", "muva-22"], when=["gate"], each=searches)
@@ -50,14 +51,16 @@ def test_every_search_can_use_the_vector_index(subject: Searching, evidence: Evi
         yield Finding(subject.function, observed, subject.recreate(evidence.catalog))
 
 
-@check("search-recall", guide=["muva-37", "muva-22"], when=["gate", "quarterly"], each=stored_vectors)
+@check(
+    "search-recall", guide=["muva-37", "muva-22", "muva-41"], when=["gate", "monthly", "quarterly"], each=stored_vectors
+)
 def test_every_vector_index_finds_the_nearest_rows(subject: Declared[Vector], evidence: Evidence) -> Iterator[Finding]:
     """Asked with all effort, every vector index finds the declared share of the rows that are nearest.
 
     An index that lost rows is valid for the catalogue and fast for everybody: only the exact answer tells.
     """
     table, name, promise = evidence.catalog.table(subject.table), subject.needs[0][1][0], subject.item.index
-    found = recall.vector_indexes(table, name) if table and promise else []
+    found = candidates(table, name) if table and promise else []
     if table is None or promise is None or not found:
         raise Nothing(f"{subject} has no vector index")
     for index in found:

@@ -1,0 +1,95 @@
+"""What searches touch and how large their indexes are, beside earlier runs: exact figures, no times."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from pgconform import trends
+from pgconform.model import Figure, Finding, Nothing, NotVerified
+from pgconform.probes.searching import REFUSALS, callers, honest_call, queries
+from pgconform.statements import Name, statement
+from pgconform.vector_indexes import of_relation
+
+if TYPE_CHECKING:
+    from pgconform.checks import Evidence
+    from pgconform.history import History
+    from pgconform.subjects import Searching
+
+AGO = 30.0  # days: the run that is nearest to this is compared with
+# Pages touched are the same in each run, and differ by 4 to 15 % when an ivfflat index is built anew.
+MORE = 1.25
+FEW = 32  # pages of difference that are no matter
+PAGE = 8192
+
+
+def measured(search: Searching, evidence: Evidence) -> dict[str, Figure]:
+    """Rows of the table, pages that a member of the largest tenant touches by one search, pages of the vector indexes.
+
+    Raises Nothing where nobody can search, NotVerified.
+    """
+    able = callers(search, evidence)
+    vectors = queries(search, evidence, able[-1]) if able else []
+    if not vectors:
+        raise Nothing(f"no caller of {search.function} has rows to search for")
+    count = statement("select pg_catalog.count(*) from {t} as r", t=Name.of(search.table))
+    rows = evidence.database.remembered(count, f"counting rows of {search.table}")[0][0]
+    call = honest_call(search, able[-1], vectors[0])
+    explained = statement("explain (analyze, buffers, timing off, format json) {call}", call=call)
+    what = f"searching through {search.function}"
+    try:
+        with evidence.database.acting(able[-1].role, dict(able[-1].settings)):
+            evidence.database.rows(call, what)  # what planning reads is no part of the search
+            root = evidence.database.one(explained, what)[0][0]["Plan"]
+    except NotVerified as reason:
+        if reason.state[:2] in REFUSALS:
+            raise Nothing(f"{search.function} refuses the call, which search-results finds") from None
+        raise
+    pages = {"rows": rows, "pages touched": root["Shared Hit Blocks"] + root["Shared Read Blocks"],
+             "index size": _indexed(search, evidence)}  # fmt: skip
+    return {what: Figure(f"search {what}: {search.function}", value, _UNITS[what]) for what, value in pages.items()}
+
+
+_UNITS = {"rows": "rows", "pages touched": "pages", "index size": "pages"}
+
+
+def grown(search: Searching, evidence: Evidence, now: dict[str, Figure], past: History) -> Iterator[Finding]:
+    """A finding for each figure that grew by more than a quarter beyond the table's own growth.
+
+    Raises Nothing where no earlier run measured it.
+    """
+    before = {what: _near(past.series(figure.name)) for what, figure in now.items()}
+    rows = before["rows"]
+    if rows is None:
+        raise Nothing(f"no earlier run measured {search.function}")
+    growth = max(1.0, now["rows"].value / max(1.0, rows))
+    remedies = {"pages touched": search.recreate(evidence.catalog), "index size": _reindex(search, evidence)}
+    for what, remedy in remedies.items():
+        then = before[what]
+        if then is not None and now[what].value > MORE * growth * then + FEW:
+            observed = (
+                f"{what}: {now[what].value:g} pages, about a month ago {then:g}; rows: {growth:.2f} times as many"
+            )
+            yield Finding(search.function, observed, remedy, detail=what)
+
+
+def _near(series: trends.Series) -> float | None:
+    return trends.near(series, AGO, float("inf"))
+
+
+def _indexed(search: Searching, evidence: Evidence) -> int:
+    sizes = statement(
+        "select coalesce(pg_catalog.sum(pg_catalog.pg_relation_size(c.oid)), 0)::bigint from pg_catalog.pg_class as c"
+        " join pg_catalog.pg_namespace as n on n.oid = c.relnamespace"
+        " where pg_catalog.format('%I.%I', n.nspname, c.relname) = any({names}::text[])",
+        names=tuple(_quoted(search, evidence)),
+    )  # fmt: skip
+    return int(evidence.database.one(sizes, f"measuring the vector indexes of {search.table}")[0]) // PAGE
+
+
+def _quoted(search: Searching, evidence: Evidence) -> list[str]:
+    return [str(index) for index in of_relation(evidence.catalog, search.table, search.column)]
+
+
+def _reindex(search: Searching, evidence: Evidence) -> str:
+    return "\n".join(f"reindex index {name};" for name in _quoted(search, evidence))

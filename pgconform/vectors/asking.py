@@ -1,0 +1,202 @@
+"""One search, prepared on a connection and asked many times as one caller: rows, time, index scans, buffers, plan.
+
+Statements go through libpq directly, with the query vector in binary: text of 3072 numbers would cost more than many a
+search. The prepared statement has a name of ours, and is gone afterwards.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy
+
+from pgconform.model import NotVerified
+from pgconform.statements import Name, Statement, statement
+
+if TYPE_CHECKING:
+    from pgconform.database import Database
+    from pgconform.identities import Identity
+    from pgconform.vectors.oracle import Matrix
+
+NAME = b"pgconform_search"
+BINARY, TEXT = 1, 0
+# About half a millisecond of a processor's work, with no table, no vector and no index in it: the measure of a machine.
+CALIBRATION = (
+    b"select pg_catalog.count(*) from pg_catalog.generate_series(1, 1000) as n where pg_catalog.md5(n::text) > ''"
+)
+_SCANS = (
+    b"select coalesce(pg_catalog.sum(pg_catalog.pg_stat_get_xact_numscans(o)), 0)::bigint"
+    b" from pg_catalog.unnest($1::oid[]) as o"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What came of one search: keys and similarities (or distances) nearest first, ``seconds`` from sending to the last
+    row, those of the calibration just before, and whether an index was scanned."""
+
+    keys: tuple[str, ...]
+    values: tuple[float, ...]
+    seconds: float
+    calibration: float
+    scanned: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """``buffers`` are pages hit and read; ``shape`` the kinds of nodes from the top, with the index's name."""
+
+    buffers: int
+    shape: str
+
+
+def encoded(vector: Matrix, kind: str) -> tuple[bytes, int]:
+    """A query vector as parameter of that type, and the format that it is in."""
+    if kind in ("vector", "halfvec"):
+        head = numpy.array([len(vector), 0], ">i2").tobytes()
+        return head + vector.astype(">f4" if kind == "vector" else ">f2").tobytes(), BINARY
+    if kind == "sparsevec":
+        filled = ",".join(f"{n + 1}:{vector[n]!s}" for n in numpy.flatnonzero(vector))
+        return f"{{{filled}}}/{len(vector)}".encode(), TEXT
+    return "".join("1" if bit else "0" for bit in vector).encode(), TEXT
+
+
+class Asking:
+    """Asks one prepared search. ``indexes`` are the OIDs of those whose scans count."""
+
+    def __init__(self, database: Database, call: Statement, kind: str, indexes: Sequence[int]) -> None:
+        self._pgconn = database.connection.pgconn
+        text, (_, *others) = call.run_text(database.connection)
+        self._text, self._kind = text.encode(), kind
+        self._others = [None if other is None else str(other).encode() for other in others]
+        self._indexes = f"{{{','.join(map(str, indexes))}}}".encode()
+
+    def prepare(self) -> None:
+        self._checked(self._pgconn.prepare(NAME, self._text))
+
+    def ask(self, vector: Matrix) -> Asked:
+        """Asks for one vector. Raises psycopg.Error."""
+        parameters, formats = self._parameters(vector)
+        before = self.scans()
+        calibration = self.calibrate()
+        started = time.perf_counter()
+        answer = self._pgconn.exec_prepared(NAME, parameters, formats, TEXT)
+        seconds = time.perf_counter() - started
+        rows = self._rows(self._checked(answer))
+        scanned = self.scans() > before
+        return Asked(
+            tuple(key or "" for key, _ in rows),
+            tuple(float(v or "nan") for _, v in rows),
+            seconds,
+            calibration,
+            scanned,
+        )
+
+    def time(self, vector: Matrix) -> float:
+        """Seconds of one search, and nothing else."""
+        parameters, formats = self._parameters(vector)
+        started = time.perf_counter()
+        self._checked(self._pgconn.exec_prepared(NAME, parameters, formats, TEXT))
+        return time.perf_counter() - started
+
+    def calibrate(self) -> float:
+        """Seconds that the calibration takes now."""
+        started = time.perf_counter()
+        self._checked(self._pgconn.exec_params(CALIBRATION, []))
+        return time.perf_counter() - started
+
+    def scans(self) -> int:
+        """Scans of the indexes in this transaction so far: functions' own among them, seen by any role."""
+        return int(self._rows(self._checked(self._pgconn.exec_params(_SCANS, [self._indexes])))[0][0] or 0)
+
+    def explained(self, vector: Matrix) -> Plan:
+        """Runs the search once under EXPLAIN: what it touched, and how."""
+        parameters, formats = self._parameters(vector)
+        text = b"explain (analyze, buffers, timing off, format json) " + self._text
+        answer = self._checked(self._pgconn.exec_params(text, parameters, param_formats=formats))
+        root = json.loads(self._rows(answer)[0][0] or "[]")[0]["Plan"]
+        return Plan(int(root["Shared Hit Blocks"]) + int(root["Shared Read Blocks"]), " > ".join(_nodes(root)))
+
+    def _parameters(self, vector: Matrix) -> tuple[list[Any], list[int]]:
+        first, code = encoded(vector, self._kind)
+        return [first, *self._others], [code, *(TEXT for _ in self._others)]
+
+    @staticmethod
+    def _checked(answer: Any) -> Any:
+        from psycopg import errors, pq
+
+        if answer.status not in (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK):
+            raise errors.error_from_result(answer)
+        return answer
+
+    @staticmethod
+    def _rows(answer: Any) -> list[tuple[str | None, ...]]:
+        def text(row: int, column: int) -> str | None:
+            value = answer.get_value(row, column)
+            return None if value is None else value.decode("utf-8", "backslashreplace")
+
+        return [tuple(text(n, c) for c in range(answer.nfields)) for n in range(answer.ntuples)]
+
+
+def _nodes(plan: dict[str, Any]) -> Iterator[str]:
+    """The kinds of nodes along the way that most rows come."""
+    name = plan.get("Index Name") or plan.get("Function Name")
+    yield str(plan["Node Type"]) + (f" {name}" if name else "")
+    below = [p for p in plan.get("Plans", ()) if p.get("Parent Relationship") in ("Outer", "Member", "Subquery")]
+    if below:
+        yield from _nodes(below[0])
+
+
+@contextmanager
+def asking(
+    database: Database, who: Identity, call: Statement, kind: str, indexes: Sequence[int],
+    settings: Mapping[str, str] | None = None,
+) -> Iterator[Asking]:  # fmt: skip
+    """The search as that caller, with these settings besides; all is undone afterwards. The first value of ``call`` is
+    the query vector. Raises NotVerified, also where a setting did not take."""
+    import psycopg
+
+    prepared = Asking(database, call, kind, indexes)
+    wanted = dict(settings or {})
+    done = False
+    try:
+        with database.acting(who.role, {**dict(who.settings), **wanted}):
+            _took(database, wanted)
+            prepared.prepare()
+            done = True
+            yield prepared
+    finally:
+        if done:
+            with suppress(psycopg.Error):  # where the connection is lost, so is the statement
+                database.connection.execute(b"deallocate " + NAME, prepare=False)
+
+
+def touch(database: Database, schema: str) -> None:
+    """Has the server load the extension's library: before that it takes any value for its settings, and drops it
+    later. Raises NotVerified."""
+    load = statement("select '[1]'::{t}::text", t=Name((schema, "vector")))
+    database.rows(load, "loading the extension vector")
+
+
+def _took(database: Database, wanted: Mapping[str, str]) -> None:
+    for name, value in wanted.items():
+        found = database.one(statement("select pg_catalog.current_setting({n}, true)", n=name), f"reading {name}")[0]
+        if found != value:
+            raise NotVerified(f"the setting {name} = {value} did not take; is the extension up to date?")
+
+
+def oids(database: Database, names: Sequence[Name]) -> list[int]:
+    """The OIDs of these indexes. Raises NotVerified."""
+    found = []
+    for schema, name in names:
+        question = statement(
+            "select c.oid::bigint from pg_catalog.pg_class as c join pg_catalog.pg_namespace as n"
+            " on n.oid = c.relnamespace where n.nspname = {s} and c.relname = {i}", s=schema, i=name,
+        )  # fmt: skip
+        found += [int(oid) for (oid,) in database.rows(question, "looking up indexes")]
+    return found

@@ -1,0 +1,203 @@
+"""What is measured: each declared search, by callers whose tenants hold different shares of the rows, for queries that
+no row is the answer to by itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy
+
+from pgconform.identities import Identity, identities
+from pgconform.model import Mistake, NotVerified
+from pgconform.people import tenant_counts
+from pgconform.probes.searching import OPERATORS, own_rows
+from pgconform.remedies import index_cast
+from pgconform.statements import Name, Statement, column, joined, statement
+from pgconform.vectors import copied
+
+if TYPE_CHECKING:
+    from pgconform.checks import Evidence
+    from pgconform.subjects import Searching
+    from pgconform.vectors.oracle import Matrix
+
+COUNT = 10  # rows asked for, where a search takes a number
+NEAR = 0.5  # how far a query is from the stored vector that it is drawn from, of that vector's length
+# Shares of the rows at which an index that knows nothing of tenants fails in different ways.
+SHARES = {"1 %": (0.005, 0.01, 0.02), "3-8 %": (0.03, 0.05, 0.08)}
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One search by one caller; ``share`` says which tenant's, without naming it; ``rows`` are the caller's own."""
+
+    search: Searching
+    who: Identity
+    share: str
+    rows: int
+    total: int
+
+    @property
+    def name(self) -> str:
+        """Stable over runs."""
+        return f"{self.search.function}, {self.share}"
+
+
+def cases(search: Searching, evidence: Evidence) -> list[Case]:
+    """Members of the smallest, the largest and some tenants between, and somebody without membership; one member where
+    the rows are everybody's. Raises NotVerified."""
+    able = [i for i in identities(evidence) if i.role in search.promise.execute]
+    members = [i for i in able if i.kind in ("one", "many")]
+    promise = evidence.contract.tables[search.table]
+    scopes = {evidence.contract.scope(search.table, i.role, "select") for i in members}
+    if promise.holds != "tenant" or scopes & {"shared", "all"}:
+        return [
+            Case(search, who, "everybody", rows, rows) for who in members[:1] for rows in [_count(search, evidence)]
+        ]
+    counted = tenant_counts(evidence, search.table, evidence.contract.column_of(search.table))
+    total = sum(counted.values())
+    sized = sorted(
+        ((sum(counted[t] for t in who.tenants), n) for n, who in enumerate(members) if len(who.tenants) == 1),
+    )
+    chosen: dict[int, str] = {}
+    owning = [(size, n) for size, n in sized if size]
+    if owning:
+        chosen = {owning[0][1]: "smallest tenant", owning[-1][1]: "largest tenant"}
+    for share, (low, wanted, high) in SHARES.items():
+        fitting = [(abs(size / total - wanted), n) for size, n in owning if low <= size / total <= high]
+        for _, n in sorted(fitting)[:1]:
+            chosen[n] = f"{chosen[n]}, {share}" if n in chosen else f"tenant with {share}"
+    found = [Case(search, members[n], chosen[n], size, total) for size, n in owning if n in chosen]
+    outside = [i for i in able if i.kind in ("none", "bare")]
+    return found + [Case(search, who, "no tenant", 0, total) for who in outside[:1]]
+
+
+def _count(search: Searching, evidence: Evidence) -> int:
+    question = statement("select pg_catalog.count(*) from {t} as r", t=Name.of(search.table))
+    return int(evidence.database.remembered(question, f"counting rows of {search.table}")[0][0])
+
+
+def call(case: Case) -> Statement:
+    """The search through its function, the way an honest caller asks: own tenant, default threshold. Its first value is
+    the query vector. Raises NotVerified where an argument is missing."""
+    search = case.search
+    spec = search.promise.search
+    assert spec, "only search functions are asked"
+    given: dict[str, object] = {spec.query: None}
+    if spec.tenant and case.who.tenants:
+        given[spec.tenant] = min(case.who.tenants)
+    if spec.count:
+        given[spec.count] = wanted(case)
+    for argument in search.promise.arguments:
+        if argument.default is None and argument.name not in given:
+            if argument.name != spec.tenant:
+                what = f"argument {argument.name} of {search.function} has no default"
+                raise NotVerified(f"{what}, and the contract does not say what to pass; give it a default")
+            given[argument.name] = ""
+    named = [statement("{n} => {v}", n=Name((name,)), v=value) for name, value in given.items()]
+    return statement(
+        "select f.{key}::text, f.{s}::float8 from {f}({arguments}) as f",
+        key=Name((spec.key,)), s=Name((spec.similarity,)), f=Name.of(search.function), arguments=joined(named),
+    )  # fmt: skip
+
+
+def wanted(case: Case) -> int:
+    """How many rows are asked for."""
+    spec = case.search.promise.search
+    assert spec
+    return COUNT if spec.count else spec.default_count or COUNT
+
+
+def kind(case: Case) -> str:
+    """The type of the function's query vector."""
+    spec = case.search.promise.search
+    assert spec
+    argument = next(a for a in case.search.promise.arguments if a.name == spec.query)
+    return argument.type.rpartition(".")[2].partition("(")[0].strip('"')
+
+
+def distance(search: Searching, schema: str, query: Statement) -> Statement:
+    """The distance of row ``r`` to a query, by the very expression that the declared index holds."""
+    vector, cast = search.vector, index_cast(search.vector)
+    full = statement("::{t}(" + str(int(vector.dimension)) + ")", t=Name((schema, cast))) if cast else statement("")
+    query = statement("{q}{full}", q=query, full=full)
+    return statement(
+        "({e}{full} operator({s}." + OPERATORS[vector.metric] + ") {q})",
+        e=column(search.column), full=full, s=Name((schema,)), q=query,
+    )  # fmt: skip
+
+
+def plain(case: Case, schema: str) -> Statement:
+    """The search that the contract implies, without its function: the caller's nearest rows under row security. Its
+    first value is the query vector, of the column's type."""
+    search = case.search
+    spec = search.promise.search
+    assert spec
+    kind = Name((schema, search.vector.type))
+    query = statement("{q}::{t}(" + str(int(search.vector.dimension)) + ")", q=None, t=kind)
+    return statement(
+        "select {key}::text, {d} as distance from {t} as r order by 2 limit {n}::int",
+        d=distance(search, schema, query), key=column(spec.key), t=Name.of(search.table), n=wanted(case),
+    )  # fmt: skip
+
+
+def owners(search: Searching, evidence: Evidence, found: list[Case]) -> list[Statement]:
+    """For each case the condition under which row ``r`` may be an answer."""
+    return [
+        statement("({own})", own=own_rows(search, evidence, case.who)) if case.rows else statement("false")
+        for case in found
+    ]
+
+
+def drawn(search: Searching, evidence: Evidence, count: int) -> Matrix:
+    """Distinct queries from the distribution of the data: stored vectors, each moved at random by half its length, at
+    its old length again. Alike for the same rows. Raises NotVerified where there is no vector."""
+    spec = search.promise.search
+    assert spec
+    some = statement(
+        "({key} = any(array(select s.{k} from {t} as s where s.{e} is not null"
+        " order by pg_catalog.md5(s.{k}::text), s.{k} limit {n}::int)))",
+        key=column(spec.key), k=Name((spec.key,)), t=Name.of(search.table), e=Name((search.column,)), n=count,
+    )  # fmt: skip
+    question = copied.question(search.table, spec.key, search.column, [statement("true")], some)
+    messages = evidence.database.copied(question, f"choosing query vectors from {search.table}")
+    picked = [
+        (key, vector.copy())
+        for block in copied.blocks(messages, search.vector.type, search.vector.dimension, 1)
+        for key, vector in zip(block.keys, block.vectors, strict=False)
+    ]
+    if not picked:
+        raise NotVerified(f"{search.table} has no vector to draw queries from")
+    picked.sort(key=lambda pair: pair[0])
+    base = numpy.stack([picked[n % len(picked)][1] for n in range(count)])
+    noise = numpy.random.default_rng(1).standard_normal(base.shape, numpy.float32)
+    length = numpy.linalg.norm(base, axis=1, keepdims=True)
+    moved = base + NEAR * length * noise / numpy.linalg.norm(noise, axis=1, keepdims=True)
+    return numpy.asarray(moved * (length / numpy.linalg.norm(moved, axis=1, keepdims=True)), numpy.float32)
+
+
+def read(path: Path, dimension: int) -> Matrix:
+    """The queries of a file: one vector a line, as JSON. Raises Mistake."""
+    try:
+        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        queries = numpy.array([json.loads(line) for line in lines], numpy.float32)
+    except (OSError, ValueError, TypeError):
+        raise Mistake(f"{path}: wanted one vector a line, as a JSON array of numbers") from None
+    if queries.ndim != 2 or queries.shape[1] != dimension or not numpy.isfinite(queries).all():
+        raise Mistake(f"{path}: wanted vectors of {dimension} numbers, one a line")
+    return queries
+
+
+def every(evidence: Evidence) -> Iterator[Searching]:
+    """The declared searches whose functions and vectors exist: what is missing is the checks' finding."""
+    from pgconform.subjects import searches
+
+    for search in searches(evidence.contract):
+        table = evidence.catalog.table(search.table)
+        found = table.column(search.column) if table else None
+        there = found is not None and found.base_oid in evidence.catalog.vector_types
+        if there and evidence.catalog.functions_named(search.function):
+            yield search

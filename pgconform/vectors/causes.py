@@ -1,0 +1,137 @@
+"""Why a search finds too little, or does not use its index: looked for in the catalogue, then tried."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from pgconform.model import NotVerified
+from pgconform.names import quote
+from pgconform.probes.searching import INDEX_ONLY
+from pgconform.remedies import create_vector_index, reopen
+from pgconform.subjects import declared_overload
+from pgconform.vector_indexes import candidates, unusable
+from pgconform.vectors import sweep
+
+if TYPE_CHECKING:
+    from pgconform.vectors.gates import Problem
+    from pgconform.vectors.measuring import Measured, Measuring
+
+BETTER = 0.1  # recall that a cause must make up for to be named
+Cause = tuple[str, str]  # in words, and the SQL that removes it
+
+
+def explained(problem: Problem, measuring: Measuring, number: int, found: Measured) -> Problem:
+    """The problem with its cause and remedy, where they are found. Raises NotVerified."""
+    finders = {"index": _index, "recall": _little, "rows": _little, "generic plan": _generic, "similarity": _other,
+               "foreign rows": _open, "threshold": _other, "order": _order}  # fmt: skip
+    finder = finders.get(problem.kind)
+    cause, remedy = finder(measuring, number, found) if finder else ("", "")
+    return msgspec.structs.replace(problem, cause=cause, remedy=remedy)
+
+
+def _recreate(measuring: Measuring) -> str:
+    return measuring.search.recreate(measuring.evidence.catalog)
+
+
+def _generic(measuring: Measuring, _: int, __: Measured) -> Cause:
+    function = declared_overload(measuring.search.function, measuring.search.promise, measuring.evidence.catalog)
+    name = function.signature if function else measuring.search.function
+    why = "after five executions the server keeps a generic plan, which knows neither tenant nor number of rows"
+    return why, f"alter function {name} set plan_cache_mode = 'force_custom_plan';"
+
+
+def _other(measuring: Measuring, _: int, __: Measured) -> Cause:
+    search = measuring.search
+    dimension = f"all {search.vector.dimension} dimensions"
+    return (
+        f"the function does not compare and filter by the {search.vector.metric} distance over {dimension}",
+        _recreate(measuring),
+    )
+
+
+def _order(measuring: Measuring, number: int, found: Measured) -> Cause:
+    relaxed = [name for name, value in _pinned(measuring).items() if value == "relaxed_order"]
+    if relaxed:
+        why = f"{relaxed[0]} = relaxed_order returns rows slightly out of order, and the function does not sort again"
+        return why, "-- select from the search as a materialized CTE, and order by its distance"
+    return _other(measuring, number, found)
+
+
+def _open(measuring: Measuring, number: int, _: Measured) -> Cause:
+    if measuring.visible(number) > measuring.cases[number].rows:
+        return "row security shows the caller rows of others", reopen_all(measuring)
+    return "the function reads past row security, and its filter by tenant is lost", _recreate(measuring)
+
+
+def reopen_all(measuring: Measuring) -> str:
+    table = measuring.evidence.catalog.table(measuring.search.table)
+    return reopen(measuring.evidence, table) if table else ""
+
+
+def _index(measuring: Measuring, number: int, _: Measured) -> Cause:
+    """Why no index is scanned."""
+    search, catalog = measuring.search, measuring.evidence.catalog
+    table = catalog.table(search.table)
+    if table is None or search.vector.index is None:
+        return "the contract declares no index", ""
+    faults = {str(i): unusable(i, search.column, search.vector) for i in candidates(table, search.column)}
+    if "" not in faults.values():
+        why = "; ".join(f"{i}: {fault}" for i, fault in faults.items()) or "there is no approximate index"
+        drops = "".join(f"drop index {i};\n" for i in faults)
+        return why, drops + create_vector_index(catalog, table, search.column, search.vector)
+    if not measuring.scans(number, INDEX_ONLY):
+        why = "the function cannot use the index: it orders by another expression than the index has"
+        return why, _recreate(measuring)
+    lower = f"alter database {quote(catalog.server.database)} set random_page_cost = 1.1;"
+    return "the planner takes another way to be cheaper", f"analyze {table};\n-- if it still does: {lower}"
+
+
+def _little(measuring: Measuring, number: int, found: Measured) -> Cause:
+    """Why rows are missing."""
+    case, search = measuring.cases[number], measuring.search
+    if (seen := measuring.visible(number)) < case.rows:
+        return f"row security hides {case.rows - seen} of the caller's own {case.rows} rows", reopen_all(measuring)
+    if found.misjudged or found.unordered:
+        return _other(measuring, number, found)
+    if max(found.scanned, found.scanned_later) == 0:
+        return "no vector index is scanned: the function filters or orders by something else", _recreate(measuring)
+    used = measuring.indexes()[0]
+    now = measuring.tried(number, {**INDEX_ONLY, **_pinned(measuring)}, sweep.QUERIES).recall
+    try:
+        fresh = _rebuilt(measuring, number, str(used))
+    except NotVerified:
+        fresh = now  # what cannot be tried is no cause
+    if fresh > now + BETTER:
+        return (
+            f"{used} was built before its rows were there, or they have changed since: built anew, it gives a recall of"
+            f" {fresh:.2f} instead of {now:.2f}", f"reindex index {used};",
+        )  # fmt: skip
+    point = sweep.cheapest(sweep.curve(measuring), search.promise.search.recall if search.promise.search else 0.9)
+    effort = sweep.EFFORT[used.method]
+    if point is None:
+        why = f"{used} finds too little for some caller under any setting of {effort}"
+        return (
+            why,
+            f"-- give {search.table} a btree index on its tenant, or a partition or partial index for each tenant",
+        )
+    return (
+        f"the search looks at too little of {used}, which knows nothing of tenants: {effort} is too small",
+        sweep.setting_sql(measuring, point.settings),
+    )
+
+
+def _pinned(measuring: Measuring) -> dict[str, str]:
+    """The settings of vector indexes that the function has."""
+    function = declared_overload(measuring.search.function, measuring.search.promise, measuring.evidence.catalog)
+    listed = function.configuration if function else {}
+    return {name: value for name, value in listed.items() if name.split(".")[0] in sweep.EFFORT}
+
+
+def _rebuilt(measuring: Measuring, number: int, index: str) -> float:
+    """The recall with the index built anew, in a transaction that is undone; on disposable targets only."""
+    if measuring.evidence.writing is None:
+        raise NotVerified("a live target is never written")
+    with measuring.rebuilt(index) as other:
+        return other.tried(number, {**INDEX_ONLY, **_pinned(measuring)}, sweep.QUERIES).recall

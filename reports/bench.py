@@ -1,0 +1,77 @@
+"""What a search benchmark found: a table of the cases, recall against time, and what is wrong with its remedy."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from pgconform.vectors.bench import Outcome
+    from pgconform.vectors.sweep import Point
+
+_HEAD = (
+    f"{'rows':>7} {'found/wanted':>13} {'recall':>7} {'worst':>6} {'first':>7} {'p50':>7} {'p95':>7} {'p99':>7}"
+    f" {'ratio':>6} {'pages':>6} {'index':>6}  case"
+)
+
+
+def as_text(outcome: Outcome) -> str:
+    """Times in milliseconds; ``ratio`` is in calibrations, ``index`` the share of searches that scanned one."""
+    where = outcome.now.circumstances
+    lines = [f"{outcome.contract}: PostgreSQL {where.server}, pgvector {where.pgvector}, {where.machine}", _HEAD]
+    for found in outcome.now.cases.values():
+        lines.append(
+            f"{found.rows:>7} {found.returned:>6.1f}/{found.expected:<6.1f} {found.recall:>7.3f} {found.worst:>6.2f}"
+            f" {found.first:>7.1f} {found.p50:>7.2f} {found.p95:>7.2f} {found.p99:>7.2f} {found.ratio:>6.2f}"
+            f" {found.buffers:>6.0f} {found.scanned_later:>6.0%}  {found.case}"
+        )
+    for found in outcome.now.cases.values():
+        if found.rates:
+            rates = ", ".join(f"{rate:.0f}/s by {clients}" for clients, rate in found.rates.items())
+            lines.append(f"searches of clients at once: {rates} ({found.case})")
+    for function, points in outcome.curves.items():
+        lines += ["", f"{function}: the index by its settings, recall of the worst and time of the slowest caller"]
+        lines += [_point(point) for point in points] or ["  there is no approximate index"]
+        if sql := outcome.advice.get(function):
+            lines += [
+                "  the cheapest with all rows and the promised recall:",
+                *(f"    {line}" for line in sql.splitlines()),
+            ]
+        elif points:
+            lines.append("  none gives every caller all rows and the promised recall")
+    if outcome.differences:
+        what = ", ".join(outcome.differences)
+        lines += ["", f"the baseline is of another class ({what}): times are compared as ratios, pages not at all"]
+    for problem in outcome.problems:
+        lines += ["", f"{problem.kind}: {problem.case}: {problem.observed}"]
+        lines += [f"  cause: {problem.cause}"] if problem.cause else []
+        lines += [f"  {line}" for line in problem.remedy.splitlines()]
+    lines += [f"not verified: {function}: {why}" for function, why in outcome.unverified.items()]
+    return "\n".join(lines)
+
+
+def _point(point: Point) -> str:
+    settings = ", ".join(f"{name} = {value}" for name, value in point.settings.items())
+    callers = f"{point.scanning} of {len(point.tried)} callers scan it"
+    callers += f", {point.short} queries lack rows" if point.short else ""
+    return f"  {point.least:.3f} {point.slowest.milliseconds:>8.2f} ms  {settings}; {callers}"
+
+
+def as_json(outcomes: list[Outcome]) -> str:
+    """Everything, for scripts."""
+    told = [
+        {
+            "contract": outcome.contract,
+            "circumstances": outcome.now.circumstances,
+            "cases": list(outcome.now.cases.values()),
+            "curves": outcome.curves,
+            "advice": outcome.advice,
+            "problems": outcome.problems,
+            "unverified": outcome.unverified,
+            "differences": outcome.differences,
+        }
+        for outcome in outcomes
+    ]
+    return json.dumps(msgspec.to_builtins(told), indent=1)

@@ -1,0 +1,136 @@
+"""Gates and baselines of the search benchmark, without a database."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import msgspec
+import numpy
+import pytest
+
+from pgconform.contract import Search
+from pgconform.model import Mistake
+from pgconform.vectors import baseline, cases
+from pgconform.vectors.baseline import Baseline, Circumstances
+from pgconform.vectors.bench import Wanted
+from pgconform.vectors.gates import compared, promised
+from pgconform.vectors.measuring import Measured, Tried, quantile
+from pgconform.vectors.sweep import Point, cheapest, settings
+
+SPEC = Search("a.b.v", "q")
+SOUND = Measured(
+    case="a.f, largest tenant", rows=20_000, asked=10, queries=40, returned=10, expected=10, short=0, recall=0.97,
+    worst=0.8, foreign=0, under=0, unordered=0, misjudged=0, first=9, p50=2, p95=4, p99=6, ratio=4, buffers=500,
+    scanned=1, scanned_later=1, plan="Limit > Index Scan i", method="hnsw",
+)  # fmt: skip
+WORSE = {
+    "foreign": (1, "foreign rows"), "under": (2, "threshold"), "unordered": (1, "order"),
+    "misjudged": (1, "similarity"),
+    "short": (1, "rows"), "recall": (0.89, "recall"), "scanned_later": (0.0, "generic plan"), "p95": (3001, "latency"),
+}  # fmt: skip
+
+
+def changed(**parts: object) -> Measured:
+    return msgspec.structs.replace(SOUND, **parts)
+
+
+def test_what_is_sound_breaks_nothing() -> None:
+    assert list(promised(SOUND, SPEC)) == []
+    assert list(compared(SOUND, SOUND, True)) == []
+    small = changed(rows=9999, scanned=0, scanned_later=0)
+    assert list(promised(small, SPEC)) == []  # reading few rows is cheaper than any index
+
+
+@pytest.mark.parametrize("field", WORSE)
+def test_each_broken_promise_is_one_problem(field: str) -> None:
+    value, kind = WORSE[field]
+    assert [p.kind for p in promised(changed(**{field: value}), SPEC)] == [kind]
+
+
+def test_an_index_that_is_never_scanned_is_a_problem_of_large_tenants() -> None:
+    assert [p.kind for p in promised(changed(scanned=0, scanned_later=0), SPEC)] == ["index"]
+
+
+@pytest.mark.parametrize("change, kinds", [
+    ({"scanned": 0, "scanned_later": 0}, ["index"]), ({"recall": 0.91}, ["recall"]), ({"recall": 0.93}, []),
+    ({"buffers": 600}, ["buffers"]), ({"buffers": 540}, []), ({"method": "ivfflat", "buffers": 600}, ["buffers"]),
+    ({"ratio": 7.0}, ["time"]), ({"ratio": 6.0}, []), ({"rows": 30_000, "buffers": 900}, []), ({"p95": 400}, []),
+])  # fmt: skip
+def test_what_is_worse_than_the_baseline(change: dict[str, object], kinds: list[str]) -> None:
+    assert [p.kind for p in compared(changed(**change), SOUND, True)] == kinds
+
+
+def test_pages_are_not_compared_between_classes() -> None:
+    assert list(compared(changed(buffers=900), SOUND, False)) == []
+    assert [p.kind for p in compared(changed(ratio=9.0), SOUND, False)] == ["time"]
+
+
+@pytest.mark.parametrize("reruns, slower", [([9, 9], True), ([4, 9], False), ([9, 4], False)])
+def test_a_slower_search_is_confirmed_by_two_reruns(reruns: list[float], slower: bool) -> None:
+    left = iter(reruns)
+    found = list(compared(changed(ratio=9.0), SOUND, True, lambda: next(left)))
+    assert [p.kind for p in found] == (["time"] if slower else [])
+
+
+def test_a_baseline_is_read_as_it_was_written(tmp_path: Path) -> None:
+    where = Circumstances("16.14", "0.8.5", "2 x processor", {"work_mem": "4096kB"})
+    kept = Baseline("shop", where, {SOUND.case: SOUND})
+    baseline.save(tmp_path / "new" / "shop.json", kept)
+    assert baseline.load(tmp_path / "new" / "shop.json") == kept
+    other = msgspec.structs.replace(where, machine="8 x processor", settings={"work_mem": "1GB"})
+    assert where.differences(other) == ["machine", "work_mem"]
+    assert where.differences(where) == []
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"format": 1}', "\0"])
+def test_a_file_that_is_no_baseline_is_one_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(Mistake, match="--update-baseline"):
+        baseline.load(tmp_path / "x.json")
+    with pytest.raises(Mistake, match="no baseline there"):
+        baseline.load(tmp_path / "y.json")
+
+
+@pytest.mark.parametrize("text", ["", "[1, 2]", "[1, 2, NaN]", '[1, 2, "x"]', "no", "[1,2,3]\n[1,2]"])
+def test_queries_that_do_not_fit_are_one_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "q").write_text(text)
+    with pytest.raises(Mistake, match="line"):
+        cases.read(tmp_path / "q", 3)
+
+
+def test_queries_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "q").write_text("[1, 2, 3.5]\n\n[4, 5, 6]\n")
+    assert (cases.read(tmp_path / "q", 3) == numpy.array([[1, 2, 3.5], [4, 5, 6]])).all()
+
+
+@pytest.mark.parametrize("queries, clients", [("9", 1), ("10001", 1), ("40", 0), ("40", 33)])
+def test_how_much_to_measure_is_bounded(queries: str, clients: int) -> None:
+    with pytest.raises(Mistake, match="wanted"):
+        Wanted.of(queries, clients, True)
+
+
+def test_how_much_to_measure() -> None:
+    assert Wanted.of("40", 6, True).clients == (1, 2, 4, 6)
+    assert Wanted.of("some/file", 1, False) == Wanted(clients=(1,), curves=False, file=Path("some/file"))
+
+
+def test_settings_go_from_the_cheapest_to_all() -> None:
+    assert [s["ivfflat.probes"] for s in settings("ivfflat", 10, False)] == ["1", "2", "4", "8", "10"]
+    assert [s["hnsw.ef_search"] for s in settings("hnsw", 0, False)][-2:] == ["640", "1000"]
+    assert {s["hnsw.iterative_scan"] for s in settings("hnsw", 0, True)} == {"off", "strict_order", "relaxed_order"}
+
+
+def test_the_cheapest_setting_is_the_first_of_about_equally_fast_ones() -> None:
+    points = [Point({"p": str(n)}, {"a": Tried(r, 0, ms, ms, 1.0), "b": Tried(1.0, 0, 0.1, 0.1, 0.0)})
+              for n, (r, ms) in enumerate([(0.5, 1), (0.91, 2.2), (0.99, 2.0), (1.0, 9)])]  # fmt: skip
+    assert cheapest(points, 0.9) == points[1]
+    assert cheapest(points, 0.95) == points[2]
+    assert cheapest(points[:1], 0.9) is None
+
+
+def test_quantiles_are_values_that_occurred() -> None:
+    assert quantile([3, 1, 2], 0.5) == 2
+    assert quantile(range(1, 101), 0.95) == 95
+    assert quantile([5], 0.99) == 5
+    assert math.isfinite(quantile([1, 2], 0.0))
