@@ -113,7 +113,9 @@ LAYERS = (
     ("session",),
     ("judging", "catalogue_of_checks"),
     ("asked",),
-    ("plugin", "cli", "__main__"),
+    ("plugin", "commands"),
+    ("cli",),
+    ("__main__",),
 )
 LEVEL = {name: number for number, names in enumerate(LAYERS) for name in names}
 

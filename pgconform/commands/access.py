@@ -1,0 +1,39 @@
+"""pgconform access: the matrix of role, relation and command."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from pgconform.commands.common import asked_of, given, opened, show
+
+if TYPE_CHECKING:
+    from pgconform.commands.common import Commands
+
+
+def add(commands: Commands) -> None:
+    command = commands.add_parser(
+        "access", help="whose rows each role may touch: what the contract declares beside what was observed",
+        epilog="exit status: 0 as declared, 1 something differs, 3 something could not be verified, 4 usage or contract"
+               " error, 5 nothing was examined, 75 the database cannot be reached or was lost",
+    )  # fmt: skip
+    asked_of(command)
+    command.add_argument("--format", choices=("text", "json"), default="text", help="text (default) or json")
+    command.set_defaults(command=call)
+
+
+def call(known: argparse.Namespace, _: list[str]) -> int:
+    """The matrix of role, relation and command of each contract: declared beside observed."""
+    from pgconform.attacks.access import observe
+    from pgconform.model import Effort
+    from pgconform.reports.access import Matrix, as_json, as_text, status
+
+    effort, made = Effort.of(given(known, "effort", "default"), given(known, "seed", "1")), []
+    with opened(known, effort) as databases:
+        for name, facts in databases.facts().items():
+            evidence = databases.evidence(name)
+            cells = observe(evidence)
+            attempts, services = evidence.drills.attempts if evidence.writing else 0, evidence.contract.roles.services
+            made.append(Matrix(name, facts, cells, attempts, services))
+    show((as_json if known.format == "json" else as_text)(made, effort))
+    return int(status(made)[0])

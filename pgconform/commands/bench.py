@@ -1,0 +1,60 @@
+"""pgconform bench: vector searches measured beside the exact answer."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pgconform.commands.common import opened, show, target_of
+
+if TYPE_CHECKING:
+    from pgconform.commands.common import Commands
+
+
+def add(commands: Commands) -> None:
+    command = commands.add_parser(
+        "bench", help="how well, and how fast, each declared vector search finds what it should",
+        epilog="exit status: 0 as promised, 1 something is not, or is worse than the baseline, 3 something could not be"
+               " measured, 4 usage or contract error, 5 no search is declared, 75 the database cannot be reached",
+    )  # fmt: skip
+    target_of(command)
+    command.add_argument("--queries", default="40", metavar="N|FILE", help="how many, or vectors as JSON, one a line")
+    command.add_argument("--clients", type=int, default=2, metavar="N", help="at most so many at once (default: 2)")
+    command.add_argument("--no-curves", dest="curves", action="store_false", help="do not try settings of the indexes")
+    command.add_argument(
+        "--baseline", default="reports/baselines", metavar="DIR", help="where baselines are (default: %(default)s)"
+    )
+    how = command.add_mutually_exclusive_group()
+    how.add_argument("--compare", action="store_true", help="compare with the baseline")
+    how.add_argument("--update-baseline", dest="update", action="store_true", help="make this the baseline")
+    command.add_argument("--format", choices=("text", "json"), default="text", help="text (default) or json")
+    command.set_defaults(command=call)
+
+
+def call(known: argparse.Namespace, _: list[str]) -> int:
+    """Each contract's searches, measured beside the exact answer."""
+    from functools import partial
+
+    from pgconform.model import Effort
+    from pgconform.reports.bench import as_json, as_text
+
+    try:
+        from pgconform.vectors import baseline
+        from pgconform.vectors.bench import Wanted, measure
+    except ImportError:
+        raise ValueError("pgconform bench needs numpy: python -m pip install 'pgconform[bench]'") from None
+    wanted = Wanted.of(known.queries, known.clients, known.curves)
+    outcomes, folder = [], Path(known.baseline)
+    with opened(known, Effort()) as databases:
+        for name in databases.facts():
+            before = baseline.load(folder / f"{name}.json") if known.compare else None
+            told = partial(print, file=sys.stderr) if sys.stderr.isatty() else lambda _: None
+            outcomes.append(measure(databases.evidence(name), partial(databases.further, name), wanted, before, told))
+    for outcome in outcomes if known.update else ():
+        if outcome.now.cases:
+            baseline.save(folder / f"{outcome.contract}.json", outcome.now)
+    show(as_json(outcomes) if known.format == "json" else "\n\n".join(map(as_text, outcomes)))
+    found = {outcome.status for outcome in outcomes}
+    return next((status for status in (1, 3, 0) if status in found), 5)

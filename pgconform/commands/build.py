@@ -1,0 +1,39 @@
+"""pgconform build: a reference database in an empty database elsewhere."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import TYPE_CHECKING
+
+from pgconform.commands.common import reference_of
+
+if TYPE_CHECKING:
+    from pgconform.commands.common import Commands
+
+
+def add(commands: Commands) -> None:
+    command = commands.add_parser("build", help="load a reference database into an empty database elsewhere")
+    command.add_argument("contract", metavar="CONTRACT", help="a bundled contract's name, or a file")
+    command.add_argument("--dsn", default="", metavar="URI", help="the empty database (default: libpq's environment)")
+    command.add_argument("--rows", type=float, default=1.0, metavar="SCALE", help="multiplies the number of rows")
+    command.add_argument("--seed", type=int, default=1, help="seed of the generator of rows")
+    command.set_defaults(command=call)
+
+
+def call(known: argparse.Namespace, _: list[str]) -> int:
+    """The contract's reference database, in an empty database that somebody else runs."""
+    import psycopg
+
+    from pgconform.fixtures.databases import build as load
+
+    reference = reference_of(known.contract)
+    try:
+        with psycopg.connect(known.dsn or os.environ.get("PGC_DSN", ""), prepare_threshold=None) as connection:
+            load(connection, reference, scale=known.rows, seed=known.seed)
+    except psycopg.Error as error:  # libpq's own message may hold host, user and password
+        state = error.sqlstate or type(error).__name__
+        message = (error.diag.message_primary or "") if error.sqlstate else "is the server up, and its address right?"
+        raise ConnectionError(f"cannot build {reference} ({state}): {message}") from None
+    print(f"built {reference}")
+    return 0

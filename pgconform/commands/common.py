@@ -1,0 +1,85 @@
+"""What several commands share: their options, the databases they open, exit statuses."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pgconform.model import Effort
+    from pgconform.session import Databases
+
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # argparse has no public name for it
+
+INTERRUPTED, USAGE, LOST = 2, 4, 75
+
+
+def target_of(command: argparse.ArgumentParser) -> None:
+    """What is looked at, and where."""
+    command.add_argument("--contract", metavar="NAME|FILE", help="a bundled contract or a TOML file (default: all)")
+    command.add_argument(
+        "--target", metavar="KIND[:ID]", help="embedded[:16|18] (default), container[:IMAGE] or live[:URI]"
+    )
+
+
+def asked_of(command: argparse.ArgumentParser) -> None:
+    """What both run and access are asked for."""
+    target_of(command)
+    command.add_argument("--effort", metavar="LEVEL", help="how hard to attack: quick, default or nightly")
+    command.add_argument("--seed", metavar="N", help="what the attacks are drawn from (default: 1)")
+
+
+def given(known: argparse.Namespace, name: str, default: str = "") -> str:
+    return str(getattr(known, name) or os.environ.get(f"PGC_{name.upper()}") or default)
+
+
+def show(text: str) -> None:
+    """A name may hold what the terminal cannot show."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    print(text)
+
+
+@contextmanager
+def opened(known: argparse.Namespace, effort: Effort) -> Iterator[Databases]:
+    """The target's databases, for the time of the block; what goes wrong on the way is one line."""
+    import datetime
+
+    import psycopg
+
+    from pgconform.asked import chosen
+    from pgconform.model import TargetLost
+    from pgconform.session import Databases
+
+    databases = Databases(datetime.datetime.now(datetime.UTC), effort)
+    try:
+        databases.open(given(known, "target", "embedded"), chosen(given(known, "contract")))
+        yield databases
+    except TargetLost as error:
+        raise ConnectionError(str(error)) from None
+    except psycopg.Error as error:  # libpq's own message may hold host, user and password
+        raise ConnectionError(
+            f"the database could not be pictured ({error.sqlstate or type(error).__name__})"
+        ) from None
+    finally:
+        databases.close()
+
+
+def folder(given: str) -> Path:
+    return Path(given or os.environ.get("PGC_HISTORY") or "reports/history")
+
+
+def reference_of(contract: str) -> str:
+    """The reference database that a contract names. Raises ValueError."""
+    from pgconform.contract_file import load, resolve
+
+    found = load(resolve(contract))
+    if not found.reference:
+        raise ValueError(f"contract {found.name} names no reference database; set reference in it")
+    return found.reference

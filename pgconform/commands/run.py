@@ -1,0 +1,49 @@
+"""pgconform run: check databases through pytest."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pgconform.commands.common import asked_of
+
+if TYPE_CHECKING:
+    from pgconform.commands.common import Commands
+
+
+def add(commands: Commands) -> None:
+    command = commands.add_parser(
+        "run", help="check databases; further arguments go to pytest (-m gate, -k, --lf, -n 2)",
+        epilog="exit status: 0 conforms, 1 findings, 2 interrupted, 3 something could not be verified, 4 usage or"
+               " contract error, 5 nothing was examined, 75 the database cannot be reached or was lost",
+    )  # fmt: skip
+    asked_of(command)
+    command.add_argument("--out", metavar="DIR", help="where the reports go (default: reports/out)")
+    command.add_argument("--history", metavar="DIR", help="where runs are recorded, or none (default: reports/history)")
+    command.add_argument("--drill", metavar="NAME", help="restore: have a live target restored elsewhere, too")
+    command.set_defaults(command=call)
+
+
+def call(known: argparse.Namespace, rest: list[str]) -> int:
+    """Check databases through pytest, with our own configuration and nothing of the caller's."""
+    import pytest
+
+    import pgconform.suites
+    from pgconform.contract_file import bundled
+
+    if rest and (rest[0] in bundled() or rest[0].endswith(".toml")):
+        raise ValueError(f"a contract is given by --contract={rest[0]}")
+    home = Path(str(pgconform.suites.__file__)).parent
+    fixed = [
+        str(home), f"--config-file={Path(__file__).with_name('run.ini')}", f"--rootdir={home.parent}",
+        "-p", "pgconform.plugin", "-p", "no:hypothesispytest", "--tb=no", "-q", "--no-header", "-r", "N",
+    ]  # fmt: skip
+    if "no:cacheprovider" not in rest:
+        fixed.append(f"--override-ini=cache_dir={Path.cwd() / '.pytest_cache'}")
+    given = [
+        f"--pgc-{name}={value}"
+        for name in ("contract", "target", "effort", "seed", "out", "history", "drill")
+        if (value := getattr(known, name))
+    ]
+    return int(pytest.main([*fixed, *given, "--pgc-asked", *rest]))
