@@ -39,9 +39,9 @@ def test_up_prints_an_address_and_stops_when_asked(tmp_path: Path) -> None:
             [*PGCONFORM, "run", "--contract=victorysync", f"--target=live:{address}", f"--out={tmp_path}", "-mgate"],
             capture_output=True, text=True, cwd=tmp_path, check=False,
         )  # fmt: skip
-        assert done.returncode == 0, done.stdout
         up.send_signal(signal.SIGINT)
         assert up.wait(timeout=30) == 0
+        assert done.returncode == 0, done.stdout
     assert not socket_dir.exists()
 
 

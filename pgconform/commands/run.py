@@ -36,7 +36,7 @@ def call(known: argparse.Namespace, rest: list[str]) -> int:
         raise ValueError(f"a contract is given by --contract={rest[0]}")
     home = Path(str(pgconform.suites.__file__)).parent
     fixed = [
-        str(home), f"--config-file={Path(__file__).with_name('run.ini')}", f"--rootdir={home.parent}",
+        str(home), f"--config-file={Path(__file__).parent.with_name('run.ini')}", f"--rootdir={home.parent}",
         "-p", "pgconform.plugin", "-p", "no:hypothesispytest", "--tb=no", "-q", "--no-header", "-r", "N",
     ]  # fmt: skip
     if "no:cacheprovider" not in rest:
