@@ -31,16 +31,17 @@ _PROMISES = (
 )  # fmt: skip
 
 
-def promised_columns(contract: Contract, table: str) -> list[str]:
-    """Columns of a relation that any promise of the contract speaks of, each once, in a fixed order."""
-    wanted: list[str] = []
+def promised_columns(contract: Contract) -> dict[str, tuple[str, ...]]:
+    """Columns that any promise of the contract speaks of, by relation: each once, in a fixed order."""
+    wanted: dict[str, dict[str, None]] = {}
     for selector in _PROMISES:
         for subject in selector(contract):
-            wanted += [name for needed, names in subject.needs if needed == table for name in names]
-    if promise := contract.tables.get(table):
-        wanted += filter(None, [contract.column_of(table)])
-        wanted += [c for granted in promise.columns.values() for names in granted.values() for c in names]
-    return list(dict.fromkeys(wanted))
+            for table, names in subject.needs:
+                wanted.setdefault(table, {}).update(dict.fromkeys(names))
+    for table, promise in contract.tables.items():
+        named = [name for granted in promise.columns.values() for names in granted.values() for name in names]
+        wanted.setdefault(table, {}).update(dict.fromkeys(filter(None, [contract.column_of(table), *named])))
+    return {table: tuple(names) for table, names in wanted.items()}
 
 
 # -- relations and columns --------------------------------------------------------------------------------------
@@ -68,7 +69,7 @@ def create_table(contract: Contract, catalog: Catalog, name: str) -> str:
     """The contract's definition; without one a skeleton with the promised columns, protected by row security."""
     if defined := contract.tables[name].definition:
         return defined
-    listed = [f"{quote(c)} {column_type(contract, catalog, name, c)}" for c in promised_columns(contract, name)]
+    listed = [f"{quote(c)} {column_type(contract, catalog, name, c)}" for c in promised_columns(contract).get(name, ())]
     body = ", ".join(listed)
     schema = quote(split(name)[0])
     return (

@@ -15,20 +15,19 @@ from typing import Any
 
 import psycopg
 
-from pgconform.catalog import Catalog, Function, Table
+from pgconform.catalog import Catalog
 from pgconform.catalogue_of_checks import load
-from pgconform.checks import Check, Evidence, evaluate
+from pgconform.checks import Evidence, evaluate
 from pgconform.contract import Contract
 from pgconform.contract_file import _defined, resolve, validate
 from pgconform.contract_file import load as load_contract
 from pgconform.database import Database, begin
-from pgconform.expressions import shape
 from pgconform.history import History, append
 from pgconform.introspect import snapshot
 from pgconform.model import Effort, Finding, Result, Verdict
-from pgconform.names import qualified
 from pgconform.recovery.copies import Copies
 from pgconform.results import Run
+from tests.concerned import Concern
 
 FAULTS = Path(__file__).parent.parent / "fixtures" / "faults"
 # What a remedy may meet when another one has already dropped or made its object.
@@ -169,51 +168,26 @@ def judge(
 ) -> list[Result]:
     """The results of all checks, on what the open transaction sees.
 
-    Drills and searches take longer than all other checks together. What they find of a table follows from its rows and
-    from the catalogue: from its own policies, grants and triggers, those of the tables that it names or that name it,
-    and from functions, roles and schemas. So where a reference is given, on which they are silent, they look at what
-    may differ, and at what ``expected`` findings speak of. Drills that commit need ``copies`` of what is committed.
+    Drills, sessions and searches take longer than all other checks together. So where a reference is given, on which
+    they are silent, they look at what may differ (``Concern``), and at what ``expected`` findings speak of. Drills that
+    commit need ``copies`` of what is committed.
     """
     catalog = snapshot(connection)
     database, today = Database(connection), datetime.datetime.now(datetime.UTC).date()
     evidence = Evidence(contract, catalog, database, today, lambda: database, QUICK, copies, history)
     wanted, checks = {key.split(": ")[1] for key in expected if ": " in key}, {key.split(": ")[0] for key in expected}
-    altered = changed(catalog, reference) if reference else set()
-    differs = _concerned_by(catalog, altered) | written(connection)
-    altered |= written(connection)
+    concern = Concern(catalog, reference, contract, wanted, written(connection)) if reference else None
     results = []
     for check in load().values():
         subjects = None
         if "copies" in check.asks:
-            subjects = None if copies and (check.id in checks or not reference) else []
-        elif reference and check.drill:
+            subjects = None if copies and (check.id in checks or not concern) else []
+        elif concern and (check.drill or check.id not in checks):
             given = check.subjects(contract, evidence)
-            subjects = [s for s in given if _concerned(s, wanted | differs, reference)]
-        elif reference and check.id not in checks and _searching(check):
-            subjects = None if altered & _behind(contract) or catalog.functions != reference.functions else []
+            subjects = concern.subjects(check, given) or ([] if given else None)
         if subjects != []:
             results.append(evaluate(check, evidence, subjects))
     return results
-
-
-def _concerned(subject: Any, differs: AbstractSet[str], reference: Catalog) -> bool:
-    """True where a drill may find something else of its subject: a relation, a function, or anything else."""
-    first = subject[0] if isinstance(subject, tuple) else subject
-    if isinstance(first, Function):
-        names = {table.name for table in reference.tables if str(table) in differs}
-        return repr(first) not in set(map(repr, reference.functions)) or any(name in first.body for name in names)
-    return not isinstance(first, Table) or str(first) in differs
-
-
-def _searching(check: Check) -> bool:
-    """True for checks of embeddings and searches, which read every vector."""
-    return ".embeddings." in check.module or ".search." in check.module or check.id == "search-keeps-tenants"
-
-
-def _behind(contract: Contract) -> set[str]:
-    """Tables that searches read, and those that say who may."""
-    vectors = {name for name, promise in contract.tables.items() if promise.vectors}
-    return vectors | {t.members.table for t in contract.tenancies.values() if t.members}
 
 
 def written(connection: psycopg.Connection[Any]) -> set[str]:
@@ -223,45 +197,6 @@ def written(connection: psycopg.Connection[Any]) -> set[str]:
         " where n_tup_ins + n_tup_upd + n_tup_del > 0"
     )
     return {name for (name,) in found}
-
-
-def changed(catalog: Catalog, reference: Catalog) -> set[str]:
-    """Tables that are not as they were; all of them where roles, schemas or settings are not."""
-    general = ("roles", "memberships", "schemas", "types", "sequences", "settings")
-    if any(getattr(catalog, part) != getattr(reference, part) for part in general):
-        return {str(t) for t in catalog.tables}
-    found = {str(t) for t in catalog.tables if t != reference.table(str(t))} | _calling(catalog, reference)
-    return found | {str(t) for t in reference.tables if catalog.table(str(t)) is None}
-
-
-def _concerned_by(catalog: Catalog, altered: AbstractSet[str]) -> set[str]:
-    """Tables for which that other tables are not as they were may mean other outcomes of attacks."""
-    return {str(t) for t in catalog.tables if altered & {str(t), t.parent, *named_by(t)}}
-
-
-def _calling(catalog: Catalog, reference: Catalog) -> set[str]:
-    """Tables whose policies, triggers, view, defaults or constraints call a function that differs, however far away."""
-    one, other = ({(f.signature, repr(f)): f.name for f in c.functions} for c in (catalog, reference))
-    names = {(one | other)[key] for key in one.keys() ^ other.keys()}
-    more = names
-    while more:
-        more = {f.name for f in catalog.functions if any(name in f.body for name in more)} - names
-        names |= more
-    found = set()
-    for table in catalog.tables:
-        texts = [table.definition, *(t.function for t in table.triggers), *(c.default or "" for c in table.columns)]
-        texts += [c.definition for c in table.constraints]
-        texts += [f"{p.using} {p.check}" for p in table.policies]
-        if any(name in text for name in names for text in texts):
-            found.add(str(table))
-    return found
-
-
-def named_by(table: Table) -> set[str]:
-    """Tables that a relation's policies, view or foreign keys name."""
-    texts = [text for policy in table.policies for text in (policy.using, policy.check) if text]
-    paths = {path for text in texts for path in shape(text, table.name).relations}
-    return {*table.reads, *(qualified(*path) for path in paths), *(k.references for k in table.foreign_keys())}
 
 
 def found(results: list[Result]) -> dict[str, Finding]:

@@ -9,7 +9,7 @@ from pgconform.model import Finding
 from pgconform.names import quote, same_type, split
 from pgconform.privileges import Privileges
 from pgconform.remedies import add_column, create_table, noun, promised_columns, retype, shut
-from pgconform.subjects import Declared, present_tables, promise_of, tables, tenant_rows
+from pgconform.subjects import Declared, declared, promise_of, tables, tenant_rows
 
 
 @check("tables-exist", guide=["muva-1", "vs-1"], when=["gate"], each=tables)
@@ -26,16 +26,22 @@ def test_every_declared_table_exists(
         yield Finding(subject.table, f"the relation does not exist{near}", remedy)
 
 
-@check("columns-exist", guide=["muva-1", "vs-1"], when=["gate"], each=present_tables)
+def present_columns(contract: Contract) -> Iterator[Declared[tuple[str, ...]]]:
+    """Relations that the contract declares and that exist."""
+    columns = promised_columns(contract)
+    return (declared(name, (), columns.get(name, ())) for name in contract.tables)
+
+
+@check("columns-exist", guide=["muva-1", "vs-1"], when=["gate"], each=present_columns)
 def test_every_declared_column_exists(
-    subject: Declared[TablePromise], catalog: Catalog, contract: Contract
+    subject: Declared[tuple[str, ...]], catalog: Catalog, contract: Contract
 ) -> Iterator[Finding]:
     """Every column that a promise of the contract speaks of exists.
 
     A promise about a column that is gone or was renamed would otherwise go unchecked.
     """
     table = catalog.table(subject.table)
-    for name in promised_columns(contract, subject.table) if table else ():
+    for name in subject.item if table else ():
         if table and table.column(name) is None:
             near = did_you_mean(name, (column.name for column in table.columns))
             observed = f"the column {quote(name)} does not exist{near}"
