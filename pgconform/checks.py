@@ -177,8 +177,9 @@ def evaluate(check: Check, evidence: Evidence, subjects: Sequence[Any] | None = 
         given = [*given, *(t for t in evidence.catalog.tables if str(t) in hidden)]  # they yield no policies now
     if check.by_contract and not given:
         empty.append(f"the contract declares none: {_lower(check.looked_for)}")
+    parts: dict[str, Any] = {}
     for subject in given:
-        if locked := hidden & _relations(subject):
+        if hidden and (locked := hidden & _relations(subject)):
             unverified.append((subject_name(subject), LOCKED.format(", ".join(sorted(locked)))))
             continue
         if missing := _missing(subject, evidence.catalog):
@@ -190,7 +191,8 @@ def evaluate(check: Check, evidence: Evidence, subjects: Sequence[Any] | None = 
                 unverified.append((subject_name(subject), f"{what} does not exist{near}; correct the contract"))
             continue
         try:
-            for said in check.judge(subject, **{name: evidence.part(name) for name in check.asks}):
+            parts = parts or {name: evidence.part(name) for name in check.asks}
+            for said in check.judge(subject, **parts):
                 if isinstance(said, Figure):
                     figures.append(said)
                 else:

@@ -61,7 +61,12 @@ def _parsed(expression: str, table: str, trusted: Trusted = ()) -> Parsed:
     return parse(expression, table, trusted)
 
 
-@cache
+def _row(expression: str, table: str) -> str:
+    """The table's name where the text may qualify the row's columns by it; thousands of tables have the same policies,
+    and these are then parsed once."""
+    return table if not table or table.replace('"', '""') in expression else "\0"
+
+
 def shape(expression: str, table: str = "") -> Shape:
     """What the expression reads and calls, and whether its outcome is fixed.
 
@@ -69,6 +74,11 @@ def shape(expression: str, table: str = "") -> Shape:
     false: it lets no row through; null counts as false. Both are proven: False may also mean "not known".
     ExpressionError for text that is not one expression.
     """
+    return _shape(expression, _row(expression, table))
+
+
+@cache
+def _shape(expression: str, table: str) -> Shape:
     parsed = _parsed(expression, table)
     always_true, always_false = fixed(parsed.root)
     return Shape(
@@ -128,7 +138,7 @@ def constrains(expression: str, columns: Collection[str], table: str = "", trust
     An expression that is never true constrains. Inside subqueries pg_get_expr qualifies the row's columns by the
     table's name, which is how correlation is recognised. ExpressionError for text that is not one expression.
     """
-    return _constrains(expression, frozenset(columns), table, trusted)
+    return _constrains(expression, frozenset(columns), _row(expression, table), trusted)
 
 
 def compares(
@@ -140,7 +150,7 @@ def compares(
     Casts, scalar subqueries, NULLIF, COALESCE, lower() and the order of the sides do not hide it.
     """
     named = frozenset(functions)
-    for node in walk(_parsed(expression, table).root):
+    for node in walk(_parsed(expression, _row(expression, table)).root):
         if isinstance(node, Op) and node.name in EQUALITIES and node.over != "all":
             for one, other in ways(node):
                 named_there = any(_is_named(value, named, frozenset(paths)) for value in values(other))

@@ -47,6 +47,7 @@ def literal(value: str) -> str:
     return f"'{escaped}'"
 
 
+@lru_cache(maxsize=65536)
 def split(text: str) -> tuple[str, ...]:
     """The parts of a dotted name; an unquoted part is folded to lower case, as the server does.
 

@@ -273,13 +273,13 @@ def reopen(evidence: Evidence, table: Table) -> str:
 def _is_loose(evidence: Evidence, declared: str, table: Table, policy: Policy) -> bool:
     from pgconform.expressions import constrains, shape
 
-    texts = [text for text in (policy.using, policy.check) if text]
-    column, trusted = evidence.contract.column_of(declared), subjects.own_keys(
-        evidence.contract, evidence.catalog, declared
-    )  # fmt: skip
-    return bool(policy.permissive and column) and any(
-        shape(text, table.name).always_true or not constrains(text, [column], table.name, trusted) for text in texts
-    )
+    column = evidence.contract.column_of(declared)
+    for text in filter(None, (policy.using, policy.check) if policy.permissive and column else ()):
+        meaning = shape(text, table.name)
+        trusted = subjects.own_keys(evidence.contract, evidence.catalog, declared, meaning.relations)
+        if meaning.always_true or not constrains(text, [column], table.name, trusted):
+            return True
+    return False
 
 
 def own_condition(contract: Contract, table: str, alias: str = "") -> str:

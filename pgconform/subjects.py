@@ -307,14 +307,19 @@ def the_database(catalog: Catalog) -> Iterator[str]:
     yield catalog.server.database
 
 
-def promise_of(catalog: Catalog, contract: Contract, table: Table) -> TablePromise | None:
-    """The promise that speaks for a relation: its own, or that of the table it is a partition of."""
+def declared_name(catalog: Catalog, contract: Contract, table: Table) -> str:
+    """The name by which the contract speaks of a relation: its own, or that of the table it is a partition of."""
     seen: Table | None = table
     while seen is not None:
-        if found := contract.tables.get(str(seen)):
-            return found
+        if str(seen) in contract.tables:
+            return str(seen)
         seen = catalog.table(seen.parent) if seen.parent else None
-    return None
+    return ""
+
+
+def promise_of(catalog: Catalog, contract: Contract, table: Table) -> TablePromise | None:
+    """The promise that speaks for a relation: its own, or that of the table it is a partition of."""
+    return contract.tables.get(declared_name(catalog, contract, table))
 
 
 def application_tables(catalog: Catalog, contract: Contract) -> Iterator[Table]:
@@ -351,14 +356,17 @@ def may_read(catalog: Catalog, privileges: Privileges, role: str, view: Table) -
     return all(may) or not any(h.privilege == "SELECT" for h in privileges.on(role, view))
 
 
-def own_keys(contract: Contract, catalog: Catalog, declared: str) -> tuple[tuple[tuple[str, ...], str], ...]:
-    """Columns by which a policy may lean on another table's row security: of tables with row security on, the key of
-    a child's parent, and the column that names the tenant, where clients are given own rows only."""
+def own_keys(
+    contract: Contract, catalog: Catalog, declared: str, relations: Iterable[tuple[str, ...]]
+) -> tuple[tuple[tuple[str, ...], str], ...]:
+    """Columns by which a policy may lean on another table's row security: among the relations that it names, of tables
+    with row security on, the key of a child's parent, and the column that names the tenant, where clients are given
+    own rows only."""
     promise, found = contract.tables[declared], []
-    for name, other in contract.tables.items():
-        table = catalog.table(name)
+    for name in sorted(qualified(*path) for path in relations):
+        table, other = catalog.table(name), contract.tables.get(name)
         scopes = {contract.scope(name, role, "select") for role in contract.roles.clients}
-        if name == declared or table is None or not table.row_security or scopes & {"all", "shared"}:
+        if name == declared or table is None or other is None or not table.row_security or scopes & {"all", "shared"}:
             continue
         if promise.holds == "child" and promise.parent == name:
             found.append((split(name), promise.parent_key))

@@ -12,17 +12,11 @@ from pgconform.model import Finding
 from pgconform.names import quote, split
 from pgconform.privileges import Privileges
 from pgconform.remedies import create_policy, tie
-from pgconform.subjects import own_keys, policies, promise_of, protectable_tables
+from pgconform.subjects import declared_name, own_keys, policies, protectable_tables
 
 EVERY_AUDIT = ["gate", "weekly", "quarterly"]
 OLD: tuple[Command, ...] = ("select", "update", "delete")  # commands that look at rows which are there
 NEW: tuple[Command, ...] = ("insert", "update")  # commands that leave a new row
-
-
-def _declared(catalog: Catalog, contract: Contract, table: Table) -> str:
-    """The name under which the contract speaks for the table; '' where it does not."""
-    promise = promise_of(catalog, contract, table)
-    return next((name for name, p in contract.tables.items() if p is promise), "")
 
 
 def _applies(policy: Policy, role: str, command: str, privileges: Privileges) -> bool:
@@ -43,7 +37,7 @@ def test_every_granted_command_has_a_policy(
 
     Where row-level security is on and no policy speaks for a command, the command finds nothing at all.
     """
-    declared = _declared(catalog, contract, table)
+    declared = declared_name(catalog, contract, table)
     if table.parent and not any(p.permissive for p in table.policies):
         return  # a partition is reached through its parent, whose policies count
     for role in contract.roles.clients if declared else ():
@@ -56,9 +50,10 @@ def test_every_granted_command_has_a_policy(
 
 def _bound(contract: Contract, catalog: Catalog, declared: str, text: str | None, table: Table) -> bool:
     """True when an expression can only be true for rows that are compared with the session."""
-    column, trusted = contract.column_of(declared), own_keys(contract, catalog, declared)
-    bare = text is None or shape(text, table.name).always_true
-    return text is not None and not bare and constrains(text, [column], table.name, trusted)
+    if text is None or (meaning := shape(text, table.name)).always_true:
+        return False
+    trusted = own_keys(contract, catalog, declared, meaning.relations)
+    return constrains(text, [contract.column_of(declared)], table.name, trusted)
 
 
 def _loose_commands(
@@ -93,7 +88,7 @@ def test_no_policy_is_always_true(
     Permissive policies add up: one that is always true makes all others pointless.
     """
     table, policy = subject
-    declared = _declared(catalog, contract, table)
+    declared = declared_name(catalog, contract, table)
     loose = _loose_commands(table, policy, declared, contract, catalog, privileges, OLD)
     if loose and policy.using is not None and shape(policy.using, table.name).always_true:
         observed = f"policy {quote(policy.name)} is always true ({', '.join(loose)})"
@@ -109,7 +104,7 @@ def test_every_policy_ties_rows_to_the_session(
     "Somebody is signed in" is no tenant; nor is a flag on the row, nor a null that lets everybody through.
     """
     table, policy = subject
-    declared = _declared(catalog, contract, table)
+    declared = declared_name(catalog, contract, table)
     loose = _loose_commands(table, policy, declared, contract, catalog, privileges, OLD)
     if not loose or policy.using is None or shape(policy.using, table.name).always_true:
         return
@@ -129,7 +124,7 @@ def test_every_write_policy_checks_the_new_row(
     Otherwise a client inserts rows for another tenant, or moves an own row to it.
     """
     table, policy = subject
-    declared = _declared(catalog, contract, table)
+    declared = declared_name(catalog, contract, table)
     loose = _loose_commands(table, policy, declared, contract, catalog, privileges, NEW)
     text = policy.check or policy.using  # without WITH CHECK, USING holds for the new row, too
     said = policy.check is None and _loose_commands(table, policy, declared, contract, catalog, privileges, OLD)
@@ -149,7 +144,7 @@ def test_no_policy_compares_the_tenant_to_the_user(
     The two are never equal: every member sees nothing, until somebody opens the table to everybody.
     """
     table, policy = subject
-    declared = _declared(catalog, contract, table)
+    declared = declared_name(catalog, contract, table)
     if not declared or contract.tables[declared].holds != "tenant":
         return
     users = [tuple(split(name)) for name in contract.user_functions]
@@ -189,7 +184,7 @@ def test_no_policy_trusts_a_setting_of_anybody(
     they say of the tenant proves nothing.
     """
     table, policy = subject
-    declared = _declared(catalog, contract, table)
+    declared = declared_name(catalog, contract, table)
     shapes = [shape(text, table.name) for text in (policy.using, policy.check) if text]
     odd = sorted({each for seen in shapes for each in _odd(seen, catalog, contract)})
     if declared and odd:
