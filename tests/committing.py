@@ -74,7 +74,7 @@ def prove_committed(server: Server, fault: Fault) -> None:
 
         def judged() -> list[Result]:
             with transaction(connection, contract), closing(Copies(dsn, snapshot(connection))) as copies:
-                return judge(connection, contract, reference, fault.finds | {f"{fault.check}: "}, copies)
+                return judge(connection, contract, reference, fault.finds | {f"{fault.check}: "}, copies=copies)
 
         def remedied(remedy: str) -> None:
             for statement in filter(str.strip, _POSTGAST.split(remedy)):

@@ -21,18 +21,22 @@ class Concern:
     """
 
     def __init__(
-        self, catalog: Catalog, reference: Catalog, contract: Contract, wanted: AbstractSet[str], written: set[str]
+        self,
+        catalog: Catalog,
+        reference: Catalog,
+        contract: Contract,
+        wanted: AbstractSet[str],
+        written: AbstractSet[str],
     ) -> None:
         self._reference = reference
         self._functions = _functions(catalog, reference)
-        altered = _altered(catalog, reference, contract, self._functions) | written
-        self._tables = wanted | altered | {
-            str(t) for t in catalog.tables if altered & {str(t), t.parent, *named_by(t)}
-        }  # fmt: skip
+        altered = _altered(catalog, reference, contract, self._functions)
+        neighbours = {str(t) for t in catalog.tables if altered & {str(t), t.parent, *named_by(t)}}
+        self._tables = {*wanted, *neighbours, *written}
         behind = {name for name, promise in contract.tables.items() if promise.vectors}
         behind |= {t.members.table for t in contract.tenancies.values() if t.members}
         searches = {name.rpartition(".")[2] for name, promise in contract.functions.items() if promise.search}
-        self._searches = bool(altered & behind or searches & self._functions)
+        self._searches = bool((altered | written) & behind or searches & self._functions)
 
     def subjects(self, check: Check, subjects: list[Any]) -> list[Any]:
         """Those of a check's subjects for which the outcome may differ."""
@@ -77,7 +81,7 @@ def _altered(catalog: Catalog, reference: Catalog, contract: Contract, functions
         return {str(t) for t in catalog.tables}
     sequences = {str(s) for s in {*catalog.sequences} ^ {*reference.sequences}}
     found = {str(t) for t in catalog.tables if t != reference.table(str(t)) or _uses(t, functions | sequences)}
-    found |= {s.owned_by.rpartition(".")[0] for s in catalog.sequences if str(s) in sequences}
+    found |= {s.owned_by.rpartition(".")[0] for s in catalog.sequences if str(s) in sequences and s.owned_by}
     return found | {str(t) for t in reference.tables if catalog.table(str(t)) is None}
 
 

@@ -163,20 +163,21 @@ def judge(
     contract: Contract,
     reference: Catalog | None = None,
     expected: AbstractSet[str] = frozenset(),
+    written: AbstractSet[str] = frozenset(),
     copies: Copies | None = None,
     history: History | None = None,
 ) -> list[Result]:
     """The results of all checks, on what the open transaction sees.
 
     Drills, sessions and searches take longer than all other checks together. So where a reference is given, on which
-    they are silent, they look at what may differ (``Concern``), and at what ``expected`` findings speak of. Drills that
-    commit need ``copies`` of what is committed.
+    they are silent, they look at what may differ (``Concern``): tables that are altered or ``written``, and what
+    ``expected`` findings speak of. Drills that commit need ``copies`` of what is committed.
     """
     catalog = snapshot(connection)
     database, today = Database(connection), datetime.datetime.now(datetime.UTC).date()
     evidence = Evidence(contract, catalog, database, today, lambda: database, QUICK, copies, history)
     wanted, checks = {key.split(": ")[1] for key in expected if ": " in key}, {key.split(": ")[0] for key in expected}
-    concern = Concern(catalog, reference, contract, wanted, written(connection)) if reference else None
+    concern = Concern(catalog, reference, contract, wanted, written) if reference else None
     results = []
     for check in load().values():
         subjects = None
@@ -190,13 +191,30 @@ def judge(
     return results
 
 
-def written(connection: psycopg.Connection[Any]) -> set[str]:
-    """Tables whose rows the open transaction has changed."""
-    found = connection.execute(
-        "select format('%I.%I', schemaname, relname) from pg_catalog.pg_stat_xact_user_tables"
-        " where n_tup_ins + n_tup_upd + n_tup_del > 0"
-    )
-    return {name for (name,) in found}
+class Writes:
+    """Tables whose rows were written in the open transaction, but not by the drills, which undo what they do."""
+
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        self._connection = connection
+        self._known: dict[str, int] = {}
+        self.tables: set[str] = set()
+
+    def look(self) -> AbstractSet[str]:
+        """All of them so far; asked after a fault, and after its remedies."""
+        now = self._counts()
+        self.tables |= {table for table, count in now.items() if count != self._known.get(table, 0)}
+        return self.tables
+
+    def drilled(self) -> None:
+        """What is counted by now was no fault and no remedy, save what was seen."""
+        self._known = self._counts()
+
+    def _counts(self) -> dict[str, int]:
+        rows = self._connection.execute(
+            "select format('%I.%I', schemaname, relname), n_tup_ins + n_tup_upd + n_tup_del"
+            " from pg_catalog.pg_stat_xact_user_tables where n_tup_ins + n_tup_upd + n_tup_del > 0"
+        )
+        return dict(rows.fetchall())
 
 
 def found(results: list[Result]) -> dict[str, Finding]:
@@ -246,12 +264,15 @@ def prove_in(connection: psycopg.Connection[Any], fault: Fault, contract: Contra
     with transaction(connection, contract):
         reference = untouched(connection, contract)
         history = past(connection, contract, fault, folder) if fault.history else None
+        writes = Writes(connection)
         connection.execute(fault.sql.encode())
-        proven(
-            fault,
-            lambda: judge(connection, contract, reference, fault.finds, history=history),
-            lambda remedy: run_remedy(connection, remedy),
-        )
+
+        def judged() -> list[Result]:
+            results = judge(connection, contract, reference, fault.finds, writes.look(), history=history)
+            writes.drilled()
+            return results
+
+        proven(fault, judged, lambda remedy: run_remedy(connection, remedy))
 
 
 def past(connection: psycopg.Connection[Any], contract: Contract, fault: Fault, folder: Path) -> History:
