@@ -312,6 +312,7 @@ class Limits(Section, frozen=True):
     call_timeout: Annotated[int, Meta(ge=1, description="of one call of a function by an attack")] = 2_000
     tenants: Annotated[int, Meta(ge=2, description="tenants whose members are acted as")] = 12
     searches: Annotated[int, Meta(ge=1, description="query vectors of each kind, per search function and caller")] = 1
+    search_seconds: Annotated[int, Meta(ge=0, description="what one check's searches of one function may take")] = 120
 
 
 class Contract(Section, frozen=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 from pgconform.catalog import Index
@@ -62,9 +63,12 @@ def recall(subject: Declared[Vector], index: Index, evidence: Evidence) -> Recal
     parts = {"e": key, "o": Name((extension.schema,)), "t": Name.of(subject.table), "n": QUERIES}
     ends = joined((statement(_END.format(operator=operator, way=way), **parts) for way in ("asc", "desc")), " union ")
     what = f"measuring {index} by the exact answer"
+    until = time.monotonic() + evidence.contract.limits.search_seconds
     listed = evidence.database.rows(statement("select s.q from ({ends}) as s order by s.q", ends=ends), what)
     found = total = 0
     for (vector,) in listed:
+        if total and time.monotonic() >= until:  # each takes a scan of the table: what was measured must do
+            break
         distance = statement(
             f"({{e}}) {operator} {{q}}::{{k}}", q=vector, k=Name((extension.schema, kind)), e=key, o=parts["o"]
         )

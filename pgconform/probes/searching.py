@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -37,6 +38,7 @@ class Answer:
     foreign: int
     threshold: float | None = None
     refused: str = ""  # why the server did not let the caller search
+    untried: bool = False  # the time for it was spent before
 
 
 def callers(search: Searching, evidence: Evidence) -> list[Identity]:
@@ -74,11 +76,16 @@ def own_rows(search: Searching, evidence: Evidence, identity: Identity) -> State
 
 
 def answers(search: Searching, evidence: Evidence) -> Iterator[Answer]:
-    """One answer for each caller, query vector and way to name the tenant. Raises NotVerified."""
+    """One answer for each caller, query vector and way to name the tenant, untried where the time that the contract's
+    limits give is spent: each takes a scan of the table, too. Raises NotVerified."""
+    until = time.monotonic() + evidence.contract.limits.search_seconds
     for identity in callers(search, evidence):
         for vector in queries(search, evidence, identity):
             for asked, given in _ways(search, identity):
-                yield _answer(search, evidence, identity, vector, asked, given)
+                if time.monotonic() >= until:
+                    yield Answer(identity, asked, (), (), (), 0, untried=True)
+                else:
+                    yield _answer(search, evidence, identity, vector, asked, given)
 
 
 def foreign_answers(search: Searching, evidence: Evidence) -> Iterator[Answer]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pgconform.catalog import Catalog
 from pgconform.checks import Evidence, check
 from pgconform.contract import Vector
-from pgconform.model import Finding, Nothing
+from pgconform.model import Finding, Nothing, NotVerified
 from pgconform.probes import recall
 from pgconform.probes.searching import answers, fault, index_scans
 from pgconform.remedies import rebuild
@@ -26,6 +26,8 @@ def test_every_search_finds_the_nearest_rows(subject: Searching, evidence: Evide
         who, why = next(iter(faults.items()))
         observed = f"{why} ({who}; {len(faults)} of {len({str(a.identity) for a in given})} callers)"
         yield Finding(subject.function, observed, subject.recreate(evidence.catalog))
+    elif untried := sum(a.untried for a in given):
+        raise NotVerified(f"no time for {untried} of {len(given)} searches; raise search_seconds in [limits]")
     elif not any(a.exact for a in given):
         raise Nothing(f"no caller of {subject.function} has rows to find")
 
