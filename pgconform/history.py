@@ -101,6 +101,52 @@ class History:
             yield index
 
 
+RUNS = 30  # that reports look back on
+
+
+@dataclass(frozen=True)
+class Past:
+    """What the last runs about one database found and measured, for reports.
+
+    ``started`` is when the last one began; ``keys`` are its findings, and ``verdicts`` the last runs' verdicts, oldest
+    first and '' where a run did not ask, by check and subject; ``figures`` are values after their times, in seconds.
+    """
+
+    started: float
+    keys: dict[tuple[str, str], frozenset[str]]
+    verdicts: dict[tuple[str, str], tuple[str, ...]]
+    figures: dict[str, list[tuple[float, float]]]
+
+
+def past(history: History) -> Past | None:
+    """The runs before this one; None where there are none. Raises NotVerified."""
+    runs = (
+        "select file, started from run where contract = ? and database = ? and started < ?"
+        " order by started desc limit ?"
+    )
+    about = (history.contract, history.database, history.now.timestamp(), RUNS)
+    with closing(indexed(history.folder)) as index:
+        files = index.execute(runs, about).fetchall()[::-1]
+        if not files:
+            return None
+        found: dict[tuple[str, str], list[str]] = {}
+        figures: dict[str, list[tuple[float, float]]] = {}
+        for number, (file, started) in enumerate(files):
+            of_run = (file, history.contract)
+            asked = "select name, subject, verdict from verdict where file = ? and contract = ?"
+            for name, subject, verdict in index.execute(asked, of_run):
+                found.setdefault((name, subject), [""] * len(files))[number] = verdict
+            for name, value in index.execute("select name, value from figure where file = ? and contract = ?", of_run):
+                figures.setdefault(name, []).append((started, value))
+    lines = map(json.loads, (history.folder / files[-1][0]).read_text(encoding="utf-8").splitlines())
+    keys = {
+        (line["name"], line["subject"]): frozenset(line["findings"])
+        for line in lines
+        if line["kind"] == "verdict" and line["contract"] == history.contract
+    }
+    return Past(files[-1][1], keys, {case: tuple(verdicts) for case, verdicts in found.items()}, figures)
+
+
 def append(folder: Path, run: Run, databases: dict[str, str]) -> Path:
     """Write the finished run's file and make it read-only; ``databases`` are the identities, by contract.
 

@@ -11,6 +11,7 @@ import msgspec
 
 from pgconform.checks import covers
 from pgconform.contract import Contract
+from pgconform.history import Past
 from pgconform.model import Effort, Finding, Result, Verdict
 
 # Exit statuses; 2 and 4 are pytest's own.
@@ -39,6 +40,7 @@ class Run:
     finished: datetime.datetime | None = None
     interrupted: bool = False
     effort: Effort = field(default_factory=Effort)
+    past: dict[str, Past] = field(default_factory=dict)  # what earlier runs found, by contract
 
     def finish(self, today: datetime.date, facts: dict[str, str]) -> None:
         """Sorts the results and judges the waivers: one that has ended, or that matched nothing, is a finding."""

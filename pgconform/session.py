@@ -15,7 +15,7 @@ from pgconform.catalog import Catalog
 from pgconform.checks import Evidence
 from pgconform.contract import Contract
 from pgconform.database import Database, begin
-from pgconform.history import History, append
+from pgconform.history import History, append, past
 from pgconform.model import Effort, NotVerified, TargetLost
 from pgconform.statements import statement
 from pgconform.targets import TargetError, databases, split
@@ -162,7 +162,12 @@ class Databases:
         run.finish(self.now.date(), self.facts())
         if self.history:
             try:
+                for name, opened in self.opened.items():
+                    before = past(History(self.history, name, opened.identity, self.now))
+                    run.past |= {name: before} if before else {}
                 append(self.history, run, {name: opened.identity for name, opened in self.opened.items()})
+            except NotVerified as error:
+                run.troubles.append(str(error))
             except OSError as error:
                 where = f"{self.history}: {error.strerror}; choose another directory with --history="
                 run.troubles.append(f"cannot record the run in {where}")

@@ -16,9 +16,11 @@ def write(run: Run, out: Path) -> None:
 
     A report that cannot be written is a trouble of the run, and keeps no other one from being written.
     """
-    from . import findings, junit
+    from . import findings, html, junit
 
-    renderers: dict[str, Callable[[Run], str]] = {"findings.json": findings.render, "junit.xml": junit.render}
+    renderers: dict[str, Callable[[Run], str]] = {
+        "findings.json": findings.render, "junit.xml": junit.render, "report.html": html.render,
+    }  # fmt: skip
     for name, render in renderers.items():
         try:
             out.mkdir(parents=True, exist_ok=True)

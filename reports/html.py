@@ -1,0 +1,267 @@
+"""report.html: one page for people, without any network. What a reader acts on comes first."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import hashlib
+from collections.abc import Iterator
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from pgconform import __version__
+from pgconform.guides import rows_of
+from pgconform.model import Result, Verdict
+from pgconform.results import CONFORMS
+
+from .locks import lock
+from .plots import line, strip
+
+if TYPE_CHECKING:
+    from pgconform.model import Finding
+    from pgconform.results import Run
+
+FEW = 5  # findings of one case that are shown; findings.json has all
+SOON = 30  # days before its end from which a waiver is shown
+CHANGES = 50  # that are listed
+# Control characters, and those that turn the direction of what follows: a name must not disguise another.
+_HIDDEN = dict.fromkeys(
+    [*(set(range(0x20)) - {9, 10}), *range(0x7F, 0xA0), 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)],
+    "\ufffd",
+)
+_TEMPLATES = Path(__file__).with_name("templates")
+
+
+def render(run: Run) -> str:
+    """The run as one HTML page of its own: verdict, changes, waivers, failures, and all the rest."""
+    script = (_TEMPLATES / "report.js").read_text(encoding="utf-8")
+    style = (_TEMPLATES / "report.css").read_text(encoding="utf-8")
+    allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{allowed}'"
+    names = ", ".join(contract.name for contract in run.contracts)
+    body = "\n".join([*_head(run), *_changes(run), *_waivers(run), *_bar(), *_sections(run), *_figures(run)])
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="generator" content="pgconform {__version__}">
+<title>{_text(names)}: {_text(run.status()[1])}</title>
+<style>{style}</style>
+</head>
+<body>
+{body}
+<script>{script}</script>
+</body>
+</html>
+"""
+
+
+def _text(value: object) -> str:
+    """Escaped; what no page should hold shows as U+FFFD, a lone surrogate as a question mark."""
+    return escape(str(value).translate(_HIDDEN).encode("utf-8", "replace").decode())
+
+
+def _head(run: Run) -> Iterator[str]:
+    status, reason = run.status()
+    mood = "good" if status == CONFORMS else "bad"
+    yield f'<main><div class="verdict {mood}"><h1>{_text(reason)}</h1>'
+    for contract in run.contracts:
+        counts = [(v, sum(r.verdict is v and r.contract == contract.name for r in run.results)) for v in Verdict]
+        told = ", ".join(f"{number} {verdict}" for verdict, number in counts if number) or "nothing judged"
+        facts = f" ({_text(run.facts[contract.name])})" if contract.name in run.facts else ""
+        yield f"<div><b>{_text(contract.title or contract.name)}</b>{facts}: {told}</div>"
+    took = f", {(run.finished - run.started).total_seconds():.0f} s" if run.finished else ""
+    effort = f"effort {run.effort.level}, seed {run.effort.seed}"
+    yield f'<div class="tag">{run.started:%Y-%m-%d %H:%M} UTC{took}; exit {status}; {effort}</div></div>'
+    cut = [run.lost] if run.lost else []
+    cut += ["the run was interrupted: what follows is what had been judged by then"] if run.interrupted else []
+    for note in [*cut, *run.troubles, *run.notes()]:
+        yield f'<p class="warn" role="alert">{_text(note)}</p>'
+
+
+def _changes(run: Run) -> Iterator[str]:
+    """What is found and was not, what is gone, and what cannot be verified any more, since the last run."""
+    if not run.past:
+        return
+    yield "<h2>Changes since the last run</h2>"
+    said = list(_changed(run))
+    since = max(past.started for past in run.past.values())
+    when = datetime.datetime.fromtimestamp(since, datetime.UTC)
+    yield f'<p class="tag">of the same database, on {when:%Y-%m-%d %H:%M} UTC; where this run asked, too</p>'
+    if not said:
+        yield "<p>None.</p>"
+    else:
+        yield f'<ul class="few">{"".join(said[:CHANGES])}</ul>'
+        yield f"<p>and {len(said) - CHANGES} more</p>" if len(said) > CHANGES else ""
+
+
+def _changed(run: Run) -> Iterator[str]:
+    words = {Verdict.BROKEN: "cannot be verified any more", Verdict.SKIPPED: "has nothing to examine any more"}
+    for result in run.results:
+        past, case = run.past.get(result.contract), (result.check, result.subject)
+        if past is None or case not in past.keys:
+            continue
+        before, link = past.keys[case], f'<a href="#{_link(result)}">{_text(result.check)}</a>'
+        last = next((v for v in reversed(past.verdicts[case]) if v), "")
+        if result.verdict in words:
+            if last not in ("", str(result.verdict)):
+                yield f"<li>{words[result.verdict]}: {link} {_text(result.subject)}</li>"
+            continue
+        now = {finding.key for finding in result.findings}
+        yield from (f"<li><b>new</b>: {link}: {_text(key)}</li>" for key in sorted(now - before))
+        yield from (f"<li>gone: {link}: {_text(key)}</li>" for key in sorted(before - now))
+
+
+def _waivers(run: Run) -> Iterator[str]:
+    """Those that end within a month; those that have ended are findings."""
+    today = run.started.date()
+    soon = [w for c in run.contracts for w in c.waivers if 0 <= (w.until - today).days <= SOON]
+    if soon:
+        yield "<h2>Waivers about to end</h2><table><tr><th>until<th>check<th>object<th>owner<th>reason</tr>"
+        for waiver in sorted(soon, key=lambda w: w.until):
+            cells = (waiver.until, waiver.check, waiver.object, waiver.owner, waiver.reason)
+            yield "<tr>" + "".join(f"<td>{_text(cell)}" for cell in cells) + "</tr>"
+        yield "</table>"
+
+
+def _bar() -> Iterator[str]:
+    options = "".join(f"<option>{verdict}</option>" for verdict in ("failed", "advice", "broken", *list(Verdict)[2:]))
+    yield (
+        '<div class="bar" role="search"><input id="text" type="search" placeholder="filter by words  ( / )"'
+        ' aria-label="filter by words"><select id="verdict" aria-label="filter by verdict">'
+        f'<option value="">all</option>{options}</select>'
+        '<output id="count" class="tag" aria-live="polite"></output></div>'
+    )
+
+
+def _kind(result: Result) -> str:
+    return "advice" if result.verdict is Verdict.FAILED and not result.gates else str(result.verdict)
+
+
+def _sections(run: Run) -> Iterator[str]:
+    titles = {"failed": "Failures", "broken": "Not verified", "advice": "Advice", "waived": "Waived"}
+    seen: set[str] = set()
+    for kind, title in titles.items():
+        cases = [r for r in run.results if _kind(r) == kind]
+        if cases:
+            yield f'<section class="list"><h2>{title} ({len(cases)})</h2>'
+            for result in cases:
+                yield from _case(run, result, kind, seen)
+            yield "</section>"
+    for kind, title in {"skipped": "Skipped", "passed": "Passed"}.items():
+        cases = [r for r in run.results if _kind(r) == kind]
+        if cases:
+            yield f"<h2>{title} ({len(cases)})</h2>"
+            yield from _groups(run, cases, kind, seen)
+    yield "</main>"
+
+
+def _identity(result: Result) -> str:
+    return "/".join(filter(None, (result.contract, result.check, "_".join(result.subject.split()))))
+
+
+def _link(result: Result) -> str:
+    return _text(quote(_identity(result)))
+
+
+def _anchor(result: Result, seen: set[str]) -> str:
+    """``#check`` leads to the check's first case."""
+    if result.check in seen:
+        return ""
+    seen.add(result.check)
+    return f'<a id="{_text(result.check)}"></a>'
+
+
+def _case(run: Run, result: Result, kind: str, seen: set[str]) -> Iterator[str]:
+    guide = next((c.guide for c in run.contracts if c.name == result.contract), "")
+    rows = ", ".join(row.id for row in rows_of(guide, result.guide))
+    about = [result.contract, result.subject, rows, str(result.severity), f"{result.seconds:.2f} s"]
+    about.append(f"{result.examined} examined: {result.looked_for}" if result.examined else "")
+    yield f'<article class="case {kind}" data-v="{kind}" id="{_text(_identity(result))}">{_anchor(result, seen)}'
+    yield f'<h3><a href="#{_link(result)}">{_text(result.check)}</a>: {_text(result.title)}</h3>'
+    yield f'<div class="tag">{_text(" · ".join(filter(None, about)))} {_past(run, result)}</div>'
+    yield f'<p class="soft">{_text(result.why)}</p>' if result.why else ""
+    if result.verdict is Verdict.BROKEN and not result.unverified:
+        yield f"<p>{_text(result.reason)}</p>"
+    unverified = [f"{subject}: {reason}" for subject, reason in result.unverified]
+    if unverified:
+        yield f"<p><b>not verified</b></p>{_few(unverified)}"
+    past = run.past.get(result.contract)
+    before = past.keys.get((result.check, result.subject)) if past else None
+    for finding in result.findings[:FEW]:
+        yield from _finding(finding, new=before is not None and finding.key not in before)
+    if len(result.findings) > FEW:
+        yield f"<p>and {len(result.findings) - FEW} more, in findings.json</p>"
+    if result.waived:
+        yield _few([f"{finding.key}: {waiver}" for finding, waiver in result.waived])
+    yield "</article>"
+
+
+def _few(lines: list[str]) -> str:
+    shown = "".join(f"<li>{_text(line)}</li>" for line in lines[:FEW])
+    more = f"<li>and {len(lines) - FEW} more, in findings.json</li>" if len(lines) > FEW else ""
+    return f'<ul class="few">{shown}{more}</ul>'
+
+
+def _finding(finding: Finding, new: bool) -> Iterator[str]:
+    count = f" ({finding.count:,} rows)" if finding.count is not None else ""
+    yield f"<p><b>{_text(finding.key)}</b>{' <b>new</b>' if new else ''}: {_text(finding.observed)}{count}</p>"
+    if finding.rows:
+        yield f'<div class="tag">shows them</div>{_code(finding.rows)}'
+    if finding.remedy:
+        taken = lock(finding.remedy)
+        notes = [f"takes {taken}" if taken else "", "deletes data" if finding.destroys else ""]
+        yield f'<div class="tag">remedy{"".join(f", {n}" for n in notes if n)}</div>{_code(finding.remedy)}'
+    if finding.script:
+        yield f"<details><summary>script for psql, which undoes it all</summary>{_code(finding.script)}</details>"
+
+
+def _code(text: str) -> str:
+    return f'<button class="copy" type="button">copy</button><pre><code>{_text(text)}</code></pre>'
+
+
+def _groups(run: Run, cases: list[Result], kind: str, seen: set[str]) -> Iterator[str]:
+    """One fold for each check; what it said of each subject inside."""
+    checks: dict[str, list[Result]] = {}
+    for result in cases:
+        checks.setdefault(result.check, []).append(result)
+    for check, results in checks.items():
+        first = results[0]
+        yield f'<details class="group">{_anchor(first, seen)}<summary>{_text(check)}: {_text(first.title)}'
+        yield f' <span class="tag">{len(results)}</span></summary>'
+        yield f'<p class="soft">{_text(first.why)}</p><ul class="few">'
+        for result in results:
+            about = " ".join(filter(None, (result.contract, result.subject)))
+            more = result.reason or f"{result.examined} examined"
+            more += ", accepted" if result.accepted and result.verdict is Verdict.SKIPPED else ""
+            yield (
+                f'<li data-v="{kind}" id="{_text(_identity(result))}">{_text(about)}'
+                f' <span class="tag">{_text(more)} {_past(run, result)}</span></li>'
+            )
+        yield "</ul></details>"
+
+
+def _past(run: Run, result: Result) -> str:
+    past = run.past.get(result.contract)
+    verdicts = past.verdicts.get((result.check, result.subject), ()) if past else ()
+    return strip([*verdicts, str(result.verdict)]) if set(filter(None, verdicts)) - {str(result.verdict)} else ""
+
+
+def _figures(run: Run) -> Iterator[str]:
+    """What was measured, beside the run before."""
+    rows = [(result.contract, figure) for result in run.results for figure in result.figures]
+    if rows:
+        yield "<details><summary>Measured</summary><table><tr><th>figure<th>now<th>before<th>trend</tr>"
+        for contract, figure in sorted(rows, key=lambda row: (row[0], row[1].name)):
+            past = run.past.get(contract)
+            values = [value for _, value in (past.figures.get(figure.name, []) if past else [])]
+            before = f"{values[-1]:,.6g}" if values else ""
+            yield (
+                f'<tr><td>{_text(figure.name)}<td class="n">{figure.value:,.6g} {_text(figure.unit)}'
+                f'<td class="n">{before}<td>{line([*values, figure.value])}</tr>'
+            )
+        yield "</table></details>"

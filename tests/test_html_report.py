@@ -1,0 +1,227 @@
+"""The HTML report in a real browser: Debian's Chromium, without any network."""
+
+from __future__ import annotations
+
+import datetime
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from pgconform.reports import html
+from pgconform.reports.locks import lock
+
+from pgconform.contract_file import load, resolve
+from pgconform.history import Past
+from pgconform.model import Figure, Finding, Result, Severity, Verdict
+from pgconform.results import Run
+
+HOSTILE = "<script>alert(1)</script> & \"quotes\" 'single' \x00\x1b \u202eright\udc80"
+LOADS, FILTERS, LARGEST = 300, 100, 1_000_000  # milliseconds, milliseconds, bytes, at 3,000 checks
+SLACK = 3  # what a machine with other work on it may add
+
+
+def run_of(results: list[Result], **parts: Any) -> Run:
+    run = Run((load(resolve("muva")),), {"muva": "PostgreSQL 16"}, results, **parts)
+    run.started = datetime.datetime(2026, 11, 1, 3, 0, tzinfo=datetime.UTC)
+    run.finished = run.started + datetime.timedelta(seconds=48)
+    return run
+
+
+def small() -> Run:
+    """One case of each kind, with names that try to break out."""
+    remedy = 'alter table public."t" enable row level security;'
+    finding = Finding(
+        f'public."{HOSTILE}"', f"row security is off {HOSTILE}", remedy, rows="select * from public.t;", count=3,
+        script="begin; select 1; rollback;",
+    )  # fmt: skip
+    many = tuple(Finding(f"public.t{n}", "no index", f"create index on public.t{n} (a);") for n in range(30))
+    waived = ((Finding("public.w", "kept", ""), "owner: platform, until 2027-01-01"),)
+    results = [
+        Result("row-security-enabled", "muva", Verdict.FAILED, "Row security is on", "public.t", "Why it matters.",
+               findings=(finding,), examined=1, looked_for="tables"),
+        Result("index-redundant", "muva", Verdict.FAILED, "No index twice", severity=Severity.SHOULD, findings=many),
+        Result("orphans", "muva", Verdict.BROKEN, "No orphans", "public.o", unverified=(("public.o", "grant SELECT"),)),
+        Result("tables-declared", "muva", Verdict.WAIVED, "Declared", waived=waived),
+        Result("chunks-complete", "muva", Verdict.SKIPPED, "Chunks", reason="nothing to examine"),
+        Result("grants-excess", "muva", Verdict.PASSED, "Grants", "public.p", "Why.", examined=4,
+               figures=(Figure("size of public.p", 12.0, "bytes"),)),
+    ]  # fmt: skip
+    case = ("row-security-enabled", "public.t")
+    past = Past(
+        datetime.datetime(2026, 10, 31, 3, 0, tzinfo=datetime.UTC).timestamp(),
+        {case: frozenset({"public.gone"}), ("orphans", "public.o"): frozenset()},
+        {case: ("passed", "", "failed"), ("orphans", "public.o"): ("passed", "passed", "passed")},
+        {"size of public.p": [(1.0, 10.0), (2.0, 11.0)]},
+    )
+    return run_of(results, past={"muva": past})
+
+
+def large() -> Run:
+    """3,000 checks, 100 of them with three findings each."""
+    results = []
+    for number in range(3000):
+        bad = number % 30 == 0
+        found = tuple(Finding(f"hotels.table_{number}", f"misses something of {n}", f"alter table hotels.table_{number}"
+                              " enable row level security;", str(n)) for n in range(3)) if bad else ()  # fmt: skip
+        results.append(
+            Result(f"check-{number % 120}", "muva", Verdict.FAILED if bad else Verdict.PASSED,
+                   "Every table does what it should", f"hotels.table_{number}", "It would not, else.", ("muva-9",),
+                   examined=1, looked_for="tables", findings=found, seconds=0.01)
+        )  # fmt: skip
+    verdicts = {(r.check, r.subject): ("passed",) * 29 for r in results}
+    keys: dict[tuple[str, str], frozenset[str]] = dict.fromkeys(verdicts, frozenset())
+    return run_of(results, past={"muva": Past(1.0, keys, verdicts, {})})
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Debian's Chromium; that it is missing fails, since the report would go unseen."""
+    from playwright.sync_api import sync_playwright
+
+    binary = shutil.which("chromium")
+    assert binary, "Chromium is not installed: apt-get install chromium"
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=binary, args=["--no-sandbox", "--disable-gpu"])
+        yield started
+        started.close()
+
+
+class Opened:
+    """A page, what its console said, and what it asked the network for."""
+
+    def __init__(self, browser: Any, path: Path, anchor: str = "", **options: Any) -> None:
+        context = browser.new_context(**options)
+        context.grant_permissions(["clipboard-read", "clipboard-write"])
+        self.page = context.new_page()
+        self.errors: list[str] = []
+        self.requests: list[str] = []
+        self.page.on("console", lambda message: self.errors.append(message.text) if message.type == "error" else None)
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.goto(path.as_uri() + anchor)
+
+
+def written(run: Run, folder: Path) -> Path:
+    path = folder / "report.html"
+    path.write_text(html.render(run), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def page(browser: Any, tmp_path: Path) -> Iterator[Opened]:
+    opened = Opened(browser, written(small(), tmp_path))
+    yield opened
+    assert opened.errors == []
+    assert [url for url in opened.requests if not url.startswith("file:")] == []
+    opened.page.context.close()
+
+
+def test_what_a_reader_acts_on_comes_first(page: Opened) -> None:
+    titles = page.page.locator("h1, h2").all_inner_texts()
+    assert [re.sub(r" \(\d+\)", "", title) for title in titles] == [
+        "does not conform: 1 finding(s) in 1 check(s)", "Changes since the last run", "Failures", "Not verified",
+        "Advice", "Waived", "Skipped", "Passed",
+    ]  # fmt: skip
+    said = page.page.locator("ul.few").first.inner_text()
+    assert "new: row-security-enabled" in said
+    assert "gone: row-security-enabled: public.gone" in said
+    assert "cannot be verified any more: orphans" in said
+
+
+def test_hostile_names_are_text(page: Opened) -> None:
+    assert page.page.locator("script").count() == 1, "the report's own"
+    said = page.page.locator("article").first.inner_text()
+    assert "<script>alert(1)</script> & \"quotes\" 'single' \ufffd\ufffd" in said
+    assert "\ufffdright?" in said, "nothing turns the direction of the text"
+    assert "takes ACCESS EXCLUSIVE (reads and writes wait)" in said
+    assert "and 25 more, in findings.json" in page.page.locator("article", has_text="index-redundant").inner_text()
+
+
+def test_filter_by_words_and_verdict(page: Opened) -> None:
+    shown = page.page.locator("[data-v]:visible")
+    page.page.keyboard.press("/")
+    page.page.keyboard.type("grants-excess p")
+    assert page.page.locator("#count").inner_text() == "1 of 6 shown"
+    assert shown.count() == 1
+    page.page.keyboard.press("Escape")
+    page.page.select_option("#verdict", "broken")
+    assert shown.count() == 1
+    assert "grant SELECT" in shown.first.inner_text()
+
+
+def test_a_permalink_opens_what_is_folded(browser: Any, tmp_path: Path) -> None:
+    opened = Opened(browser, written(small(), tmp_path), "#" + quote("muva/grants-excess/public.p"))
+    assert opened.page.locator("li", has_text="public.p").first.is_visible()
+    link = opened.page.locator("article h3 a").first
+    link.click()
+    assert opened.page.locator("article:target").count() == 1
+    assert opened.errors == []
+    opened.page.context.close()
+
+
+def test_a_remedy_is_copied(page: Opened) -> None:
+    button = page.page.locator("button.copy").nth(1)
+    button.focus()
+    page.page.keyboard.press("Enter")
+    page.page.wait_for_function("document.querySelectorAll('button.copy')[1].textContent === 'copied'")
+    assert page.page.evaluate("navigator.clipboard.readText()") == 'alter table public."t" enable row level security;'
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1200, 380])
+def test_both_colour_schemes_at_any_width(browser: Any, tmp_path: Path, scheme: str, width: int) -> None:
+    opened = Opened(browser, written(small(), tmp_path), color_scheme=scheme, viewport={"width": width, "height": 900})
+    picture = tmp_path / f"{scheme}-{width}.png"
+    opened.page.screenshot(path=picture, full_page=True)
+    background = opened.page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert background == {"light": "rgb(255, 255, 255)", "dark": "rgb(13, 17, 23)"}[scheme]
+    assert opened.page.evaluate("document.documentElement.scrollWidth") <= width, "nothing sticks out"
+    assert picture.stat().st_size > 10_000
+    opened.page.context.close()
+
+
+def test_three_thousand_checks_load_and_filter_fast(browser: Any, tmp_path: Path) -> None:
+    path = written(large(), tmp_path)
+    assert path.stat().st_size <= LARGEST
+    opened = Opened(browser, path)
+    loads = opened.page.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd")
+    filters = opened.page.evaluate(
+        "() => { const t = document.getElementById('text'); const s = performance.now(); t.value = 'table_29';"
+        " t.dispatchEvent(new Event('input')); document.body.offsetHeight; return performance.now() - s; }"
+    )
+    print(f"{path.stat().st_size / 1e6:.2f} MB, loads in {loads:.0f} ms, filters in {filters:.0f} ms")
+    assert loads <= SLACK * LOADS
+    assert filters <= SLACK * FILTERS
+    opened.page.context.close()
+
+
+def test_a_run_that_was_cut_short_says_so() -> None:
+    run = small()
+    run.interrupted, run.lost = True, "the target stopped answering"
+    run.troubles.append("internal error: x")
+    page = html.render(run)
+    for said in ("the run was interrupted", "the target stopped answering", "internal error: x"):
+        assert said in page
+
+
+@pytest.mark.parametrize(
+    ("remedy", "taken"),
+    [
+        ("create index concurrently on a (b);", "SHARE UPDATE EXCLUSIVE"),
+        ("create index on a (b);", "SHARE"),
+        ("alter table a validate constraint c; update a set b = 1;", "SHARE UPDATE EXCLUSIVE"),
+        ("alter table a add foreign key (b) references c (d);", "SHARE ROW EXCLUSIVE"),
+        ("grant select on a to b; drop policy p on a;", "ACCESS EXCLUSIVE"),
+        ("vacuum (full) a;", "ACCESS EXCLUSIVE"),
+        ("reindex index concurrently a;", "SHARE UPDATE EXCLUSIVE"),
+        ("grant select on a to b;", ""),
+        ("-- ask the owner", ""),
+        ("not SQL at all", ""),
+    ],
+)
+def test_the_lock_of_a_remedy(remedy: str, taken: str) -> None:
+    assert lock(remedy).partition(" (")[0] == taken
