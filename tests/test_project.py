@@ -112,6 +112,7 @@ LAYERS = (
     ("procedures",),
     ("session",),
     ("judging", "catalogue_of_checks"),
+    ("drafting",),
     ("asked",),
     ("plugin", "commands"),
     ("cli",),

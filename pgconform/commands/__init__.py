@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from pgconform.commands import access, bench, build, explain, history, metrics, run, up
+from pgconform.commands import access, bench, build, explain, history, init, metrics, run, up
 
-ALL = (run, access, metrics, history, bench, up, build, explain)
+ALL = (init, run, access, metrics, history, bench, up, build, explain)

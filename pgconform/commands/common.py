@@ -6,12 +6,13 @@ import argparse
 import io
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pgconform.contract import Contract
     from pgconform.model import Effort
     from pgconform.session import Databases
 
@@ -47,8 +48,11 @@ def show(text: str) -> None:
 
 
 @contextmanager
-def opened(known: argparse.Namespace, effort: Effort) -> Iterator[Databases]:
-    """The target's databases, for the time of the block; what goes wrong on the way is one line."""
+def opened(
+    known: argparse.Namespace, effort: Effort, contracts: Sequence[Contract] | None = None
+) -> Iterator[Databases]:
+    """The target's databases, by the contracts that were asked for unless given, for the time of the block; what goes
+    wrong on the way is one line."""
     import datetime
 
     import psycopg
@@ -59,7 +63,7 @@ def opened(known: argparse.Namespace, effort: Effort) -> Iterator[Databases]:
 
     databases = Databases(datetime.datetime.now(datetime.UTC), effort)
     try:
-        databases.open(given(known, "target", "embedded"), chosen(given(known, "contract")))
+        databases.open(given(known, "target", "embedded"), contracts or chosen(given(known, "contract")))
         yield databases
     except TargetLost as error:
         raise ConnectionError(str(error)) from None
