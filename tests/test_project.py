@@ -111,7 +111,7 @@ LAYERS = (
     ("recovery",),
     ("procedures",),
     ("session",),
-    ("judging", "catalogue_of_checks"),
+    ("judging", "catalogue_of_checks", "needs", "shown"),
     ("drafting",),
     ("asked",),
     ("plugin", "commands"),

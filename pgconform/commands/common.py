@@ -9,9 +9,10 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pgconform.checks import Check
     from pgconform.contract import Contract
     from pgconform.model import Effort
     from pgconform.session import Databases
@@ -19,6 +20,25 @@ if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # argparse has no public name for it
 
 INTERRUPTED, USAGE, LOST = 2, 4, 75
+
+
+def described(epilog: str) -> Any:
+    """How a parser is told to end its help with a text whose lines stay as they are."""
+    return {"epilog": epilog, "formatter_class": argparse.RawDescriptionHelpFormatter}
+
+
+def check_of(id: str) -> Check:
+    """The check of that id. Raises ValueError with the nearest one."""
+    import difflib
+
+    from pgconform.catalogue_of_checks import load
+
+    checks = load()
+    if id not in checks:
+        near = difflib.get_close_matches(id, checks, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ";"
+        raise ValueError(f"no check {id!r}{hint} 'pgconform explain all' lists them")
+    return checks[id]
 
 
 def target_of(command: argparse.ArgumentParser) -> None:

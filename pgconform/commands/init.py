@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pgconform.commands.common import given, opened, show
+from pgconform.commands.common import described, given, opened, show
 
 if TYPE_CHECKING:
     from pgconform.commands.common import Commands
@@ -22,10 +22,7 @@ guesses are commented out. exit status: 0, 4 usage error or refused login, 75 th
 
 
 def add(commands: Commands) -> None:
-    command = commands.add_parser(
-        "init", help="draft a contract from a live database", epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    command = commands.add_parser("init", help="draft a contract from a live database", **described(EPILOG))
     where = command.add_mutually_exclusive_group()
     where.add_argument("--dsn", metavar="URI", help="the database (default: PGC_DSN, or libpq's environment)")
     where.add_argument("--target", metavar="live[:URI]", help="the same, as run takes it")
