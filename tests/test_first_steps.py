@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +14,9 @@ import pytest
 
 from pgconform.catalogue_of_checks import load
 from pgconform.cli import main
+from pgconform.shown import REMEDIES, fault
+from pgconform.targets.server import Server
+from tests.remedies import remedies
 from tests.test_cli import command
 
 ROOT = Path(__file__).parent.parent
@@ -25,6 +30,19 @@ def test_every_check_is_explained_with_a_fault_and_exceptions(capsys: pytest.Cap
         for part in ("\nneeds:    ", "\nA fault that it finds (", "\n  [skips]\n", "\n  [[waivers]]\n"):
             assert part in told, (check.id, part)
         assert all(f"\n  {row}, " in told for row in check.guide)
+
+
+def test_the_remedies_that_are_explained_are_those_that_are_printed(references: Server) -> None:
+    """As many digits and keys as there are by the day are left aside; where it fails: make remedies."""
+    kept = json.loads((ROOT / "fixtures" / REMEDIES).read_text(encoding="utf-8"))
+    now = remedies(references)
+    assert set(now) == set(kept) == {check for check in load() if (shown := fault(check)) and not shown.committed}
+    for check, told in now.items():
+        assert {k: _settled(v) for k, v in told.items()} == {k: _settled(v) for k, v in kept[check].items()}, check
+
+
+def _settled(text: str) -> str:
+    return re.sub(r"\d+|\b[0-9a-f]{8,}\b", "#", re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "#", text))
 
 
 def test_the_exceptions_of_an_explanation_are_a_contracts(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

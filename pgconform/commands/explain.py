@@ -42,7 +42,7 @@ def call(known: argparse.Namespace, _: list[str]) -> int:
 def _lines(check: Check) -> Iterator[str]:
     from pgconform.guides import guides
     from pgconform.needs import needs, suite_of
-    from pgconform.shown import fault
+    from pgconform.shown import fault, shortened
 
     yield f"{check.id}: {check.title}.\n"
     yield from textwrap.wrap(check.why, 100)
@@ -57,11 +57,14 @@ def _lines(check: Check) -> Iterator[str]:
         yield f"\nA fault that it finds ({shown.name}): {shown.about}\n"
         yield textwrap.indent(shown.sql, "  ")
         yield "\nIt is found as\n"
-        yield from (f"  {key}" for key in shown.finds)
-        if shown.mend:
+        yield f"  {shown.finds[0]}{': ' * bool(shown.observed)}{shown.observed}"
+        if shown.remedy:
+            yield "\nwith the remedy\n"
+            yield textwrap.indent(shortened(shown.remedy), "  ")
+        elif shown.mend:
             yield f"\nmended by: {shown.mend}"
         else:
-            yield "\nEach finding is printed with the SQL that puts it right; every fault is proven to be mended by it."
+            yield "\nwith a remedy that follows from what is there."
     yield from _exceptions(check, shown.finds[0] if shown and shown.finds else "public.orders")
 
 
