@@ -59,4 +59,5 @@ def parser() -> argparse.ArgumentParser:
     commands = made.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=_Parser)
     for command in ALL:
         command.add(commands)
+    made.set_defaults(whole=made)
     return made

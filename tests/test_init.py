@@ -250,6 +250,22 @@ def test_neither_address_nor_password_nor_rows_are_written(others: dict[str, str
     assert refused.stderr.count("\n") == 1
 
 
+def test_a_role_that_may_read_nothing_gets_a_draft_too(references: Server, tmp_path: Path) -> None:
+    """What the rows would tell is left open, the rest is in the catalogue."""
+    with psycopg.connect(references.dsn("muva"), autocommit=True) as connection:
+        connection.execute("create role no_reader login")
+    try:
+        dsn = psycopg.conninfo.make_conninfo(references.dsn("muva"), user="no_reader")
+        found = parts(drafted(dsn, tmp_path))
+    finally:
+        with psycopg.connect(references.dsn("muva"), autocommit=True) as connection:
+            connection.execute("drop role no_reader")
+    known = parts(load(bundled()["muva"]))
+    assert {part: found[part] for part in ("tenancies", "vectors", "searches")} == {
+        part: known[part] for part in ("tenancies", "vectors", "searches")
+    }
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [

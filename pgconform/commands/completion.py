@@ -27,11 +27,9 @@ def add(commands: Commands) -> None:
 
 def call(known: argparse.Namespace, _: list[str]) -> int:
     """The script, made from the parser itself."""
-    from pgconform.cli import parser
-
     try:
         import shtab
     except ImportError:
         raise ValueError("pgconform completion needs shtab: python -m pip install 'pgconform[completion]'") from None
-    print(shtab.complete(parser(), known.shell))
+    print(shtab.complete(known.whole, known.shell))
     return 0

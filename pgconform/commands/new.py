@@ -37,12 +37,12 @@ def test_{name}(table: Table) -> Iterator[Finding]:
     if table.name == "{name}_fault":
         yield Finding(str(table), "say here what was observed", f"-- the SQL that puts {{table}} right;")
 '''
-FAULT = """-- contract: victorysync
+FAULT = """-- contract: {contract}
 -- about: say here what is wrong
 -- finds: {id}: public.the_object
 select 'break it here';
 """
-DECOY = """-- contract: victorysync
+DECOY = """-- contract: {contract}
 -- about: say here why the nearest legal thing is legal
 select 'do the legal thing here';
 """
@@ -59,6 +59,7 @@ def add(commands: Commands) -> None:
 def call(known: argparse.Namespace, _: list[str]) -> int:
     """Writes check, fault and decoy; never over a file."""
     from pgconform.catalogue_of_checks import load
+    from pgconform.contract_file import bundled
     from pgconform.guides import guides
 
     suites = sorted(path.parent.name for path in Path("suites").glob("*/__init__.py"))
@@ -74,13 +75,14 @@ def call(known: argparse.Namespace, _: list[str]) -> int:
     if known.row and known.row not in rows:
         raise ValueError(f"no row {known.row!r}; they are {rows[0]} to {rows[-1]}, listed in docs/coverage.md")
     name, row = known.check.replace("-", "_"), known.row or rows[0]
+    contract = next(iter(bundled()))
     faults = Path("fixtures") / "faults" / known.check
     wanted = {
         Path("suites") / known.suite / f"test_{name}.py": CHECK.format(
             id=known.check, name=name, row=row, title=known.check.replace("-", " ").capitalize()
         ),
-        faults / "fault.sql": FAULT.format(id=known.check),
-        faults / "decoy-legal.sql": DECOY,
+        faults / "fault.sql": FAULT.format(id=known.check, contract=contract),
+        faults / "decoy-legal.sql": DECOY.format(contract=contract),
     }
     if there := [str(path) for path in wanted if path.exists()]:
         raise ValueError(f"{there[0]} exists already; choose another id")

@@ -59,7 +59,7 @@ class _Draft:
         self.tables: list[Table] = declared(seen, self.roles, self.tenancies)
         self.whose = whose(seen, self.roles, self.tenancies, self.tables)
         self.vectors: list[Vector] = []
-        self.profiles: dict[str, tuple[str, dict[str, Any]]] = {}  # by name: what it is for, who has what
+        self.profile: dict[str, str] = {}  # of access, by table
         self.page = Page()
         self._head()
         self._roles()
@@ -84,6 +84,8 @@ class _Draft:
             "right: read every guess, correct it, then let pgconform run compare the two. docs/contracts.md explains"
             " the words.",
         )
+        if catalog.unseen:
+            page.say(f"not seen, since another session holds them locked: {', '.join(catalog.unseen)}; draft again")
         name = re.sub(r"[^a-z0-9_-]", "", re.sub(r"\s", "-", catalog.server.database.lower()))
         page.put("name", name if re.match(r"[a-z]", name) else f"db{name}" if name else "draft")
         if "auth.uid" not in (found := [qualified(*path) for path in sorted(self.seen.who)]) or found[1:]:
@@ -187,31 +189,29 @@ class _Draft:
 
     def _access(self) -> None:
         """Profiles of access: tables that hold the same and are granted alike share one."""
+        made: dict[str, tuple[str, dict[str, Any]]] = {}
         for table in self.tables:
-            whose_is = self.whose[str(table)]
-            granted = access(self.seen, self.roles, table, whose_is.holds)
-            if not any(known == (whose_is.holds, granted) for known in self.profiles.values()):
-                taken = [name for name, (holds, _) in self.profiles.items() if holds == whose_is.holds]
-                name = f"{whose_is.holds}_{len(taken) + 1}" if taken else whose_is.holds
-                self.profiles[name] = whose_is.holds, granted
-        for name, (_, granted) in self.profiles.items():
-            used = [str(table) for table in self.tables if self._profile(table) == name]
+            holds = self.whose[str(table)].holds
+            wanted = holds, access(self.seen, self.roles, table, holds)
+            name = next((name for name, profile in made.items() if profile == wanted), "")
+            if not name:
+                taken = sum(profile[0] == holds for profile in made.values())
+                name = f"{holds}_{taken + 1}" if taken else holds
+                made[name] = wanted
+            self.profile[str(table)] = name
+        for name, (_, granted) in made.items():
+            used = [table for table, profile in self.profile.items() if profile == name]
             more = ", ..." if len(used) > 3 else ""
             self.page.section("access", name, why=f"as granted today on {', '.join(used[:3])}{more}")
             for role, scope in granted.items():
                 self.page.put(role, scope)
-
-    def _profile(self, table: Table) -> str:
-        holds = self.whose[str(table)].holds
-        wanted = holds, access(self.seen, self.roles, table, holds)
-        return next(name for name, known in self.profiles.items() if known == wanted)
 
     # -- tables ------------------------------------------------------------------------------------------------
 
     def _table(self, table: Table) -> None:
         page, of = self.page, self.whose[str(table)]
         page.section("tables", str(table), why=of.why)
-        self._ownership(of, self._profile(table))
+        self._ownership(of, self.profile[str(table)])
         if columns := by_column(self.seen, self.roles, table):
             page.put("columns", columns, "as granted today")
         if not table.stores_rows:

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from functools import cached_property
 
 from pgconform.callees import functions_behind
-from pgconform.catalog import Catalog, Policy, Table
+from pgconform.catalog import Catalog, Function, Policy, Table
 from pgconform.expressions import ExpressionError, Shape, compares, constrains, shape
 from pgconform.names import qualified, quote
 from pgconform.privileges import Privileges
@@ -29,11 +29,20 @@ class Seen:
     def __init__(self, catalog: Catalog) -> None:
         self.catalog = catalog
         self.privileges = Privileges(catalog)
+        self._bodies: dict[int, frozenset[str]] = {}  # what functions read, by their oids
 
     @cached_property
     def stored(self) -> tuple[Table, ...]:
         """Relations that hold rows of their own: no extension's, no partition."""
         return tuple(t for t in self.catalog.tables if t.stores_rows and not t.extension and not self.is_part(t))
+
+    @cached_property
+    def named(self) -> dict[str, list[Table]]:
+        """Relations that hold rows, by their names without a schema."""
+        found: dict[str, list[Table]] = {}
+        for table in self.stored:
+            found.setdefault(table.name, []).append(table)
+        return found
 
     def is_part(self, table: Table) -> bool:
         """True for a partition: what its parent promises holds for it."""
@@ -80,10 +89,16 @@ class Seen:
         found: Counter[str] = Counter()
         for name, shapes in self.shapes.items():
             reads = {qualified(*path) for seen in shapes for path in seen.relations}
-            bodies = " ".join(f.body for seen in shapes for f in functions_behind(seen, self.catalog))
-            reads |= {str(t) for t in self.stored if bodies and mentions(bodies, t)}
+            for function in {f.signature: f for seen in shapes for f in functions_behind(seen, self.catalog)}.values():
+                reads |= self._read_by(function)
             found.update(reads - {name})
         return found
+
+    def _read_by(self, function: Function) -> frozenset[str]:
+        """The relations that a function's body reads."""
+        if function.oid not in self._bodies:
+            self._bodies[function.oid] = frozenset(str(t) for t in self.stored if mentions(function.body, t))
+        return self._bodies[function.oid]
 
     @cached_property
     def tied(self) -> dict[str, frozenset[str]]:

@@ -164,9 +164,9 @@ def _target(seen: Seen, table: Table, column: Column) -> tuple[Table, str] | Non
     if stem == column.name:
         return None
     names = (stem, f"{stem}s", f"{stem}es", re.sub(r"y$", "ies", stem))
-    for other in seen.stored:
+    for other in (each for name in dict.fromkeys(names) for each in seen.named.get(name, ())):
         own = other.column(other.primary_key[0]) if len(other.primary_key) == 1 else None
-        if other.name in names and other != table and own and own.type == column.type:
+        if other is not table and own and own.type == column.type:
             return other, own.name
     return None
 
