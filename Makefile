@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install conformance container test lint docs benchmark clean
+.PHONY: help install conformance container test lint docs site remedies benchmark clean
 
 help:  ## show the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -34,6 +34,12 @@ lint: $(STAMP)  ## ruff, mypy strict, generated files are current
 
 docs: $(STAMP)  ## write the generated pages and the contract's JSON Schema anew
 	$(BIN)/python -m docs.generate
+
+site: $(STAMP)  ## the documentation as a site, in build/site
+	$(BIN)/python -m mkdocs build --strict --quiet
+
+remedies: $(STAMP)  ## the remedies that explain shows, from the faults themselves
+	$(BIN)/python -m tests.remedies
 
 benchmark: $(STAMP)  ## the short benchmarks
 	$(BIN)/python -m benchmarks.snapshot --short

@@ -14,11 +14,11 @@ from pgconform.commands.common import INTERRUPTED, LOST, USAGE
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status. A mistake of the caller is one line and status 4."""
-    parser = _parser()
-    known, rest = parser.parse_known_args(arguments)
+    own = parser()
+    known, rest = own.parse_known_args(arguments)
     command: Callable[[argparse.Namespace, list[str]], int] = known.command
     if rest and command is not run.call:
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        own.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
         return command(known, rest)
     except (ValueError, OSError, ConnectionError) as error:
@@ -35,10 +35,29 @@ class _Parser(argparse.ArgumentParser):
         self.exit(USAGE, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser("pgconform", description="Does this database keep the promises that its maintenance guide makes?")
-    parser.add_argument("--version", action="version", version=f"pgconform {__version__}")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+EPILOG = """\
+begin here:
+  pgconform init --dsn=URI --out=contract.toml             draft a contract from a database; read and correct it
+  pgconform plan --contract=contract.toml --target=live    what a run would do; nothing is sent
+  pgconform run --contract=contract.toml --target=live     check the database
+  pgconform explain CHECK                                  what a finding's check demands, and why
+
+without a database of your own:
+  pgconform run                                            check two reference databases on an embedded server
+
+COMMAND --help tells more. The targets, contracts and checks are explained in docs/.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    made = _Parser(
+        "pgconform", description="Does this database keep the promises that its maintenance guide makes?",
+        epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    made.add_argument("--version", action="version", version=f"pgconform {__version__}")
+    commands = made.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=_Parser)
     for command in ALL:
         command.add(commands)
-    return parser
+    made.set_defaults(whole=made)
+    return made

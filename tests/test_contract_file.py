@@ -144,8 +144,8 @@ SHAPES = {
     "tabels = 1": "tabels: unknown key; accepted: name, ",
     "[role]": "role: unknown key; accepted: ",
     "limits.tenant = 5":
-        "[limits] tenant: unknown key; accepted: statement_timeout, lock_timeout, call_timeout, tenants, searches, search_seconds;"
-        " did you mean 'tenants'?",
+        "[limits] tenant: unknown key; accepted: statement_timeout, lock_timeout, call_timeout, tenants, searches,"
+        " search_seconds; did you mean 'tenants'?",
     "[tables.'hotels.content'.vectors.e]\ndimension = 3\nmetrc = 1":
         "[tables.\"hotels.content\".vectors.e] metrc: unknown key; accepted: dimension, type, metric, index,"
         " coverage, norm, distinct; did you mean 'metric'?",

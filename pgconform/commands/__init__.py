@@ -2,6 +2,19 @@
 
 from __future__ import annotations
 
-from pgconform.commands import access, bench, build, explain, history, metrics, run, up
+from pgconform.commands import (
+    access,
+    bench,
+    build,
+    completion,
+    explain,
+    history,
+    init,
+    metrics,
+    new,
+    plan,
+    run,
+    up,
+)
 
-ALL = (run, access, metrics, history, bench, up, build, explain)
+ALL = (init, plan, run, access, bench, metrics, history, explain, up, build, new, completion)

@@ -6,18 +6,39 @@ import argparse
 import io
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pgconform.checks import Check
+    from pgconform.contract import Contract
     from pgconform.model import Effort
     from pgconform.session import Databases
 
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # argparse has no public name for it
 
 INTERRUPTED, USAGE, LOST = 2, 4, 75
+
+
+def described(epilog: str) -> Any:
+    """How a parser is told to end its help with a text whose lines stay as they are."""
+    return {"epilog": epilog, "formatter_class": argparse.RawDescriptionHelpFormatter}
+
+
+def check_of(id: str) -> Check:
+    """The check of that id. Raises ValueError with the nearest one."""
+    import difflib
+
+    from pgconform.catalogue_of_checks import load
+
+    checks = load()
+    if id not in checks:
+        near = difflib.get_close_matches(id, checks, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ";"
+        raise ValueError(f"no check {id!r}{hint} 'pgconform explain all' lists them")
+    return checks[id]
 
 
 def target_of(command: argparse.ArgumentParser) -> None:
@@ -47,8 +68,11 @@ def show(text: str) -> None:
 
 
 @contextmanager
-def opened(known: argparse.Namespace, effort: Effort) -> Iterator[Databases]:
-    """The target's databases, for the time of the block; what goes wrong on the way is one line."""
+def opened(
+    known: argparse.Namespace, effort: Effort, contracts: Sequence[Contract] | None = None
+) -> Iterator[Databases]:
+    """The target's databases, by the contracts that were asked for unless given, for the time of the block; what goes
+    wrong on the way is one line."""
     import datetime
 
     import psycopg
@@ -59,7 +83,7 @@ def opened(known: argparse.Namespace, effort: Effort) -> Iterator[Databases]:
 
     databases = Databases(datetime.datetime.now(datetime.UTC), effort)
     try:
-        databases.open(given(known, "target", "embedded"), chosen(given(known, "contract")))
+        databases.open(given(known, "target", "embedded"), contracts or chosen(given(known, "contract")))
         yield databases
     except TargetLost as error:
         raise ConnectionError(str(error)) from None

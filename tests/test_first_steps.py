@@ -1,0 +1,197 @@
+"""explain, plan, new, completion: the commands that somebody meets first."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pgconform.catalogue_of_checks import load
+from pgconform.cli import main
+from pgconform.shown import REMEDIES, fault
+from pgconform.targets.server import Server
+from tests.remedies import remedies
+from tests.test_cli import command
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_every_check_is_explained_with_a_fault_and_exceptions(capsys: pytest.CaptureFixture[str]) -> None:
+    for check in load().values():
+        assert main(["explain", check.id]) == 0
+        told = capsys.readouterr().out
+        assert told.startswith(f"{check.id}: {check.title}.")
+        for part in ("\nneeds:    ", "\nA fault that it finds (", "\n  [skips]\n", "\n  [[waivers]]\n"):
+            assert part in told, (check.id, part)
+        assert all(f"\n  {row}, " in told for row in check.guide)
+
+
+def test_the_remedies_that_are_explained_are_those_that_are_printed(references: Server) -> None:
+    """As many digits and keys as there are by the day are left aside; where it fails: make remedies."""
+    kept = json.loads((ROOT / "fixtures" / REMEDIES).read_text(encoding="utf-8"))
+    now = remedies(references)
+    assert set(now) == set(kept) == {check for check in load() if (shown := fault(check)) and not shown.committed}
+    for check, told in now.items():
+        assert {k: _settled(v) for k, v in told.items()} == {k: _settled(v) for k, v in kept[check].items()}, check
+
+
+def _settled(text: str) -> str:
+    return re.sub(r"\d+|\b[0-9a-f]{8,}\b", "#", re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "#", text))
+
+
+def test_the_exceptions_of_an_explanation_are_a_contracts(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["explain", "row-security-enabled"]) == 0
+    told = capsys.readouterr().out
+    lines = [line.removeprefix("  ") for line in told.partition("[skips]")[2].splitlines() if line.startswith("  ")]
+    contract = tmp_path / "contract.toml"
+    contract.write_text("\n".join(['name = "shop"', "[skips]", *lines]), encoding="utf-8")
+    assert main(["plan", f"--contract={contract}", "--target=live"]) == 0
+
+
+def test_a_plan_opens_no_connection(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Neither a socket nor a process nor a driver's connection: each of them would be an error here."""
+    import socket
+
+    import psycopg
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a plan talks to nobody")
+
+    for place, name in ((psycopg, "connect"), (socket, "socket"), (subprocess, "Popen")):
+        monkeypatch.setattr(place, name, refuse)
+    monkeypatch.chdir(tmp_path)
+    for target in ("live:postgresql://someone:c4n4ry@db.example.org/app", "embedded"):
+        assert main(["plan", "--contract=muva", f"--target={target}"]) == 0
+        told = capsys.readouterr().out
+        assert "c4n4ry" not in told
+        assert "db.example.org" not in told
+        assert "  sequence-grants" in told
+        assert "may find nothing: keys are UUIDs" in told
+        assert "pg_read_all_data and BYPASSRLS" in told
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_plan_says_what_a_target_leaves_out(capsys: pytest.CaptureFixture[str]) -> None:
+    told = {}
+    for target, *more in (("live",), ("live", "--drill=restore"), ("embedded",)):
+        assert main(["plan", "--contract=victorysync", f"--target={target}", *more]) == 0
+        told[target, *more] = capsys.readouterr().out
+    assert "a live target is never written" in told["live",]
+    assert "unless asked for by --drill=restore" in told["live",]
+    assert "unless asked for by --drill=restore" not in told["live", "--drill=restore"]
+    assert "\nnot run, since they write" not in told["embedded",]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["plan", "--contract=nothing"], "no bundled contract"),
+        (["plan", "--contract=muva", "--target=cloud"], "unknown target 'cloud'"),
+        (["plan", "--contract=muva", "--drill=rest"], "use restore or none"),
+        (["new", "comments-written", "--suite=poetry"], "use one of embeddings, integrity"),
+        (["new", "Comments", "--suite=schema"], "small letters, digits and hyphens"),
+        (["new", "roles-exist", "--suite=schema"], "exists already"),
+        (["new", "comments-written", "--suite=schema", "--row=vs-900"], "no row 'vs-900'"),
+    ],
+)
+def test_mistakes_are_one_clear_line(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    assert main(arguments) == 4
+    told = capsys.readouterr()
+    assert (told.out, told.err.count("\n")) == ("", 1)
+    assert said in told.err
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A copy of the tree."""
+    copy = tmp_path / "copy"
+    ignored = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "out", "history", "build", "dist")
+    shutil.copytree(ROOT, copy, ignore=ignored)
+    return copy
+
+
+def test_a_new_check_is_clean_and_its_proof_fails_until_it_is_written(checkout: Path) -> None:
+    def ran(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", *arguments], capture_output=True, text=True, cwd=checkout, check=False
+        )
+
+    made = ran("pgconform", "new", "comments-written", "--suite=schema", "--row=vs-34")
+    assert made.returncode == 0, made.stderr
+    files = [line.removeprefix("wrote ") for line in made.stdout.splitlines() if line.startswith("wrote ")]
+    assert len(files) == 3
+    assert all((checkout / file).is_file() for file in files)
+    again = ran("pgconform", "new", "comments-written", "--suite=schema")
+    assert (again.returncode, again.stdout) == (4, "")
+    check = files[0]
+    for lint in (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy", check]):
+        done = ran(*lint)
+        assert done.returncode == 0, (lint, done.stdout + done.stderr)
+    for name in ("suites", "fixtures", "reports", "benchmarks"):  # which an installation maps: here they are the copy's
+        (checkout / "pgconform" / name).symlink_to(checkout / name)
+    for docs in (["docs.generate"], ["docs.generate", "--check"]):
+        done = ran(*docs)
+        assert done.returncode == 0, (docs, done.stdout + done.stderr)
+    proof = ran("pytest", "-q", "-p", "no:cacheprovider", "tests/test_proofs.py", "-k", "comments-written")
+    assert proof.returncode == 1, proof.stdout + proof.stderr
+    assert "FAILED tests/test_proofs.py::" in proof.stdout
+    assert "comments-written" in proof.stdout
+
+
+COMPLETE = r"""
+set -eu
+source "$1"
+complete -p pgconform >/dev/null
+shift
+COMP_WORDS=(pgconform "$@"); COMP_CWORD=$#; COMP_LINE="pgconform $*"; COMP_POINT=${#COMP_LINE}; COMPREPLY=()
+"$(complete -p pgconform | sed -E 's/.*-F ([^ ]+).*/\1/')" pgconform "${@: -1}" pgconform
+printf '%s\n' "${COMPREPLY[@]}"
+"""
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        (["ex"], "explain"),
+        (["i"], "init"),
+        (["run", "--targ"], "--target"),
+        (["completion", "fi"], "fish"),
+        (["init", "--d"], "--dsn"),
+    ],
+)
+def test_bash_completes_the_command_line(tmp_path: Path, typed: list[str], offered: str) -> None:
+    script = tmp_path / "pgconform.bash"
+    script.write_text(command("completion", "bash").stdout, encoding="utf-8")
+    done = subprocess.run(
+        ["bash", "-c", COMPLETE, "bash", str(script), *typed], capture_output=True, text=True, check=False
+    )
+    assert offered in done.stdout.split(), done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_other_shells_get_a_script_with_every_command(shell: str) -> None:
+    done = command("completion", shell)
+    assert done.returncode == 0
+    assert all(word in done.stdout for word in ("init", "explain", "plan", "--target" if shell == "zsh" else "target"))
+    if found := shutil.which(shell):
+        checked = subprocess.run([found, "-n", "/dev/stdin"], input=done.stdout, text=True, check=False)
+        assert checked.returncode == 0
+
+
+def test_help_teaches_by_examples() -> None:
+    top = command("--help").stdout
+    assert "begin here:" in top
+    for name in ("init", "plan", "explain", "new", "completion"):
+        assert "example" in command(name, "--help").stdout or name == "completion"
+    assert os.linesep in top
