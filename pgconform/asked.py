@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pgconform.model import CADENCES, Effort, Mistake
+from pgconform.model import CADENCES, FAIL_ON, Effort, Mistake
 
 if TYPE_CHECKING:
+    from pgconform.baseline import Baseline
     from pgconform.contract import Contract
+    from pgconform.results import Run
 
+# Reports besides those that every run writes.
+REPORTS = ("sarif", "github", "gitlab", "markdown", "prometheus")
 
 OPTIONS = {
     "contract": "contract to check: a bundled one's name, or a TOML file (default: all bundled ones)",
@@ -21,8 +25,11 @@ OPTIONS = {
     "seed": "what the attacks are drawn from (default: 1)",
     "drill": "drills that a live target is to undergo, which read it and write elsewhere: restore, or none (default)",
     "out": "directory of the reports (default: reports/out)",
+    "report": f"reports besides findings.json, junit.xml and report.html, by commas: {', '.join(REPORTS)}",
+    "fail_on": "what fails a run: must (default), should (advice, too) or never (no finding does)",
+    "baseline": "file of known findings, which do not fail the run; pgconform baseline writes it",
     "history": "directory where runs are recorded, or none (default: history, beside that of the reports)",
-}
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -34,25 +41,76 @@ class Asked:
     out: Path
     history: Path | None
     copied: bool  # drills on copies run, whatever the target
+    files: tuple[Path, ...]  # of the contracts
+    reports: tuple[str, ...]
+    fail_on: str
+    baseline: Baseline | None
 
     @classmethod
     def of(cls, given: Mapping[str, str]) -> Asked:
         """From what was typed, '' where nothing was. Raises Mistake."""
+        from pgconform.baseline import read
+        from pgconform.reports import ALWAYS
+
         out = Path(given["out"] or "reports/out")
         effort = Effort.of(given["effort"] or "default", given["seed"] or "1")
         history = None if given["history"] == "none" else Path(given["history"] or out.parent / "history")
         if given["drill"] not in ("", "none", "restore"):
             raise Mistake(f"unknown drill {given['drill']!r}; use restore or none")
-        return cls(given["target"] or "embedded", effort, out, history, given["drill"] == "restore")
+        fail_on = given["fail_on"] or "must"
+        if fail_on not in FAIL_ON:
+            raise Mistake(f"--fail-on={fail_on}: use one of {', '.join(FAIL_ON)}")
+        baseline = read(Path(given["baseline"])) if given["baseline"] else None
+        target, copied, reports = (
+            given["target"] or "embedded",
+            given["drill"] == "restore",
+            reports_of(given["report"]),
+        )
+        contracts = tuple(files(given["contract"]))
+        return cls(target, effort, out, history, copied, contracts, (*ALWAYS, *reports), fail_on, baseline)
+
+    def begun(self, contracts: Sequence[Contract], own: bool) -> Run:
+        """The run, about to begin. Where it is ours, reports say that it has not finished: what ends it by force leaves
+        these. Raises Mistake where they cannot be written."""
+        from pgconform.reports import write
+        from pgconform.results import Run
+
+        named = dict(zip((contract.name for contract in contracts), self.files, strict=True))
+        run = Run(
+            tuple(contracts), effort=self.effort, files=named, fail_on=self.fail_on, baseline=self.baseline
+        )  # fmt: skip
+        if own:
+            write(run, self.out, self.reports)
+            if run.troubles:
+                raise Mistake(run.troubles[0])
+        return run
+
+
+def reports_of(names: str) -> tuple[str, ...]:
+    """The reports that are named, separated by commas, each once. Raises Mistake."""
+    found = tuple(dict.fromkeys(name for part in names.split(",") if (name := part.strip())))
+    if unknown := [name for name in found if name not in REPORTS]:
+        raise Mistake(f"unknown report {unknown[0]!r}; use one or more of {', '.join(REPORTS)}")
+    return found
+
+
+def files(names: str) -> list[Path]:
+    """The files of the contracts that are named, separated by commas; of all bundled ones for ''.
+
+    Raises ContractError.
+    """
+    from pgconform.contract_file import bundled, resolve
+
+    return [resolve(name) for name in (names.split(",") if names else sorted(bundled()))]
 
 
 def chosen(names: str) -> list[Contract]:
-    """The contracts that are named, separated by commas; all bundled ones for ''. Raises ContractError."""
+    """The contracts of those files. Raises ContractError."""
     from pgconform.catalogue_of_checks import load as all_checks
-    from pgconform.contract_file import ContractError, bundled, load, resolve
+    from pgconform.contract_file import ContractError, load
     from pgconform.contract_words import hint
 
-    contracts = [load(resolve(name)) for name in (names.split(",") if names else sorted(bundled()))]
+    contracts = [load(path) for path in files(names)]
     for contract in contracts:
         named = [("skips", name.partition(":")[0]) for name in contract.skips]
         for section, name in [*named, *(("waivers", waiver.check) for waiver in contract.waivers)]:

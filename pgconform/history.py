@@ -173,7 +173,7 @@ def _lines(run: Run, databases: dict[str, str]) -> Iterator[dict[str, object]]:
         yield {
             "kind": "run", "format": FORMAT, "contract": contract.name, "database": databases.get(contract.name, ""),
             "started": run.started.timestamp(), "facts": run.facts.get(contract.name, ""), "status": status,
-            "reason": reason, "complete": not (run.interrupted or run.lost or run.troubles),
+            "reason": reason, "complete": not run.incomplete(),
         }  # fmt: skip
     for result in run.results:
         about = {"contract": result.contract, "name": result.check, "subject": result.subject}

@@ -13,6 +13,12 @@ class Severity(StrEnum):
     SHOULD = "should"
 
 
+# What --fail-on takes: the severities of findings that fail a run.
+FAIL_ON: dict[str, tuple[Severity, ...]] = {
+    "must": (Severity.MUST,), "should": (Severity.MUST, Severity.SHOULD), "never": (),
+}  # fmt: skip
+
+
 class Verdict(StrEnum):
     """What a check says of a database; ``broken`` means that it could not be verified."""
 
@@ -142,5 +148,5 @@ class Result:
 
     @property
     def gates(self) -> bool:
-        """True when the findings break a MUST; those of a SHOULD are advice."""
+        """True when the findings break a MUST; those of a SHOULD are advice. Whether they fail a run: ``Run.gates``."""
         return self.verdict is Verdict.FAILED and self.severity is Severity.MUST

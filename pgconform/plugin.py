@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 CONTRACTS: pytest.StashKey[list[Contract]] = pytest.StashKey()
 DATABASES: pytest.StashKey[Databases] = pytest.StashKey()
+ASKED: pytest.StashKey[Asked] = pytest.StashKey()
 RUN: pytest.StashKey[Run] = pytest.StashKey()
 PROPERTY = "pgconform"
 
@@ -33,19 +34,16 @@ PROPERTY = "pgconform"
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("pgconform", "conformance of PostgreSQL databases")
     for name, text in OPTIONS.items():
-        group.addoption(f"--pgc-{name}", metavar=name.upper(), help=f"{text}; environment PGC_{name.upper()}")
+        flag = f"--pgc-{name.replace('_', '-')}"
+        group.addoption(flag, dest=f"pgc_{name}", metavar=name.upper(), help=f"{text}; environment PGC_{name.upper()}")
         parser.addini(f"pgc_{name}", text)
     group.addoption("--pgc-asked", action="store_true", help=argparse.SUPPRESS)
 
 
 def option(config: pytest.Config, name: str) -> str:
     """An option by its sources, nearest first: command line, environment, ini file; '' where none has it."""
-    given = config.getoption(f"--pgc-{name}") or os.environ.get(f"PGC_{name.upper()}") or config.getini(f"pgc_{name}")
+    given = config.getoption(f"pgc_{name}") or os.environ.get(f"PGC_{name.upper()}") or config.getini(f"pgc_{name}")
     return str(given or "")
-
-
-def _options(config: pytest.Config) -> Asked:
-    return Asked.of({name: option(config, name) for name in OPTIONS})
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -65,7 +63,7 @@ def contracts(config: pytest.Config) -> list[Contract]:
 
 def _asked(config: pytest.Config) -> bool:
     """True when this pytest run is about checks: it names our options, or the suites."""
-    if any(config.getoption(f"--pgc-{name}") for name in (*OPTIONS, "asked")):
+    if any(config.getoption(f"pgc_{name}") for name in (*OPTIONS, "asked")):
         return True
     return names_suites(config.args)
 
@@ -74,13 +72,13 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     config = session.config
     if config.getoption("collectonly") or not _asked(config):
         return
-    from pgconform.results import LOST, Run
+    from pgconform.results import LOST
     from pgconform.session import Databases
 
     try:
         scheduled(config.option.markexpr)
-        asked = _options(config)
-        run = config.stash[RUN] = Run(tuple(contracts(config)), effort=asked.effort)
+        asked = config.stash[ASKED] = Asked.of({name: option(config, name) for name in OPTIONS})
+        run = config.stash[RUN] = asked.begun(contracts(config), own=not hasattr(config, "workerinput"))
         databases = config.stash[DATABASES] = Databases(run.started, asked.effort, asked.history, asked.copied)
         if given := getattr(config, "workerinput", {}).get(PROPERTY):
             for contract in contracts(config):
@@ -91,6 +89,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     except Mistake as error:
         raise pytest.UsageError(str(error)) from None  # what was opened is closed by pytest_unconfigure
     except TargetLost as error:
+        run.lost = str(error)
         pytest.exit(str(error), returncode=LOST)
 
 
@@ -125,10 +124,12 @@ def pgc_case(request: pytest.FixtureRequest) -> Callable[[], None]:
         from pgconform.results import to_json
 
         result = judged(request.config.stash[DATABASES], check, contract, subject, _on_terminal(request.config))
+        asked = request.config.stash[ASKED]
+        result = asked.baseline.applied(result) if asked.baseline else result
         request.node.user_properties.append((PROPERTY, to_json(result)))
         if result.verdict is Verdict.SKIPPED:
             pytest.skip(result.reason)
-        if result.gates or result.verdict is Verdict.BROKEN:
+        if asked.fails(result):
             pytest.fail(text(result), pytrace=False)
 
     return judge
@@ -172,7 +173,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Iterator[N
 
         run.interrupted = exitstatus == pytest.ExitCode.INTERRUPTED
         session.config.stash[DATABASES].finish(run)
-        write(run, _options(session.config).out)
+        asked = session.config.stash[ASKED]
+        write(run, asked.out, asked.reports)
         if exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED):
             session.exitstatus = run.status()[0]
     if databases := session.config.stash.get(DATABASES, None):
@@ -184,9 +186,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if (run := config.stash.get(RUN, None)) and run.finished and not hasattr(config, "workerinput"):
         from pgconform.reports.terminal import lines
 
-        for text, style in lines(run, full=config.option.tbstyle == "no"):
+        asked = config.stash[ASKED]
+        for text, style in lines(run, full=config.option.tbstyle == "no", annotated="github" in asked.reports):
             terminalreporter.write_line(text, **dict.fromkeys(style.split(), True))
-        terminalreporter.write_line(f"reports: {_options(config).out}")
+        terminalreporter.write_line(f"reports: {asked.out}")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -6,16 +6,19 @@ import datetime
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import msgspec
 
+from pgconform.baseline import Baseline
 from pgconform.checks import covers
 from pgconform.contract import Contract
+from pgconform.drift import Facts
 from pgconform.history import Past
-from pgconform.model import Effort, Finding, Result, Verdict
+from pgconform.model import FAIL_ON, Effort, Finding, Result, Verdict
 
 # Exit statuses; 2 and 4 are pytest's own.
-CONFORMS, FINDINGS, NOT_VERIFIED, USAGE, NOTHING, LOST = 0, 1, 3, 4, 5, 75
+CONFORMS, FINDINGS, INTERRUPTED, NOT_VERIFIED, USAGE, NOTHING, LOST = 0, 1, 2, 3, 4, 5, 75
 
 
 def to_json(result: Result) -> str:
@@ -29,7 +32,10 @@ def from_json(text: str) -> Result:
 
 @dataclass
 class Run:
-    """What a run has judged so far. ``facts`` say what was tested, never how it was reached."""
+    """What a run has judged so far. ``facts`` say what was tested, never how it was reached.
+
+    ``files`` are the contracts' files, by contract; ``finished`` is None until all that was asked for has been judged.
+    """
 
     contracts: tuple[Contract, ...]
     facts: dict[str, str] = field(default_factory=dict)
@@ -41,6 +47,10 @@ class Run:
     interrupted: bool = False
     effort: Effort = field(default_factory=Effort)
     past: dict[str, Past] = field(default_factory=dict)  # what earlier runs found, by contract
+    files: dict[str, Path] = field(default_factory=dict)
+    fail_on: str = "must"
+    baseline: Baseline | None = None
+    catalogs: dict[str, Facts] = field(default_factory=dict)  # what the catalogues said, by contract
 
     def finish(self, today: datetime.date, facts: dict[str, str]) -> None:
         """Sorts the results and judges the waivers: one that has ended, or that matched nothing, is a finding."""
@@ -64,19 +74,38 @@ class Run:
                 )
         return found
 
+    def remarks(self) -> list[str]:
+        """What a reader of a run with a baseline should know: how much of it is gone, and may leave it."""
+        gone = self.baseline.gone(self.results) if self.baseline else 0
+        told = f"{gone} finding(s) of the baseline are gone: write it anew, so that they cannot return"
+        return [told] if gone else []
+
+    def incomplete(self) -> list[str]:
+        """Why the results are not all that was asked for, and what went wrong on the way; [] for a complete run."""
+        found = [self.lost] if self.lost else []
+        if self.interrupted or not self.finished:
+            found.append("the run was cut short: there is only what had been judged by then")
+        return [*found, *self.troubles]
+
     def counts(self) -> Counter[Verdict]:
         return Counter(result.verdict for result in self.results)
+
+    def gates(self, result: Result) -> bool:
+        """True where the result's findings fail the run."""
+        return result.verdict is Verdict.FAILED and result.severity in FAIL_ON[self.fail_on]
 
     def status(self) -> tuple[int, str]:
         """Exit status of the run, and one line that says why."""
         counts = self.counts()
-        must = [r for r in self.results if r.gates]
+        failed = [r for r in self.results if self.gates(r)]
         unaccepted = [r for r in self.results if r.verdict is Verdict.SKIPPED and not r.accepted]
+        told = f"{sum(len(r.findings) for r in failed)} finding(s) in {len(failed)} check(s)"
         if self.lost:
             return LOST, self.lost
-        if must:
-            found = sum(len(r.findings) for r in must)
-            return FINDINGS, f"does not conform: {found} finding(s) in {len(must)} check(s)"
+        if self.interrupted or not self.finished:
+            return INTERRUPTED, f"the run was cut short{f'; by then: {told}' if failed else ''}"
+        if failed:
+            return FINDINGS, f"does not conform: {told}"
         if self.troubles:
             return NOT_VERIFIED, self.troubles[0]
         if counts[Verdict.BROKEN]:
@@ -87,6 +116,9 @@ class Run:
             return NOTHING, f"nothing to examine for {few}; if that is right, list them under [skips]"
         if not counts[Verdict.PASSED] + counts[Verdict.WAIVED] + counts[Verdict.FAILED]:
             return NOTHING, "nothing was examined"
+        if broken := [r for r in self.results if r.gates]:  # --fail-on=never
+            found = sum(len(r.findings) for r in broken)
+            return CONFORMS, f"does not conform, and was not to fail: {found} finding(s) in {len(broken)} check(s)"
         advice = sum(len(r.findings) for r in self.results)
         more = f", {advice} piece(s) of advice" if advice else ""
         return CONFORMS, f"conforms: {counts[Verdict.PASSED]} check(s) passed{more}"

@@ -15,6 +15,7 @@ from pgconform.catalog import Catalog
 from pgconform.checks import Evidence
 from pgconform.contract import Contract
 from pgconform.database import Database, begin
+from pgconform.drift import facts
 from pgconform.history import History, append, past
 from pgconform.model import Effort, NotVerified, TargetLost
 from pgconform.statements import statement
@@ -85,7 +86,9 @@ class Databases:
     def open(self, target: str, contracts: Sequence[Contract]) -> None:
         """Start or find the target, and picture each database. Raises TargetError or TargetLost."""
         from pgconform.introspect import snapshot
+        from pgconform.targets.server import terminable
 
+        self._stack.enter_context(terminable())  # so that reports are written, and what was started is stopped
         disposable = split(target)[0] != "live"
         for name, dsn in self._stack.enter_context(databases(target, contracts)).items():
             contract = next(c for c in contracts if c.name == name)
@@ -160,6 +163,7 @@ class Databases:
     def finish(self, run: Run) -> None:
         """Judges the run's waivers, and records it in the history; where that fails, it is a trouble of the run."""
         run.finish(self.now.date(), self.facts())
+        run.catalogs = {name: facts(opened.catalog) for name, opened in self.opened.items()}
         if self.history:
             try:
                 for name, opened in self.opened.items():

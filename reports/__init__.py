@@ -3,29 +3,45 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pgconform.results import Run
 
+# Module and file of each report; every run writes the first four.
+FILES = {
+    "findings": "findings.json",
+    "junit": "junit.xml",
+    "html": "report.html",
+    "catalog": "catalog.json",
+    "sarif": "pgconform.sarif",
+    "github": "summary.md",
+    "gitlab": "gl-code-quality-report.json",
+    "markdown": "comment.md",
+    "prometheus": "pgconform.prom",
+}
+ALWAYS = ("findings", "junit", "html", "catalog")
 
-def write(run: Run, out: Path) -> None:
-    """Write every report into the directory; each file appears whole or not at all.
 
-    A report that cannot be written is a trouble of the run, and keeps no other one from being written.
+def write(run: Run, out: Path, names: Sequence[str] = ALWAYS) -> None:
+    """Write the named reports into the directory; each file appears whole or not at all.
+
+    A report that cannot be written is a trouble of the run, and keeps no other one from being written. Before a run has
+    finished the reports say so: whatever ends it by force leaves them.
     """
-    from . import findings, html, junit
-
-    renderers: dict[str, Callable[[Run], str]] = {
-        "findings.json": findings.render, "junit.xml": junit.render, "report.html": html.render,
-    }  # fmt: skip
-    for name, render in renderers.items():
+    for name in names:
+        render: Callable[[Run], str] = import_module(f".{name}", __name__).render
+        file = FILES[name]
+        draft = out / f".{file}.{os.getpid()}"
         try:
             out.mkdir(parents=True, exist_ok=True)
-            draft = out / f".{name}.{os.getpid()}"
-            draft.write_text(render(run), encoding="utf-8")
-            draft.replace(out / name)
+            draft.write_bytes(render(run).encode("utf-8", "backslashreplace"))
+            draft.replace(out / file)
         except OSError as error:
-            run.troubles.append(f"cannot write {name} to {out}: {error.strerror}; choose another with --pgc-out=")
+            run.troubles.append(f"cannot write {file} to {out}: {error.strerror}; choose another with --out=")
+            with suppress(OSError):
+                draft.unlink()

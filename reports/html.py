@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from pgconform import __version__
+from pgconform.changes import changes
 from pgconform.guides import rows_of
 from pgconform.model import Result, Verdict
 from pgconform.results import CONFORMS
 
 from .locks import lock
+from .plain import plain
 from .plots import line, strip
 
 if TYPE_CHECKING:
@@ -26,11 +28,6 @@ if TYPE_CHECKING:
 FEW = 5  # findings of one case that are shown; findings.json has all
 SOON = 30  # days before its end from which a waiver is shown
 CHANGES = 50  # that are listed
-# Control characters, and those that turn the direction of what follows: a name must not disguise another.
-_HIDDEN = dict.fromkeys(
-    [*(set(range(0x20)) - {9, 10}), *range(0x7F, 0xA0), 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)],
-    "\ufffd",
-)
 _TEMPLATES = Path(__file__).with_name("templates")
 
 
@@ -62,7 +59,7 @@ def render(run: Run) -> str:
 
 def _text(value: object) -> str:
     """Escaped; what no page should hold shows as U+FFFD, a lone surrogate as a question mark."""
-    return escape(str(value).translate(_HIDDEN).encode("utf-8", "replace").decode())
+    return escape(plain(value))
 
 
 def _head(run: Run) -> Iterator[str]:
@@ -77,9 +74,7 @@ def _head(run: Run) -> Iterator[str]:
     took = f", {(run.finished - run.started).total_seconds():.0f} s" if run.finished else ""
     effort = f"effort {run.effort.level}, seed {run.effort.seed}"
     yield f'<div class="tag">{run.started:%Y-%m-%d %H:%M} UTC{took}; exit {status}; {effort}</div></div>'
-    cut = [run.lost] if run.lost else []
-    cut += ["the run was interrupted: what follows is what had been judged by then"] if run.interrupted else []
-    for note in [*cut, *run.troubles, *run.notes()]:
+    for note in [*run.incomplete(), *run.notes(), *run.remarks()]:
         yield f'<p class="warn" role="alert">{_text(note)}</p>'
 
 
@@ -100,20 +95,10 @@ def _changes(run: Run) -> Iterator[str]:
 
 
 def _changed(run: Run) -> Iterator[str]:
-    words = {Verdict.BROKEN: "cannot be verified any more", Verdict.SKIPPED: "has nothing to examine any more"}
-    for result in run.results:
-        past, case = run.past.get(result.contract), (result.check, result.subject)
-        if past is None or case not in past.keys:
-            continue
-        before, link = past.keys[case], f'<a href="#{_link(result)}">{_text(result.check)}</a>'
-        last = next((v for v in reversed(past.verdicts[case]) if v), "")
-        if result.verdict in words:
-            if last not in ("", str(result.verdict)):
-                yield f"<li>{words[result.verdict]}: {link} {_text(result.subject)}</li>"
-            continue
-        now = {finding.key for finding in result.findings}
-        yield from (f"<li><b>new</b>: {link}: {_text(key)}</li>" for key in sorted(now - before))
-        yield from (f"<li>gone: {link}: {_text(key)}</li>" for key in sorted(before - now))
+    for change in changes(run):
+        kind = f"<b>{change.kind}</b>" if change.worse else change.kind
+        name = f'<a href="#{_link(change.result)}">{_text(change.result.check)}</a>'
+        yield f"<li>{kind}: {name}: {_text(change.key)}</li>"
 
 
 def _waivers(run: Run) -> Iterator[str]:

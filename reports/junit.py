@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from pgconform.guides import sections_of
@@ -33,7 +34,7 @@ def render(run: Run) -> str:
         section = _section(run, result)
         if section not in suites:
             suites[section] = TestSuite(clean(section), timestamp=run.started.isoformat(timespec="seconds"))
-        suites[section].test_cases.append(_case(result))
+        suites[section].test_cases.append(_case(run, result))
     if troubles := _troubles(run):
         suites["pgconform"] = TestSuite("pgconform", troubles)
     xml = to_xml_report_string([suites[name] for name in sorted(suites)], prettyprint=False)
@@ -47,12 +48,12 @@ def _section(run: Run, result: Result) -> str:
     return f"{result.contract}: {found[0] if found else 'other promises'}"
 
 
-def _case(result: Result) -> TestCase:
+def _case(run: Run, result: Result) -> TestCase:
     from junit_xml import TestCase
 
     name = result.check + (f" [{result.subject}]" if result.subject else "")
     case = TestCase(
-        clean(name), classname=clean(f"pgconform.{result.contract}"), elapsed_sec=result.seconds,
+        clean(name), classname=clean(f"pgconform.{result.contract}"), elapsed_sec=Decimal(f"{result.seconds:.3f}"),
         allow_multiple_subelements=True,
     )  # fmt: skip
     case.stdout = clean("\n".join([
@@ -61,7 +62,7 @@ def _case(result: Result) -> TestCase:
         f"examined: {result.examined} ({result.looked_for})",
         *(f"waived: {finding.key}: {waiver}" for finding, waiver in result.waived),
     ]))  # fmt: skip
-    if result.gates:
+    if run.gates(result):
         summary = f"{result.check}: {len(result.findings)} finding(s)"
         case.add_failure_info(clean(summary), clean(text(result)), "finding")
     elif result.verdict is Verdict.BROKEN:
@@ -76,12 +77,7 @@ def _troubles(run: Run) -> list[TestCase]:
     from junit_xml import TestCase
 
     found = []
-    texts = [
-        *run.troubles,
-        *([run.lost] if run.lost else []),
-        *(["the run was interrupted"] if run.interrupted else []),
-    ]
-    for number, trouble in enumerate(texts, 1):
+    for number, trouble in enumerate(run.incomplete(), 1):
         case = TestCase(f"complete run {number}", classname="pgconform.run")
         case.add_error_info(clean(trouble), error_type="incomplete")
         found.append(case)

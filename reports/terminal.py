@@ -49,6 +49,8 @@ def lines(run: Run, full: bool) -> Iterator[tuple[str, str]]:
             yield f"waived: {result.check}: {finding.key}: {waiver}", "yellow"
     yield from _skipped(run)
     yield from _unverified(run)
+    for remark in run.remarks():
+        yield remark, "yellow"
     for note in run.notes():
         yield "", ""
         yield note, "red bold"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import re
 import shutil
 from collections.abc import Iterator
@@ -14,67 +13,11 @@ import pytest
 from pgconform.reports import html
 from pgconform.reports.locks import lock
 
-from pgconform.contract_file import load, resolve
-from pgconform.history import Past
-from pgconform.model import Figure, Finding, Result, Severity, Verdict
 from pgconform.results import Run
+from tests.runs import large, small
 
-HOSTILE = "<script>alert(1)</script> & \"quotes\" 'single' \x00\x1b \u202eright\udc80"
 LOADS, FILTERS, LARGEST = 300, 100, 1_000_000  # milliseconds, milliseconds, bytes, at 3,000 checks
 SLACK = 3  # what a machine with other work on it may add
-
-
-def run_of(results: list[Result], **parts: Any) -> Run:
-    run = Run((load(resolve("muva")),), {"muva": "PostgreSQL 16"}, results, **parts)
-    run.started = datetime.datetime(2026, 11, 1, 3, 0, tzinfo=datetime.UTC)
-    run.finished = run.started + datetime.timedelta(seconds=48)
-    return run
-
-
-def small() -> Run:
-    """One case of each kind, with names that try to break out."""
-    remedy = 'alter table public."t" enable row level security;'
-    finding = Finding(
-        f'public."{HOSTILE}"', f"row security is off {HOSTILE}", remedy, rows="select * from public.t;", count=3,
-        script="begin; select 1; rollback;",
-    )  # fmt: skip
-    many = tuple(Finding(f"public.t{n}", "no index", f"create index on public.t{n} (a);") for n in range(30))
-    waived = ((Finding("public.w", "kept", ""), "owner: platform, until 2027-01-01"),)
-    results = [
-        Result("row-security-enabled", "muva", Verdict.FAILED, "Row security is on", "public.t", "Why it matters.",
-               findings=(finding,), examined=1, looked_for="tables"),
-        Result("index-redundant", "muva", Verdict.FAILED, "No index twice", severity=Severity.SHOULD, findings=many),
-        Result("orphans", "muva", Verdict.BROKEN, "No orphans", "public.o", unverified=(("public.o", "grant SELECT"),)),
-        Result("tables-declared", "muva", Verdict.WAIVED, "Declared", waived=waived),
-        Result("chunks-complete", "muva", Verdict.SKIPPED, "Chunks", reason="nothing to examine"),
-        Result("grants-excess", "muva", Verdict.PASSED, "Grants", "public.p", "Why.", examined=4,
-               figures=(Figure("size of public.p", 12.0, "bytes"),)),
-    ]  # fmt: skip
-    case = ("row-security-enabled", "public.t")
-    past = Past(
-        datetime.datetime(2026, 10, 31, 3, 0, tzinfo=datetime.UTC).timestamp(),
-        {case: frozenset({"public.gone"}), ("orphans", "public.o"): frozenset()},
-        {case: ("passed", "", "failed"), ("orphans", "public.o"): ("passed", "passed", "passed")},
-        {"size of public.p": [(1.0, 10.0), (2.0, 11.0)]},
-    )
-    return run_of(results, past={"muva": past})
-
-
-def large() -> Run:
-    """3,000 checks, 100 of them with three findings each."""
-    results = []
-    for number in range(3000):
-        bad = number % 30 == 0
-        found = tuple(Finding(f"hotels.table_{number}", f"misses something of {n}", f"alter table hotels.table_{number}"
-                              " enable row level security;", str(n)) for n in range(3)) if bad else ()  # fmt: skip
-        results.append(
-            Result(f"check-{number % 120}", "muva", Verdict.FAILED if bad else Verdict.PASSED,
-                   "Every table does what it should", f"hotels.table_{number}", "It would not, else.", ("muva-9",),
-                   examined=1, looked_for="tables", findings=found, seconds=0.01)
-        )  # fmt: skip
-    verdicts = {(r.check, r.subject): ("passed",) * 29 for r in results}
-    keys: dict[tuple[str, str], frozenset[str]] = dict.fromkeys(verdicts, frozenset())
-    return run_of(results, past={"muva": Past(1.0, keys, verdicts, {})})
 
 
 @pytest.fixture(scope="module")
@@ -204,7 +147,7 @@ def test_a_run_that_was_cut_short_says_so() -> None:
     run.interrupted, run.lost = True, "the target stopped answering"
     run.troubles.append("internal error: x")
     page = html.render(run)
-    for said in ("the run was interrupted", "the target stopped answering", "internal error: x"):
+    for said in ("the run was cut short", "the target stopped answering", "internal error: x"):
         assert said in page
 
 

@@ -122,7 +122,9 @@ def test_results_cross_process_borders_unchanged() -> None:
 def test_reports_are_written_whole_and_trouble_with_one_is_told(tmp_path: Path) -> None:
     made = run(result(Verdict.PASSED))
     write(made, tmp_path / "new")
-    assert {p.name for p in (tmp_path / "new").iterdir()} == {"junit.xml", "findings.json"}
+    assert {p.name for p in (tmp_path / "new").iterdir()} == {
+        "junit.xml", "findings.json", "report.html", "catalog.json",
+    }  # fmt: skip
     (tmp_path / "file").write_text("")
     write(made, tmp_path / "file")
     assert "cannot write junit.xml" in " ".join(made.troubles)

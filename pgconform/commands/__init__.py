@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pgconform.commands import (
     access,
+    baseline,
     bench,
     build,
+    compare,
     completion,
     explain,
     history,
@@ -13,8 +15,11 @@ from pgconform.commands import (
     metrics,
     new,
     plan,
+    report,
     run,
     up,
 )
 
-ALL = (init, plan, run, access, bench, metrics, history, explain, up, build, new, completion)
+ALL = (
+    init, plan, run, baseline, compare, report, access, bench, metrics, history, explain, up, build, new, completion,
+)  # fmt: skip

@@ -35,11 +35,11 @@ def add(commands: Commands) -> None:
 
 def call(known: argparse.Namespace, _: list[str]) -> int:
     """What each contract would have checked on the target, and what that needs."""
-    from pgconform.asked import Asked, chosen
+    from pgconform.asked import OPTIONS, Asked, chosen
     from pgconform.targets import referenced, split
 
     target, drill = given(known, "target", "embedded"), given(known, "drill")
-    blank = dict.fromkeys(("effort", "seed", "out", "history"), "")
+    blank = dict.fromkeys(OPTIONS, "")
     asked = Asked.of({**blank, "target": target, "drill": drill})
     contracts, (kind, _identifier) = chosen(given(known, "contract")), split(target)
     if kind != "live":

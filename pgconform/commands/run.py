@@ -20,6 +20,13 @@ def add(commands: Commands) -> None:
     )  # fmt: skip
     asked_of(command)
     command.add_argument("--out", metavar="DIR", help="where the reports go (default: reports/out)")
+    command.add_argument(
+        "--report", metavar="LIST", help="more reports: sarif, github, gitlab, markdown, prometheus; several by commas"
+    )
+    command.add_argument(
+        "--fail-on", metavar="WHAT", help="must (default), should: advice fails, too, or never: no finding does"
+    )
+    command.add_argument("--baseline", metavar="FILE", help="known findings, which do not fail; see pgconform baseline")
     command.add_argument("--history", metavar="DIR", help="where runs are recorded, or none (default: reports/history)")
     command.add_argument("--drill", metavar="NAME", help="restore: have a live target restored elsewhere, too")
     command.set_defaults(command=call)
@@ -30,6 +37,7 @@ def call(known: argparse.Namespace, rest: list[str]) -> int:
     import pytest
 
     import pgconform.suites
+    from pgconform.asked import OPTIONS
     from pgconform.contract_file import bundled
 
     if rest and (rest[0] in bundled() or rest[0].endswith(".toml")):
@@ -41,9 +49,5 @@ def call(known: argparse.Namespace, rest: list[str]) -> int:
     ]  # fmt: skip
     if "no:cacheprovider" not in rest:
         fixed.append(f"--override-ini=cache_dir={Path.cwd() / '.pytest_cache'}")
-    given = [
-        f"--pgc-{name}={value}"
-        for name in ("contract", "target", "effort", "seed", "out", "history", "drill")
-        if (value := getattr(known, name))
-    ]
+    given = [f"--pgc-{name.replace('_', '-')}={value}" for name in OPTIONS if (value := getattr(known, name))]
     return int(pytest.main([*fixed, *given, "--pgc-asked", *rest]))

@@ -366,7 +366,7 @@ def prepared(key: str, binaries: Path, prepare: Callable[[Server], None]) -> Pat
 def _home() -> Iterator[Path]:
     """A directory for one server while we live."""
     servers = _directory(_cache() / "servers")
-    with _terminable(), ExitStack() as stack:
+    with terminable(), ExitStack() as stack:
         with _locked(_cache() / "servers.lock"):  # nobody sweeps between the two steps
             _sweep(servers)
             home = Path(tempfile.mkdtemp(prefix="", dir=servers))
@@ -387,7 +387,7 @@ def _sweep(servers: Path) -> None:
 
 
 @contextmanager
-def _terminable() -> Iterator[None]:
+def terminable() -> Iterator[None]:
     """SIGTERM and SIGHUP end the block as Ctrl-C does, unless somebody handles them already."""
     ours = threading.current_thread() is threading.main_thread()
     taken = [s for s in (signal.SIGTERM, signal.SIGHUP) if ours and signal.getsignal(s) is signal.SIG_DFL]

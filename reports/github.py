@@ -1,0 +1,49 @@
+"""GitHub Actions: annotations beside the contract's lines, and the step's summary."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from .markdown import table_of
+from .places import place
+from .plain import plain, worst_first
+
+if TYPE_CHECKING:
+    from pgconform.results import Run
+
+MOST = 10  # annotations of one kind that GitHub shows for a step
+LARGEST = 1_000_000  # bytes; a step's summary may have 1 MiB
+LONGEST = 4_000  # bytes of one annotation's message
+
+
+def render(run: Run) -> str:
+    """summary.md; a finished run's is also appended to the file that GITHUB_STEP_SUMMARY names. Raises OSError."""
+    text = table_of(run, LARGEST)
+    if (step := os.environ.get("GITHUB_STEP_SUMMARY")) and run.finished:
+        with open(step, "a", encoding="utf-8") as summary:
+            summary.write(text)
+    return text
+
+
+def commands(run: Run) -> list[str]:
+    """Ten workflow commands at most, the worst first; the last one says how many there would be more."""
+    told = [f"::error title=incomplete::{_message(text)}" for text in run.incomplete()]
+    for level, result, finding, text in worst_first(run):
+        path, line = place(run, result, finding)
+        about = f"file={_property(path)},line={line},title={_property(result.check)}"
+        remedy = f"\nremedy: {finding.remedy}" if finding and finding.remedy and level != "notice" else ""
+        told.append(f"::{level} {about}::{_message(text + remedy)}")
+    if len(told) > MOST:
+        more = f"{len(told) - MOST + 1} more: see the step's summary, or findings.json"
+        told[MOST - 1 :] = [f"::error title=pgconform::{more}"]
+    return told
+
+
+def _message(text: str) -> str:
+    cut = plain(text).encode()[:LONGEST].decode("utf-8", "ignore")
+    return cut.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _message(text).replace(":", "%3A").replace(",", "%2C")
