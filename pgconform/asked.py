@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pgconform.model import CADENCES, FAIL_ON, Effort, Mistake
+from pgconform.model import CADENCES, FAIL_ON, Effort, Mistake, Result, Verdict
 
 if TYPE_CHECKING:
     from pgconform.baseline import Baseline
@@ -61,13 +61,14 @@ class Asked:
         if fail_on not in FAIL_ON:
             raise Mistake(f"--fail-on={fail_on}: use one of {', '.join(FAIL_ON)}")
         baseline = read(Path(given["baseline"])) if given["baseline"] else None
-        target, copied, reports = (
-            given["target"] or "embedded",
-            given["drill"] == "restore",
-            reports_of(given["report"]),
-        )
-        contracts = tuple(files(given["contract"]))
-        return cls(target, effort, out, history, copied, contracts, (*ALWAYS, *reports), fail_on, baseline)
+        contracts, reports = tuple(files(given["contract"])), (*ALWAYS, *reports_of(given["report"]))
+        target, copied = given["target"] or "embedded", given["drill"] == "restore"
+        return cls(target, effort, out, history, copied, contracts, reports, fail_on, baseline)
+
+    def fails(self, result: Result) -> bool:
+        """True where the case of pytest that carries the result is to fail."""
+        gates = result.verdict is Verdict.FAILED and result.severity in FAIL_ON[self.fail_on]
+        return gates or result.verdict is Verdict.BROKEN
 
     def begun(self, contracts: Sequence[Contract], own: bool) -> Run:
         """The run, about to begin. Where it is ours, reports say that it has not finished: what ends it by force leaves

@@ -12,6 +12,8 @@ from pgconform.judging import text
 from pgconform.model import Verdict
 from pgconform.results import CONFORMS
 
+from .github import commands
+
 if TYPE_CHECKING:
     from pgconform.results import Run
 
@@ -19,8 +21,9 @@ _ORDER = (Verdict.FAILED, Verdict.BROKEN, Verdict.WAIVED, Verdict.SKIPPED, Verdi
 _SHOWN = 5  # names of one kind that a line lists
 
 
-def lines(run: Run, full: bool) -> Iterator[tuple[str, str]]:
-    """Lines with their styles; ``full`` lists findings, which pytest itself shows otherwise."""
+def lines(run: Run, full: bool, annotated: bool = False) -> Iterator[tuple[str, str]]:
+    """Lines with their styles; ``full`` lists findings, which pytest itself shows otherwise; ``annotated`` adds the
+    commands by which GitHub shows findings beside the contract's lines."""
     status, reason = run.status()
     yield "", ""
     for contract in run.contracts:
@@ -49,6 +52,8 @@ def lines(run: Run, full: bool) -> Iterator[tuple[str, str]]:
             yield f"waived: {result.check}: {finding.key}: {waiver}", "yellow"
     yield from _skipped(run)
     yield from _unverified(run)
+    if annotated:
+        yield from ((command, "") for command in commands(run))
     for remark in run.remarks():
         yield remark, "yellow"
     for note in run.notes():
