@@ -148,16 +148,29 @@ def _role(role: Role) -> dict[str, Fact]:
 def drift(before: Facts, now: Facts) -> Iterator[Drift]:
     """What differs, by object; of a new object what it opens, of one that is gone just that."""
     for name in sorted(before.keys() | now.keys()):
-        if name not in now:
+        new, old = now.get(name, _absent(name)), before.get(name, _absent(name))
+        if new is None:
             yield Drift(CHANGES, name, "is gone")
             continue
-        new, old = now[name], before.get(name)
         if old is None:
             yield Drift(CHANGES, name, "is new")
         for aspect in sorted((old or {}).keys() | new.keys()):
             said = _compared(aspect, (old or {}).get(aspect), new.get(aspect))
             if said and (old is not None or said[0] == OPENS):
                 yield Drift(said[0], name, said[1])
+
+
+def _absent(name: str) -> dict[str, Fact] | None:
+    """What holds where the catalogue has no entry; None for an object, which then does not exist.
+
+    PostgreSQL manual, "Privileges": PUBLIC may execute new functions and use new types by default.
+    """
+    if name.startswith("settings of "):
+        return {}
+    if not name.startswith("default privileges of "):
+        return None
+    built_in = {"functions": "EXECUTE", "types": "USAGE"}.get(name.rpartition(" on ")[2], "")
+    return {"public may": [built_in]} if built_in and " in schema " not in name else {}
 
 
 def _compared(aspect: str, old: Fact | None, new: Fact | None) -> tuple[str, str] | None:

@@ -30,9 +30,19 @@ ALWAYS = ("findings", "junit", "html", "catalog")
 def write(run: Run, out: Path, names: Sequence[str] = ALWAYS) -> None:
     """Write the named reports into the directory; each file appears whole or not at all.
 
-    A report that cannot be written is a trouble of the run, and keeps no other one from being written. Before a run has
-    finished the reports say so: whatever ends it by force leaves them.
+    A report that cannot be written is a trouble of the run, which the other ones tell. Before a run has finished the
+    reports say so: whatever ends it by force leaves them.
     """
+    failed = _written(run, out, names)
+    if failed:
+        _written(run, out, [name for name in names if name not in failed])
+    if "github" in names and run.finished:
+        import_module(".github", __name__).append(run)
+
+
+def _written(run: Run, out: Path, names: Sequence[str]) -> list[str]:
+    """Those that could not be written."""
+    failed = []
     for name in names:
         render: Callable[[Run], str] = import_module(f".{name}", __name__).render
         file = FILES[name]
@@ -43,5 +53,7 @@ def write(run: Run, out: Path, names: Sequence[str] = ALWAYS) -> None:
             draft.replace(out / file)
         except OSError as error:
             run.troubles.append(f"cannot write {file} to {out}: {error.strerror}; choose another with --out=")
+            failed.append(name)
             with suppress(OSError):
                 draft.unlink()
+    return failed

@@ -18,12 +18,18 @@ LONGEST = 4_000  # bytes of one annotation's message
 
 
 def render(run: Run) -> str:
-    """summary.md; a finished run's is also appended to the file that GITHUB_STEP_SUMMARY names. Raises OSError."""
-    text = table_of(run, LARGEST)
-    if (step := os.environ.get("GITHUB_STEP_SUMMARY")) and run.finished:
-        with open(step, "a", encoding="utf-8") as summary:
-            summary.write(text)
-    return text
+    """summary.md: the run as Markdown."""
+    return table_of(run, LARGEST)
+
+
+def append(run: Run) -> None:
+    """Adds the summary to the file that GITHUB_STEP_SUMMARY names; that it cannot is a trouble of the run."""
+    if step := os.environ.get("GITHUB_STEP_SUMMARY"):
+        try:
+            with open(step, "a", encoding="utf-8") as summary:
+                summary.write(render(run))
+        except OSError as error:
+            run.troubles.append(f"cannot write the step's summary: {error.strerror}")
 
 
 def commands(run: Run) -> list[str]:

@@ -45,7 +45,7 @@ def call(known: argparse.Namespace, _: list[str]) -> int:
         raise Mistake(f"{known.run}: not a complete run: {why[0]}; run it again")
     text = written(run.results, f"{run.started:%Y-%m-%d}")
     Path(known.out).write_text(text, encoding="utf-8")
-    kept = text.count("\n   ")
+    kept = text.count('\n    "')  # a key a line
     broken = run.counts()[Verdict.BROKEN]
     more = f"; {broken} check(s) could not be verified, and have no known findings" if broken else ""
     print(f"wrote {known.out}: {kept} known finding(s){more}")
