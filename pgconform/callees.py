@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from functools import lru_cache
 
 from pgconform.catalog import Catalog, Function
 from pgconform.expressions import Shape
@@ -18,17 +20,23 @@ def functions_behind(seen: Shape, catalog: Catalog) -> list[Function]:
 
 def functions_called(function: Function, catalog: Catalog) -> list[Function]:
     """The functions that a body calls, however deep; none of extensions."""
-    return _reached(_CALLS.findall(function.body), catalog)
+    return _reached(_calls(function.body), catalog)
 
 
-def _reached(names: list[str], catalog: Catalog) -> list[Function]:
+@lru_cache(maxsize=4096)
+def _calls(body: str) -> tuple[str, ...]:
+    """What a body calls; policies of thousands of tables lead to the same few functions."""
+    return tuple(_CALLS.findall(body))
+
+
+def _reached(names: Iterable[str], catalog: Catalog) -> list[Function]:
     found: dict[str, Function] = {}
     pending = list(names)
     while pending:
         for each in _called(pending.pop(), catalog):
             if each.signature not in found and not each.extension:
                 found[each.signature] = each
-                pending += _CALLS.findall(each.body)
+                pending += _calls(each.body)
     return list(found.values())
 
 

@@ -150,6 +150,13 @@ class Table(_Object, frozen=True, dict=True):
     triggers: tuple[Trigger, ...] = ()
     rules: tuple[Rule, ...] = ()
 
+    def __str__(self) -> str:
+        return self._called
+
+    @cached_property
+    def _called(self) -> str:
+        return qualified(self.schema, self.name)
+
     def column(self, name: str) -> Column | None:
         """The column of that name, or None."""
         return self._by_name.get(name)

@@ -182,7 +182,7 @@ def evaluate(check: Check, evidence: Evidence, subjects: Sequence[Any] | None = 
         if hidden and (locked := hidden & _relations(subject)):
             unverified.append((subject_name(subject), LOCKED.format(", ".join(sorted(locked)))))
             continue
-        if missing := _missing(subject, evidence.catalog):
+        if check.by_contract and (missing := _missing(subject, evidence.catalog)):
             table, what = missing
             if table in contract.tables:
                 empty.append(f"{what} does not exist")

@@ -59,6 +59,7 @@ class Privileges:
             self._sets[catalog.server.database_owner].append("pg_database_owner")
         self._closures: dict[tuple[str, int], frozenset[str]] = {}
         self._granted: dict[tuple[str, tuple[Grant, ...]], tuple[Held, ...]] = {}
+        self._reached: dict[tuple[str, ...], tuple[Table, ...]] = {}
         self._held: dict[tuple[str, int], tuple[Holder, tuple[Held, ...]]] = {}
 
     def inherited(self, role: str) -> frozenset[str]:
@@ -108,6 +109,13 @@ class Privileges:
         """True when the role can use the schema and holds any privilege on the relation or on a column of it."""
         schema = self._catalog.schema(table.schema)
         return schema is not None and bool(self.on(role, table)) and self.may(role, "USAGE", schema)
+
+    def reached(self, roles: tuple[str, ...]) -> tuple[Table, ...]:
+        """The relations that any of the roles reaches, extensions' own left out, in the catalogue's order."""
+        if roles not in self._reached:
+            mine = (t for t in self._catalog.tables if not t.extension)
+            self._reached[roles] = tuple(t for t in mine if any(self.reaches(role, t) for role in roles))
+        return self._reached[roles]
 
     def _on(self, role: str, target: Holder) -> tuple[Held, ...]:
         kind = type(target)

@@ -328,24 +328,22 @@ def application_tables(catalog: Catalog, contract: Contract) -> Iterator[Table]:
     return (t for t in catalog.tables if t.schema in wanted and not t.extension)
 
 
-def reachable_tables(catalog: Catalog, contract: Contract, privileges: Privileges) -> Iterator[Table]:
+def reachable_tables(contract: Contract, privileges: Privileges) -> Iterator[Table]:
     """Relations that a client role can reach."""
-    for table in catalog.tables:
-        if not table.extension and any(privileges.reaches(role, table) for role in contract.roles.clients):
-            yield table
+    return iter(privileges.reached(tuple(contract.roles.clients)))
 
 
-def protectable_tables(catalog: Catalog, contract: Contract, privileges: Privileges) -> Iterator[Table]:
+def protectable_tables(contract: Contract, privileges: Privileges) -> Iterator[Table]:
     """Tables with row security that a client role can reach."""
-    for table in reachable_tables(catalog, contract, privileges):
+    for table in reachable_tables(contract, privileges):
         if table.kind in ("table", "partitioned") and table.row_security:
             yield table
 
 
-def policies(catalog: Catalog, contract: Contract, privileges: Privileges) -> Iterator[tuple[Table, Policy]]:
+def policies(contract: Contract, privileges: Privileges) -> Iterator[tuple[Table, Policy]]:
     """Policies for client roles, on tables that these can reach."""
     spoken_for = {"public"}.union(*(privileges.inherited(role) for role in contract.roles.clients))
-    for table in protectable_tables(catalog, contract, privileges):
+    for table in protectable_tables(contract, privileges):
         yield from ((table, policy) for policy in table.policies if spoken_for & set(policy.roles))
 
 

@@ -59,7 +59,7 @@ def observe(evidence: Evidence) -> tuple[Cell, ...]:
 def _relations(evidence: Evidence) -> Iterator[tuple[str, Table | None]]:
     catalog, contract = evidence.catalog, evidence.contract
     others: dict[int, list[Table]] = {}  # by the promise: partitions, of which nobody speaks but by the whole
-    for table in reachable_tables(catalog, contract, evidence.privileges):
+    for table in reachable_tables(contract, evidence.privileges):
         if str(table) not in contract.tables:
             others.setdefault(id(promise_of(catalog, contract, table)), []).append(table)
     for name, promise in contract.tables.items():

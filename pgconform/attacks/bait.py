@@ -53,7 +53,7 @@ class Bait:
 
 def targets(catalog: Catalog, contract: Contract, privileges: Privileges) -> Iterator[Table]:
     """Declared relations that a client role can reach."""
-    for table in reachable_tables(catalog, contract, privileges):
+    for table in reachable_tables(contract, privileges):
         if promise_of(catalog, contract, table) is not None:
             yield table
 

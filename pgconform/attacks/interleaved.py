@@ -62,7 +62,7 @@ class Cast:
 
 def shared_tables(catalog: Catalog, contract: Contract, privileges: Privileges) -> Iterator[Table]:
     """Relations with rows of tenants that members may read, the tenant's column included."""
-    for table in reachable_tables(catalog, contract, privileges):
+    for table in reachable_tables(contract, privileges):
         promise = promise_of(catalog, contract, table)
         if promise is None or promise.holds != "tenant":
             continue

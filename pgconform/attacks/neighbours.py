@@ -32,7 +32,7 @@ _UNIQUE = "23505"
 
 def adoptable(catalog: Catalog, contract: Contract, privileges: Privileges) -> Iterator[tuple[Table, Constraint]]:
     """Foreign keys from tenants' tables that a client role can reach to other tables of tenants."""
-    for table in reachable_tables(catalog, contract, privileges):
+    for table in reachable_tables(contract, privileges):
         for key in table.foreign_keys() if _tenant(catalog, contract, table) else ():
             parent = catalog.table(key.references)
             registries = {t.registry.table for t in contract.tenancies.values() if t.registry}
@@ -43,7 +43,7 @@ def adoptable(catalog: Catalog, contract: Contract, privileges: Privileges) -> I
 
 def unique_indexes(catalog: Catalog, contract: Contract, privileges: Privileges) -> Iterator[tuple[Table, Index]]:
     """Unique keys of tenants' tables that a client role can reach."""
-    for table in reachable_tables(catalog, contract, privileges):
+    for table in reachable_tables(contract, privileges):
         if _tenant(catalog, contract, table):
             yield from ((table, index) for index in table.indexes if index.unique)
 

@@ -40,7 +40,7 @@ _KNOWN: WeakKeyDictionary[Database, dict[tuple[str, _Settings], dict[str, int]]]
 
 def private_tables(catalog: Catalog, contract: Contract, privileges: Privileges) -> Iterator[Table]:
     """Declared relations with rows of tenants or users that a client role can read."""
-    for table in readable_tables(catalog, contract, privileges):
+    for table in readable_tables(contract, privileges):
         promise = promise_of(catalog, contract, table)
         if promise is not None and promise.holds in ("tenant", "user", "child"):
             yield table

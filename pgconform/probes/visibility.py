@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
-from pgconform.catalog import Catalog, Table
+from pgconform.catalog import Table
 from pgconform.checks import Evidence
 from pgconform.contract import Contract, TablePromise
 from pgconform.database import Database
@@ -34,9 +34,9 @@ class Sight:
     unverified: str = ""
 
 
-def readable_tables(catalog: Catalog, contract: Contract, privileges: Privileges) -> Iterator[Table]:
+def readable_tables(contract: Contract, privileges: Privileges) -> Iterator[Table]:
     """Relations that a client role can read."""
-    for table in reachable_tables(catalog, contract, privileges):
+    for table in reachable_tables(contract, privileges):
         if any(h.privilege == "SELECT" for role in contract.roles.clients for h in privileges.on(role, table)):
             yield table
 
@@ -62,7 +62,7 @@ def seen(evidence: Evidence, table: Table, *kinds: str) -> Iterator[Sight]:
 
 
 def _look(evidence: Evidence) -> Iterator[Sight]:
-    relations = list(reachable_tables(evidence.catalog, evidence.contract, evidence.privileges))
+    relations = list(reachable_tables(evidence.contract, evidence.privileges))
     for identity in identities(evidence):
         readable = [t for t in relations if _readable(evidence, identity, t)]
         if not readable:

@@ -11,7 +11,15 @@ from pgconform.model import Finding
 from pgconform.names import qualified, quote, split
 from pgconform.privileges import Privileges
 from pgconform.remedies import noun, revoke
-from pgconform.subjects import Declared, application_tables, present_tables, promise_of, reachable_tables, sequences
+from pgconform.subjects import (
+    Declared,
+    application_tables,
+    declared_name,
+    present_tables,
+    promise_of,
+    reachable_tables,
+    sequences,
+)  # fmt: skip
 
 # Row-level security does not apply to these (PostgreSQL manual, "Row Security Policies").
 DANGEROUS = ("TRUNCATE", "REFERENCES", "TRIGGER", "MAINTAIN")
@@ -49,7 +57,7 @@ def test_no_client_holds_an_undeclared_grant(
     A grant is the outer wall: behind it, one careless policy is enough.
     """
     promise = promise_of(catalog, contract, table)
-    declared = next((name for name, p in contract.tables.items() if p is promise), "")
+    declared = declared_name(catalog, contract, table)
     for role in contract.roles.clients if promise else ():
         for held in privileges.on(role, table):
             command = held.privilege.lower()
@@ -85,25 +93,31 @@ def test_no_client_holds_a_privilege_that_row_security_ignores(
                 yield Finding(str(table), observed, remedy, detail=f"{role} {held.privilege.lower()}")
 
 
-def schemas(catalog: Catalog) -> Iterator[Schema]:
-    """Schemas of the database."""
-    return (s for s in catalog.schemas if not s.extension)
+def schemas(catalog: Catalog, contract: Contract) -> Iterator[tuple[Schema, list[str], list[str]]]:
+    """Schemas of the database, each with the relations and the functions that are declared in it."""
+    relations: dict[str, list[str]] = {}
+    functions: dict[str, list[str]] = {}
+    for names, found in ((contract.tables, relations), (contract.functions, functions)):
+        for name in names:
+            found.setdefault(split(name)[0], []).append(name)
+    for schema in catalog.schemas:
+        if not schema.extension:
+            yield schema, relations.get(schema.name, []), functions.get(schema.name, [])
 
 
 @check("schema-grants", guide=["muva-9", "muva-42"], when=AUDIT, of=schemas)
 def test_schema_privileges_are_the_declared_ones(
-    schema: Schema, catalog: Catalog, contract: Contract, privileges: Privileges
+    subject: tuple[Schema, list[str], list[str]], catalog: Catalog, contract: Contract, privileges: Privileges
 ) -> Iterator[Finding]:
     """Clients and services can use just the schemas in which something is declared for them; no client creates.
 
     Who can create in a schema on the search path can put a function or table in front of a trusted one.
     """
-    mine = [name for name in contract.tables if split(name)[0] == schema.name]
+    schema, mine, called = subject
     closed = schema.name in contract.schemas.tenant or (mine and schema.name not in contract.schemas.exposed)
-    called = [f for name, f in contract.functions.items() if split(name)[0] == schema.name]
     for role in [r for r in (*contract.roles.clients, *contract.roles.services) if catalog.role(r)]:
         needed = any(contract.scope(name, role, c) != "none" for name in mine for c in COMMANDS)
-        needed = needed or any(role in function.execute for function in called)
+        needed = needed or any(role in contract.functions[name].execute for name in called)
         if needed and not privileges.may(role, "USAGE", schema):
             remedy = f"grant usage on schema {schema} to {quote(role)};"
             yield Finding(str(schema), f"{role} may not use the schema", remedy, detail=f"{role} usage")

@@ -65,15 +65,17 @@ def _loose_commands(
     A restrictive policy that ties the same rows decides, too: the old ones for OLD, the new ones for NEW.
     """
     found = []
-    for role in contract.roles.clients if declared and policy.permissive else ():
+    owned = declared and policy.permissive and contract.column_of(declared)
+    restrictive = [p for p in table.policies if not p.permissive]
+    for role in contract.roles.clients if owned else ():
         for command in commands:
-            guarded = any(
-                not p.permissive and _applies(p, role, command, privileges)
-                and _bound(contract, catalog, declared, (p.check or p.using) if commands == NEW else p.using, table)
-                for p in table.policies
-            )  # fmt: skip
-            limited = contract.scope(declared, role, command) in ("own", "none") and contract.column_of(declared)
+            limited = contract.scope(declared, role, command) in ("own", "none")
             asked = _applies(policy, role, command, privileges) and _may(privileges, role, command, table)
+            guarded = limited and asked and any(
+                _applies(p, role, command, privileges)
+                and _bound(contract, catalog, declared, (p.check or p.using) if commands == NEW else p.using, table)
+                for p in restrictive
+            )  # fmt: skip
             if limited and asked and not guarded:
                 found.append(f"{role} {command}")
     return found

@@ -40,9 +40,9 @@ def test_no_client_can_become_an_owner_without_force(
         yield Finding(str(table), f"{', '.join(becoming)} can act as its owner {table.owner}", remedy)
 
 
-def reachable_views(catalog: Catalog, contract: Contract, privileges: Privileges) -> Iterator[Table]:
+def reachable_views(contract: Contract, privileges: Privileges) -> Iterator[Table]:
     """Views, materialized views and foreign tables that a client role can reach."""
-    for table in reachable_tables(catalog, contract, privileges):
+    for table in reachable_tables(contract, privileges):
         if table.kind in ("view", "materialized", "foreign"):
             yield table
 
