@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pgconform.baseline import Baseline
     from pgconform.contract import Contract
     from pgconform.results import Run
+    from pgconform.session import Databases
 
 # Reports besides those that every run writes.
 REPORTS = ("sarif", "github", "gitlab", "markdown", "prometheus")
@@ -21,6 +22,7 @@ REPORTS = ("sarif", "github", "gitlab", "markdown", "prometheus")
 OPTIONS = {
     "contract": "contract to check: a bundled one's name, or a TOML file (default: all bundled ones)",
     "target": "where the databases are: embedded[:16|18], container[:IMAGE], live[:URI] (default: embedded)",
+    "prepare": "shell command that fills an empty database on an embedded or container target, at PGC_DSN",
     "effort": "how hard to attack: quick, default or nightly",
     "seed": "what the attacks are drawn from (default: 1)",
     "drill": "drills that a live target is to undergo, which read it and write elsewhere: restore, or none (default)",
@@ -37,6 +39,7 @@ class Asked:
     """What a run was asked for besides its contracts."""
 
     target: str
+    prepare: str
     effort: Effort
     out: Path
     history: Path | None
@@ -63,7 +66,13 @@ class Asked:
         baseline = read(Path(given["baseline"])) if given["baseline"] else None
         contracts, reports = tuple(files(given["contract"])), (*ALWAYS, *reports_of(given["report"]))
         target, copied = given["target"] or "embedded", given["drill"] == "restore"
-        return cls(target, effort, out, history, copied, contracts, reports, fail_on, baseline)
+        return cls(target, given["prepare"], effort, out, history, copied, contracts, reports, fail_on, baseline)
+
+    def databases(self, run: Run) -> Databases:
+        """The run's databases, not yet opened."""
+        from pgconform.session import Databases
+
+        return Databases(run.started, self.effort, self.history, self.copied, self.prepare)
 
     def fails(self, result: Result) -> bool:
         """True where the case of pytest that carries the result is to fail."""

@@ -73,13 +73,12 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     if config.getoption("collectonly") or not _asked(config):
         return
     from pgconform.results import LOST
-    from pgconform.session import Databases
 
     try:
         scheduled(config.option.markexpr)
         asked = config.stash[ASKED] = Asked.of({name: option(config, name) for name in OPTIONS})
         run = config.stash[RUN] = asked.begun(contracts(config), own=not hasattr(config, "workerinput"))
-        databases = config.stash[DATABASES] = Databases(run.started, asked.effort, asked.history, asked.copied)
+        databases = config.stash[DATABASES] = asked.databases(run)
         if given := getattr(config, "workerinput", {}).get(PROPERTY):
             for contract in contracts(config):
                 databases.join(contract, json.loads(given)[contract.name])

@@ -73,12 +73,14 @@ class Databases:
     """The open databases of a process, by contract. Close it to end transactions and stop what was started."""
 
     def __init__(
-        self, now: datetime.datetime, effort: Effort, history: Path | None = None, copied: bool = False
-    ) -> None:
+        self, now: datetime.datetime, effort: Effort, history: Path | None = None, copied: bool = False,
+        prepare: str = "",
+    ) -> None:  # fmt: skip
         self.now = now
         self.effort = effort
         self.history = history
         self.copied = copied
+        self.prepare = prepare
         self.opened: dict[str, Opened] = {}
         self._evidence: dict[str, Evidence] = {}
         self._stack = ExitStack()
@@ -90,7 +92,7 @@ class Databases:
 
         self._stack.enter_context(terminable())  # so that reports are written, and what was started is stopped
         disposable = split(target)[0] != "live"
-        for name, dsn in self._stack.enter_context(databases(target, contracts)).items():
+        for name, dsn in self._stack.enter_context(databases(target, contracts, self.prepare)).items():
             contract = next(c for c in contracts if c.name == name)
             connection = self._connect(dsn, contract)
             exported = connection.execute("select pg_catalog.pg_export_snapshot()", prepare=False).fetchone()

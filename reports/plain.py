@@ -30,6 +30,11 @@ def unverified(result: Result) -> list[tuple[str, str]]:
     return [(result.subject, result.reason)] if result.verdict is Verdict.BROKEN else []
 
 
+def unexamined(result: Result) -> str:
+    """Why a skipped check examined nothing, in one sentence."""
+    return f"nothing was examined: {result.reason.removeprefix('nothing to examine: ')}"
+
+
 def worst_first(run: Run) -> Iterator[tuple[str, Result, Finding | None, str]]:
     """What a reader acts on, as level (error or warning or notice), result, finding and text: failures, what could not
     be verified, what was not examined, advice, waived findings."""
@@ -43,7 +48,7 @@ def worst_first(run: Run) -> Iterator[tuple[str, Result, Finding | None, str]]:
             text = f"{subject or result.contract}: could not be verified: {reason}"
             parts["b"].append(("error", result, None, text))
         if result.verdict is Verdict.SKIPPED and not result.accepted:
-            parts["s"].append(("warning", result, None, f"nothing was examined: {result.reason}"))
+            parts["s"].append(("warning", result, None, unexamined(result)))
         for finding, waiver in result.waived:
             parts["w"].append(("notice", result, finding, f"{finding.key}: waived: {waiver}"))
     for entries in parts.values():

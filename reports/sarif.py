@@ -11,7 +11,7 @@ from pgconform import __version__
 from pgconform.model import Severity, Verdict
 
 from .places import place
-from .plain import plain, unverified
+from .plain import plain, unexamined, unverified
 
 if TYPE_CHECKING:
     from pgconform.model import Finding, Result
@@ -85,7 +85,7 @@ def _results(run: Run, result: Result) -> Iterator[dict[str, Any]]:
     for subject, reason in unverified(result):
         yield _entry(run, result, "error", f"could not be verified: {reason}", key=f"unverified {subject}")
     if result.verdict is Verdict.SKIPPED and not result.accepted:
-        yield _entry(run, result, "warning", f"nothing was examined: {result.reason}", key="skipped")
+        yield _entry(run, result, "warning", unexamined(result), key="skipped")
 
 
 def _entry(

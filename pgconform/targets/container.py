@@ -7,10 +7,11 @@ import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from pgconform.contract import Contract
 from pgconform.model import TargetLost
-from pgconform.targets import TargetError, referenced
+from pgconform.targets import TargetError, fill, referenced
 
 if TYPE_CHECKING:
     from testcontainers.community.postgres import PostgresContainer
@@ -21,21 +22,28 @@ _SETTINGS = "-c fsync=off -c synchronous_commit=off -c full_page_writes=off -c w
 
 
 @contextmanager
-def databases(identifier: str, contracts: Sequence[Contract]) -> Iterator[dict[str, str]]:
-    """Each contract's reference database; ``identifier`` is the image, ``pgvector/pgvector:pg17`` where it is ''.
+def databases(identifier: str, contracts: Sequence[Contract], prepare: str) -> Iterator[dict[str, str]]:
+    """Each contract's database, its reference or what ``prepare`` makes; ``identifier`` is the image,
+    ``pgvector/pgvector:pg17`` where it is ''.
 
     Raises TargetError for a contract without reference database or an image that cannot be had, TargetLost where
     no container engine answers.
     """
+    import psycopg
+    from psycopg import sql
     from psycopg.conninfo import make_conninfo
 
     from pgconform.fixtures.databases import create
 
-    names = referenced(contracts)
+    names = [] if prepare else referenced(contracts)
     with _started(identifier or DEFAULT_IMAGE) as container:
         url = container.get_connection_url(host="127.0.0.1" if _is_local(container) else None, driver=None)
         create(url, names)
-        yield {contract.name: make_conninfo(url, dbname=contract.reference) for contract in contracts}
+        for contract in contracts if prepare else ():
+            with psycopg.connect(url, autocommit=True) as connection:
+                connection.execute(sql.SQL("create database {}").format(sql.Identifier(contract.name)))
+            fill(prepare, contract, urlsplit(url)._replace(path=f"/{contract.name}").geturl())
+        yield {c.name: make_conninfo(url, dbname=c.name if prepare else c.reference) for c in contracts}
 
 
 @contextmanager

@@ -11,23 +11,33 @@ from pathlib import Path
 
 from pgconform import __version__
 from pgconform.contract import Contract
-from pgconform.targets import TargetError, referenced
+from pgconform.targets import TargetError, fill, referenced
 from pgconform.targets.server import Server, ServerError, find_binaries, prepared, running
 
 DEFAULT_VERSION = "16"
 
 
 @contextmanager
-def databases(identifier: str, contracts: Sequence[Contract]) -> Iterator[dict[str, str]]:
-    """Each contract's reference database; ``identifier`` is the server's major version, 16 where it is ''.
+def databases(identifier: str, contracts: Sequence[Contract], prepare: str) -> Iterator[dict[str, str]]:
+    """Each contract's database, its reference or what ``prepare`` makes; ``identifier`` is the server's major version,
+    16 where it is ''.
 
     Raises TargetError for a contract without reference database, or a version that is not here.
     """
     import psycopg
+    from psycopg import sql
 
     try:
-        with server(referenced(contracts), identifier) as running_server:
-            yield {contract.name: running_server.dsn(contract.reference) for contract in contracts}
+        if prepare:
+            with running(identifier or DEFAULT_VERSION) as empty:
+                for contract in contracts:
+                    with psycopg.connect(empty.dsn(), autocommit=True) as connection:
+                        connection.execute(sql.SQL("create database {}").format(sql.Identifier(contract.name)))
+                    fill(prepare, contract, empty.uri(contract.name))
+                yield {contract.name: empty.dsn(contract.name) for contract in contracts}
+        else:
+            with server(referenced(contracts), identifier) as filled:
+                yield {contract.name: filled.dsn(contract.reference) for contract in contracts}
     except ServerError as error:
         raise TargetError(str(error)) from None
     except psycopg.Error as error:

@@ -11,11 +11,13 @@ from pgconform.targets import TargetError
 
 
 @contextmanager
-def databases(identifier: str, contracts: Sequence[Contract]) -> Iterator[dict[str, str]]:
+def databases(identifier: str, contracts: Sequence[Contract], prepare: str) -> Iterator[dict[str, str]]:
     """The one database of the one contract: ``identifier`` is a connection string, or '' for libpq's environment.
 
-    Raises TargetError unless there is exactly one contract.
+    Raises TargetError unless there is exactly one contract, and nothing is to be prepared.
     """
+    if prepare:
+        raise TargetError("--prepare fills an empty database; a live one is never written: use --target=embedded")
     if len(contracts) != 1:
         names = ", ".join(contract.name for contract in contracts)
         raise TargetError(
