@@ -28,6 +28,7 @@ WORKFLOWS = sorted((ROOT / "ci" / "github").glob("*.yml"))
 GITLAB = ROOT / "ci" / "gitlab" / "pgconform.gitlab-ci.yml"
 JENKINS = ROOT / "ci" / "jenkins" / "Jenkinsfile"
 CRONJOB = ROOT / "ci" / "kubernetes" / "cronjob.yaml"
+FLEET = ROOT / "ci" / "kubernetes" / "fleet.yaml"
 SPARSE = ("access-follows-membership", "parents-stay-in-tenant")  # have nothing to try in so small a shop
 SCHEMAS = {ACTION: "github-actions", GITLAB: "gitlab-ci", **dict.fromkeys(WORKFLOWS, "github-workflows")}
 
@@ -75,10 +76,11 @@ def test_no_shell_part_takes_text_from_an_expression() -> None:
             assert "${{" not in text
 
 
-def test_the_cron_job_is_confined_and_tries_again_only_what_may_mend() -> None:
-    job = loaded(CRONJOB)
-    assert (job["apiVersion"], job["kind"]) == ("batch/v1", "CronJob")
-    spec = job["spec"]["jobTemplate"]["spec"]
+@pytest.mark.parametrize("path", [CRONJOB, FLEET], ids=lambda path: path.name)
+def test_kubernetes_jobs_are_confined_and_try_again_only_what_may_mend(path: Path) -> None:
+    job = loaded(path)
+    assert (job["apiVersion"], job["kind"]) == ("batch/v1", "CronJob" if path == CRONJOB else "Job")
+    spec = job["spec"]["jobTemplate"]["spec"] if path == CRONJOB else job["spec"]
     pod = spec["template"]["spec"]
     (container,) = pod["containers"]
     assert pod["securityContext"]["runAsNonRoot"] is True
@@ -87,11 +89,15 @@ def test_the_cron_job_is_confined_and_tries_again_only_what_may_mend() -> None:
     assert (pod["restartPolicy"], pod["automountServiceAccountToken"]) == ("Never", False)
     (rule,) = spec["podFailurePolicy"]["rules"]
     on = rule["onExitCodes"]
-    assert (rule["action"], on["operator"], on["values"]) == ("FailJob", "NotIn", [75])
+    indexed = spec.get("completionMode") == "Indexed"
+    assert (rule["action"], on["operator"], on["values"]) == ("FailIndex" if indexed else "FailJob", "NotIn", [75])
     assert on["containerName"] == container["name"]
     assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in pod["volumes"]}
-    secrets = [entry for entry in container["env"] if "valueFrom" in entry]
-    assert [entry["name"] for entry in secrets] == ["PGC_DSN"]
+    secrets = [entry["name"] for entry in container["env"] if "valueFrom" in entry]
+    assert secrets == ([] if indexed else ["PGC_DSN"])
+    if indexed:  # each part is done, and each by one pod
+        parts = {entry["name"]: entry["value"] for entry in container["env"]}["PARTS"]
+        assert int(parts) == spec["completions"]
 
 
 @pytest.fixture
@@ -231,8 +237,10 @@ def test_the_shell_parts_of_jenkins(checkout: Path, references: Server) -> None:
     assert (checkout / junit).exists()
 
 
-def test_the_script_of_the_cron_job(checkout: Path, references: Server) -> None:
-    (container,) = loaded(CRONJOB)["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+def prepared(checkout: Path, path: Path) -> tuple[str, dict[str, str]]:
+    """A job's script and its variables, with a virtual environment that is there already."""
+    spec = loaded(path)["spec"]
+    (container,) = spec.get("jobTemplate", {"spec": spec})["spec"]["template"]["spec"]["containers"]
     assert container["command"] == ["/bin/bash", "-euo", "pipefail", "-c"]
     (script,) = container["args"]
     home = checkout / "home"
@@ -240,9 +248,25 @@ def test_the_script_of_the_cron_job(checkout: Path, references: Server) -> None:
     for name in ("python", "pgconform"):
         (home / "venv" / "bin" / name).symlink_to(checkout / "tools" / name)
     variables = {entry["name"]: entry.get("value", "").replace("/var/lib", str(checkout)) for entry in container["env"]}
-    variables |= {"HOME": str(home), "PGC_CONTRACT": "muva", "PGC_DSN": references.uri("muva")}
+    return script, variables | {"HOME": str(home)}
+
+
+def test_the_script_of_the_cron_job(checkout: Path, references: Server) -> None:
+    script, variables = prepared(checkout, CRONJOB)
+    variables |= {"PGC_CONTRACT": "muva", "PGC_DSN": references.uri("muva")}
     done = shell(checkout, script, **variables)
     assert done.returncode == 0, done.stdout + done.stderr
     assert {path.name for path in (checkout / "pgconform").iterdir()} == {"out", "history"}
     (recorded,) = (checkout / "pgconform" / "history").glob("*.jsonl")
     assert not recorded.stat().st_mode & stat.S_IWUSR
+
+
+def test_the_script_of_the_fleet(checkout: Path, references: Server) -> None:
+    script, variables = prepared(checkout, FLEET)
+    same = 'contract = "victorysync"\ndsn = "DSN"\nselect = "gate"\n'
+    targets = "".join(f'[[targets]]\nname = "{name}"\n{same}' for name in "abcde")
+    (checkout / "fleet.toml").write_text(targets, encoding="utf-8")
+    variables |= {"FLEET": "fleet.toml", "JOB_COMPLETION_INDEX": "1", "DSN": references.uri("victorysync")}
+    done = shell(checkout, script, **variables)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [path.name for path in (checkout / "pgconform" / "2" / "targets").iterdir()] == ["b"]

@@ -105,7 +105,7 @@ LAYERS = (
     ("people", "posing", "identities", "callees"),
     ("drift",),
     ("remedies", "results", "metrics"),
-    ("changes",),
+    ("changes", "fleet"),
     ("vector_indexes",),
     ("probes",),
     ("attacks", "vectors"),

@@ -10,6 +10,7 @@ from pgconform.commands import (
     compare,
     completion,
     explain,
+    fleet,
     history,
     init,
     metrics,
@@ -21,5 +22,6 @@ from pgconform.commands import (
 )
 
 ALL = (
-    init, plan, run, baseline, compare, report, access, bench, metrics, history, explain, up, build, new, completion,
+    init, plan, run, baseline, compare, report, fleet, access, bench, metrics, history, explain, up, build, new,
+    completion,
 )  # fmt: skip
