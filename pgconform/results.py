@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -50,6 +51,7 @@ class Run:
     files: dict[str, Path] = field(default_factory=dict)
     fail_on: str = "must"
     baseline: Baseline | None = None
+    beside: dict[str, Any] = field(default_factory=dict)  # what other commands left among the reports
     catalogs: dict[str, Facts] = field(default_factory=dict)  # what the catalogues said, by contract
 
     def finish(self, today: datetime.date, facts: dict[str, str]) -> None:

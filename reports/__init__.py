@@ -9,6 +9,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .beside import read
+
 if TYPE_CHECKING:
     from pgconform.results import Run
 
@@ -33,6 +35,7 @@ def write(run: Run, out: Path, names: Sequence[str] = ALWAYS) -> None:
     A report that cannot be written is a trouble of the run, which the other ones tell. Before a run has finished the
     reports say so: whatever ends it by force leaves them.
     """
+    run.beside = read(out)
     failed = _written(run, out, names)
     if failed:
         _written(run, out, [name for name in names if name not in failed])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import datetime
 import hashlib
+from collections import Counter
 from collections.abc import Iterator
 from html import escape
 from pathlib import Path
@@ -15,8 +16,10 @@ from pgconform import __version__
 from pgconform.changes import changes
 from pgconform.guides import rows_of
 from pgconform.model import Result, Verdict
+from pgconform.names import qualified, split
 from pgconform.results import CONFORMS
 
+from .beside import sections
 from .locks import lock
 from .plain import plain
 from .plots import line, strip
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
 FEW = 5  # findings of one case that are shown; findings.json has all
 SOON = 30  # days before its end from which a waiver is shown
 CHANGES = 50  # that are listed
+ROWS, COLUMNS = 40, 20  # of the table of findings: the relations and checks with the most
 _TEMPLATES = Path(__file__).with_name("templates")
 
 
@@ -38,7 +42,19 @@ def render(run: Run) -> str:
     allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{allowed}'"
     names = ", ".join(contract.name for contract in run.contracts)
-    body = "\n".join([*_head(run), *_changes(run), *_waivers(run), *_bar(), *_sections(run), *_figures(run)])
+    body = "\n".join(
+        [
+            *_head(run),
+            *_changes(run),
+            *_waivers(run),
+            *_bar(),
+            *_sections(run),
+            *_matrix(run),
+            *sections(run.beside, {contract.name for contract in run.contracts}),
+            *_figures(run),
+            "</main>",
+        ]
+    )
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -142,7 +158,6 @@ def _sections(run: Run) -> Iterator[str]:
         if cases:
             yield f"<h2>{title} ({len(cases)})</h2>"
             yield from _groups(run, cases, kind, seen)
-    yield "</main>"
 
 
 def _identity(result: Result) -> str:
@@ -234,6 +249,31 @@ def _past(run: Run, result: Result) -> str:
     past = run.past.get(result.contract)
     verdicts = past.verdicts.get((result.check, result.subject), ()) if past else ()
     return strip([*verdicts, str(result.verdict)]) if set(filter(None, verdicts)) - {str(result.verdict)} else ""
+
+
+def _matrix(run: Run) -> Iterator[str]:
+    """Findings by relation and check: which of them have much in common. No tenant's key stands in any report."""
+    found: Counter[tuple[str, str]] = Counter()
+    for result in run.results:
+        for finding in result.findings:
+            found[_relation(finding.object), result.check] += 1
+    relations = [name for name, _ in Counter(name for name, _ in found.elements()).most_common(ROWS)]
+    checks = [name for name, _ in Counter(name for _, name in found.elements()).most_common(COLUMNS)]
+    if len(relations) > 1:
+        yield f'<details><summary>Findings by relation and check <span class="tag">{found.total()}</span></summary>'
+        yield f'<table class="grid"><tr><th>relation{"".join(f"<th>{_text(check)}" for check in checks)}</tr>'
+        for relation in relations:
+            cells = "".join(f'<td class="n">{found[relation, check] or ""}' for check in checks)
+            yield f"<tr><td>{_text(relation)}{cells}</tr>"
+        yield "</table></details>"
+
+
+def _relation(name: str) -> str:
+    """The relation of an object's name; the name itself where it is no name of an object."""
+    try:
+        return qualified(*split(name.partition("(")[0])[:2])
+    except ValueError:
+        return name
 
 
 def _figures(run: Run) -> Iterator[str]:

@@ -10,11 +10,12 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from pgconform.reports import html
+from pgconform.reports import html, write
+from pgconform.reports.beside import ACCESS, BENCH, keep
 from pgconform.reports.locks import lock
 
 from pgconform.results import Run
-from tests.runs import large, small
+from tests.runs import HOSTILE, large, small
 
 LOADS, FILTERS, LARGEST = 300, 100, 1_000_000  # milliseconds, milliseconds, bytes, at 3,000 checks
 SLACK = 3  # what a machine with other work on it may add
@@ -140,6 +141,59 @@ def test_three_thousand_checks_load_and_filter_fast(browser: Any, tmp_path: Path
     assert loads <= SLACK * LOADS
     assert filters <= SLACK * FILTERS
     opened.page.context.close()
+
+
+def beside(folder: Path) -> None:
+    """What access and bench leave among the reports, twice, with names that try to break out."""
+    cells = [
+        {"relation": HOSTILE, "role": "anon", "command": command, "declared": "own", "observed": observed,
+         "verdict": verdict, "why": HOSTILE}
+        for command, observed, verdict in (("select", "own", "agrees"), ("insert", "all", "differs"),
+                                           ("update", "untried", "unverified"))
+    ]  # fmt: skip
+    keep(folder, ACCESS, {"contracts": [{"contract": "muva", "permissions": cells}]})
+    case = {"case": HOSTILE, "rows": 5, "returned": 1.0, "expected": 2.0, "recall": 0.5, "worst": 0.0, "foreign": 0,
+            "unordered": 0, "p50": 1.0, "p95": 2.0}  # fmt: skip
+    for factor in (1.0, 2.0):
+        points = [
+            {"settings": {"hnsw.ef_search": str(n)},
+             "tried": {"a": {"recall": n / 4, "milliseconds": factor * n, "ratio": n}}}
+            for n in (1, 2, 3)
+        ]  # fmt: skip
+        problems = [{"case": HOSTILE, "kind": "recall"}]
+        outcome = {"contract": "muva", "cases": [case], "problems": problems, "curves": {HOSTILE: points, "none": []}}
+        keep(folder, BENCH, [outcome, {**outcome, "contract": "another"}])
+
+
+def test_access_and_searches_stand_in_the_page(browser: Any, tmp_path: Path) -> None:
+    beside(tmp_path)
+    write(small(), tmp_path)
+    opened = Opened(browser, tmp_path / "report.html")
+    page = opened.page
+    assert page.locator("summary", has_text="Access of muva").inner_text().count("2 of 3 not as declared") == 1
+    assert page.locator("td.f").first.inner_text() == "all"
+    assert page.locator("td.b").first.inner_text() == "untried"
+    assert page.locator("figure").count() == 1, "of this run's contract, and of searches with settings"
+    assert page.locator("svg.curve .new circle").count() == page.locator("svg.curve .old circle").count() == 3
+    colours = [page.locator(f"svg.curve .{kind} circle").first.evaluate("e => getComputedStyle(e).fill")
+               for kind in ("new", "old")]  # fmt: skip
+    assert colours[0] != colours[1], "the measurement before is grey"
+    heights = page.locator("svg.curve .new circle").evaluate_all("all => all.map(e => +e.getAttribute('cy'))")
+    assert heights == sorted(heights, reverse=True), "more recall stands higher"
+    assert page.locator("summary", has_text="Findings by relation and check").count() == 1
+    assert page.locator("script").count() == 1
+    assert opened.errors == []
+    page.context.close()
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"when": 1, "told": 5}', '{"when": "x", "told": {"contracts": [{}]}}'])
+def test_damaged_documents_beside_are_left_out(tmp_path: Path, text: str) -> None:
+    for file in (ACCESS, BENCH):
+        (tmp_path / file).write_text(text, encoding="utf-8")
+    run = small()
+    write(run, tmp_path)
+    assert run.troubles == []
+    assert "</html>" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_a_run_that_was_cut_short_says_so() -> None:

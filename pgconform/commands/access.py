@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pgconform.commands.common import asked_of, given, opened, show
@@ -19,6 +21,7 @@ def add(commands: Commands) -> None:
     )  # fmt: skip
     asked_of(command)
     command.add_argument("--format", choices=("text", "json"), default="text", help="text (default) or json")
+    command.add_argument("--out", metavar="DIR", help="also into the directory of a run's reports, for its report.html")
     command.set_defaults(command=call)
 
 
@@ -27,6 +30,7 @@ def call(known: argparse.Namespace, _: list[str]) -> int:
     from pgconform.attacks.access import observe
     from pgconform.model import Effort
     from pgconform.reports.access import Matrix, as_json, as_text, status
+    from pgconform.reports.beside import ACCESS, keep
 
     effort, made = Effort.of(given(known, "effort", "default"), given(known, "seed", "1")), []
     with opened(known, effort) as databases:
@@ -35,5 +39,7 @@ def call(known: argparse.Namespace, _: list[str]) -> int:
             cells = observe(evidence)
             attempts, services = evidence.drills.attempts if evidence.writing else 0, evidence.contract.roles.services
             made.append(Matrix(name, facts, cells, attempts, services))
+    if known.out:
+        keep(Path(known.out), ACCESS, json.loads(as_json(made, effort)))
     show((as_json if known.format == "json" else as_text)(made, effort))
     return int(status(made)[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +31,7 @@ def add(commands: Commands) -> None:
     how.add_argument("--compare", action="store_true", help="compare with the baseline")
     how.add_argument("--update-baseline", dest="update", action="store_true", help="make this the baseline")
     command.add_argument("--format", choices=("text", "json"), default="text", help="text (default) or json")
+    command.add_argument("--out", metavar="DIR", help="also into the directory of a run's reports, for its report.html")
     command.set_defaults(command=call)
 
 
@@ -39,6 +41,7 @@ def call(known: argparse.Namespace, _: list[str]) -> int:
 
     from pgconform.model import Effort
     from pgconform.reports.bench import as_json, as_text
+    from pgconform.reports.beside import BENCH, keep
 
     try:
         from pgconform.vectors import baseline
@@ -55,6 +58,8 @@ def call(known: argparse.Namespace, _: list[str]) -> int:
     for outcome in outcomes if known.update else ():
         if outcome.now.cases:
             baseline.save(folder / f"{outcome.contract}.json", outcome.now)
+    if known.out:
+        keep(Path(known.out), BENCH, json.loads(as_json(outcomes)))
     show(as_json(outcomes) if known.format == "json" else "\n\n".join(map(as_text, outcomes)))
     found = {outcome.status for outcome in outcomes}
     return next((status for status in (1, 3, 0) if status in found), 5)
