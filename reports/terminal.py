@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,9 @@ def lines(run: Run, full: bool, annotated: bool = False) -> Iterator[tuple[str, 
     """Lines with their styles; ``full`` lists findings, which pytest itself shows otherwise; ``annotated`` adds the
     commands by which GitHub shows findings beside the contract's lines."""
     status, reason = run.status()
+    if annotated:  # until the token is repeated, nothing that a name of the database holds is taken for a command
+        token = secrets.token_hex(16)
+        yield f"::stop-commands::{token}", ""
     yield "", ""
     for contract in run.contracts:
         mine = [r for r in run.results if r.contract == contract.name]
@@ -52,13 +56,14 @@ def lines(run: Run, full: bool, annotated: bool = False) -> Iterator[tuple[str, 
             yield f"waived: {result.check}: {finding.key}: {waiver}", "yellow"
     yield from _skipped(run)
     yield from _unverified(run)
-    if annotated:
-        yield from ((command, "") for command in commands(run))
     for remark in run.remarks():
         yield remark, "yellow"
     for note in run.notes():
         yield "", ""
         yield note, "red bold"
+    if annotated:
+        yield f"::{token}::", ""
+        yield from ((command, "") for command in commands(run))
     yield "", ""
     yield f"exit {status}: {reason}", "green bold" if status == CONFORMS else "red bold"
 

@@ -17,7 +17,19 @@ import xmlschema
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
-from pgconform.reports import ALWAYS, FILES, findings, github, gitlab, junit, markdown, prometheus, sarif, write
+from pgconform.reports import (
+    ALWAYS,
+    FILES,
+    findings,
+    github,
+    gitlab,
+    junit,
+    markdown,
+    prometheus,
+    sarif,
+    terminal,
+    write,
+)
 from pgconform.reports.places import place
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -187,6 +199,21 @@ def test_annotations_are_ten_at_most_and_the_worst_first() -> None:
     assert "25 more" in parts[-1][4]  # 30 of advice, one of each other kind, and this line
     assert github.commands(cut_short())[0].startswith("::error title=incomplete::the run was cut short")
     assert github.commands(run_of([Result("a", "muva", Verdict.PASSED)])) == []
+
+
+def test_no_name_is_taken_for_a_command_of_the_workflow() -> None:
+    """GitHub carries out any line that begins with two colons, whoever printed it."""
+    run = small()
+    evil = Finding('public."a\n::error::fake"', "x\n::add-mask::y", "::set-output name=a::b")
+    run.results.append(Result("z", "muva", Verdict.FAILED, findings=(evil,), waived=((evil, "\n::debug::w"),)))
+    printed = "\n".join(text for text, _ in terminal.lines(run, full=True, annotated=True)).splitlines()
+    begin = next(n for n, text in enumerate(printed) if text.startswith("::stop-commands::"))
+    token = printed[begin].rpartition("::")[2]
+    end = printed.index(f"::{token}::")
+    loud = [text for text in printed[:begin] + printed[end + 1 :] if text.lstrip().startswith("::")]
+    assert loud == github.commands(run)
+    assert any(text.lstrip().startswith("::") for text in printed[begin + 1 : end]), "there was something to silence"
+    assert len(token) == 32
 
 
 def test_the_steps_summary_is_appended_once_and_small_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
