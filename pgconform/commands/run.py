@@ -52,7 +52,7 @@ def call(known: argparse.Namespace, rest: list[str]) -> int:
         str(home), f"--config-file={Path(__file__).parent.with_name('run.ini')}", f"--rootdir={home.parent}",
         "-p", "pgconform.plugin", "-p", "no:hypothesispytest", "--tb=no", "-q", "--no-header", "-r", "N",
     ]  # fmt: skip
-    if "no:cacheprovider" not in rest:
+    if not any(part.endswith("no:cacheprovider") for part in rest):  # also -pno:cacheprovider
         fixed.append(f"--override-ini=cache_dir={Path.cwd() / '.pytest_cache'}")
     given = [f"--pgc-{name.replace('_', '-')}={value}" for name in OPTIONS if (value := getattr(known, name))]
     return int(pytest.main([*fixed, *given, "--pgc-asked", *rest]))
