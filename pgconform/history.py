@@ -1,7 +1,8 @@
 """What earlier runs found and measured: an immutable file of JSON lines for each run, and trends out of them.
 
 The files are the history; ``trends.sqlite`` beside them is an index that is made again from them whenever it is
-missing, damaged or of another version. A run is about one database for each contract, told apart by ``identity``.
+missing, damaged or of another version. A run is about one database for each contract, told apart by ``identity``. A
+benchmark leaves a file, too: figures without verdicts.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from pgconform.model import NotVerified
 
 if TYPE_CHECKING:
+    from pgconform.model import Figure
     from pgconform.results import Run
 
 FORMAT = 1  # of the lines; raised when a key changes its meaning
@@ -31,6 +33,7 @@ create index figure_of on figure (contract, name);
 create index verdict_of on verdict (contract, name);
 create table loaded (file text primary key);
 """
+_JUDGED = "exists (select 1 from verdict as v where v.file = {0}.file and v.contract = {0}.contract)"  # no benchmark
 _FORGET = (
     "delete from run where file = ?", "delete from verdict where file = ?", "delete from figure where file = ?",
     "delete from loaded where file = ?",
@@ -66,7 +69,10 @@ class History:
 
     def last(self) -> float | None:
         """How many days ago the last run was; None where this is the first one. Raises NotVerified."""
-        asked = "select max(started) from run where contract = ? and database = ? and started < ?"
+        asked = (
+            "select max(started) from run as r where contract = ? and database = ? and started < ?"
+            f" and {_JUDGED.format('r')}"
+        )
         with self._index() as index:
             (found,) = index.execute(asked, (self.contract, self.database, self.now.timestamp())).fetchone()
         return None if found is None else (self.now.timestamp() - found) / 86_400
@@ -76,7 +82,7 @@ class History:
         asked = (
             "select r.started, f.name, f.value from run as r left join figure as f using (file, contract)"
             " where r.contract = ? and r.database = ? and r.started = (select max(l.started) from run as l"
-            " where l.contract = r.contract and l.database = r.database) order by f.name"
+            f" where l.contract = r.contract and l.database = r.database and {_JUDGED.format('l')}) order by f.name"
         )
         with self._index() as index:
             rows = index.execute(asked, (self.contract, self.database)).fetchall()
@@ -102,14 +108,16 @@ class History:
 
 
 RUNS = 30  # that reports look back on
+SEARCHES = "search of "  # how the figures of the search benchmark begin
 
 
 @dataclass(frozen=True)
 class Past:
     """What the last runs about one database found and measured, for reports.
 
-    ``started`` is when the last one began; ``keys`` are its findings, and ``verdicts`` the last runs' verdicts, oldest
-    first and '' where a run did not ask, by check and subject; ``figures`` are values after their times, in seconds.
+    ``started`` is when the last one began; ``keys`` are the findings of the last one that asked, by check and subject;
+    ``verdicts`` those of the last runs, oldest first and '' where a run did not ask; ``figures`` are values after their
+    times, in seconds, those of benchmarks among them.
     """
 
     started: float
@@ -120,31 +128,37 @@ class Past:
 
 def past(history: History) -> Past | None:
     """The runs before this one; None where there are none. Raises NotVerified."""
-    runs = (
-        "select file, started from run where contract = ? and database = ? and started < ?"
-        " order by started desc limit ?"
+    about = (history.contract, history.database, history.now.timestamp())
+    judged = (
+        "select file, started from run as r where contract = ? and database = ? and started < ?"
+        f" and {_JUDGED.format('r')} order by started desc limit {RUNS}"
     )
-    about = (history.contract, history.database, history.now.timestamp(), RUNS)
     with closing(indexed(history.folder)) as index:
-        files = index.execute(runs, about).fetchall()[::-1]
+        files = index.execute(judged, about).fetchall()[::-1]
         if not files:
             return None
         found: dict[tuple[str, str], list[str]] = {}
-        figures: dict[str, list[tuple[float, float]]] = {}
-        for number, (file, started) in enumerate(files):
-            of_run = (file, history.contract)
+        latest: dict[tuple[str, str], str] = {}
+        for number, (file, _) in enumerate(files):
             asked = "select name, subject, verdict from verdict where file = ? and contract = ?"
-            for name, subject, verdict in index.execute(asked, of_run):
+            for name, subject, verdict in index.execute(asked, (file, history.contract)):
                 found.setdefault((name, subject), [""] * len(files))[number] = verdict
-            for name, value in index.execute("select name, value from figure where file = ? and contract = ?", of_run):
-                figures.setdefault(name, []).append((started, value))
-    lines = map(json.loads, (history.folder / files[-1][0]).read_text(encoding="utf-8").splitlines())
-    keys = {
-        (line["name"], line["subject"]): frozenset(line["findings"])
-        for line in lines
-        if line["kind"] == "verdict" and line["contract"] == history.contract
-    }
-    return Past(files[-1][1], keys, {case: tuple(verdicts) for case, verdicts in found.items()}, figures)
+                latest[name, subject] = file
+        figures: dict[str, list[tuple[float, float]]] = {}
+        measured = (
+            "select f.name, r.started, f.value from figure as f join run as r using (file, contract)"
+            " where r.contract = ? and r.database = ? and r.started < ? order by r.started"
+        )
+        for name, started, value in index.execute(measured, about):
+            figures.setdefault(name, []).append((started, value))
+    keys = {}
+    for file in set(latest.values()):  # one, or two where a part was asked in between
+        for line in map(json.loads, (history.folder / file).read_text(encoding="utf-8").splitlines()):
+            mine = line["kind"] == "verdict" and line["contract"] == history.contract
+            if mine and latest[line["name"], line["subject"]] == file:
+                keys[line["name"], line["subject"]] = frozenset(line["findings"])
+    verdicts = {case: tuple(each) for case, each in found.items()}
+    return Past(files[-1][1], keys, verdicts, {name: values[-RUNS:] for name, values in figures.items()})
 
 
 def append(folder: Path, run: Run, databases: dict[str, str]) -> Path:
@@ -152,12 +166,27 @@ def append(folder: Path, run: Run, databases: dict[str, str]) -> Path:
 
     Returns its path. Raises OSError; then no part of it is left.
     """
+    return _write(folder, run.started, _lines(run, databases))
+
+
+def append_figures(
+    folder: Path, started: datetime, contract: str, database: str, status: int, figures: Sequence[Figure]
+) -> Path:
+    """The same for what a benchmark measured: no verdicts."""
+    about: dict[str, object] = {
+        "kind": "run", "format": FORMAT, "contract": contract, "database": database, "started": started.timestamp(),
+        "facts": "", "status": status, "reason": "measured", "complete": True,
+    }  # fmt: skip
+    return _write(folder, started, [about, *(_figure(contract, figure) for figure in figures)])
+
+
+def _write(folder: Path, started: datetime, lines: Iterable[dict[str, object]]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    name = f"{run.started:%Y%m%dT%H%M%S%f}-{os.getpid()}.jsonl"
+    name = f"{started:%Y%m%dT%H%M%S%f}-{os.getpid()}.jsonl"
     draft = folder / f".{name}"
     try:
         with draft.open("w", encoding="utf-8") as stream:
-            stream.writelines(json.dumps(line, ensure_ascii=True) + "\n" for line in _lines(run, databases))
+            stream.writelines(json.dumps(line, ensure_ascii=True) + "\n" for line in lines)
             stream.flush()
             os.fsync(stream.fileno())
         draft.chmod(0o444)
@@ -181,11 +210,11 @@ def _lines(run: Run, databases: dict[str, str]) -> Iterator[dict[str, object]]:
             "kind": "verdict", **about, "verdict": str(result.verdict), "seconds": round(result.seconds, 4),
             "findings": [finding.key for finding in result.findings],
         }  # fmt: skip
-        for figure in result.figures:
-            yield {
-                "kind": "figure", "contract": result.contract, "name": figure.name, "value": figure.value,
-                "unit": figure.unit,
-            }  # fmt: skip
+        yield from (_figure(result.contract, figure) for figure in result.figures)
+
+
+def _figure(contract: str, figure: Figure) -> dict[str, object]:
+    return {"kind": "figure", "contract": contract, "name": figure.name, "value": figure.value, "unit": figure.unit}
 
 
 def indexed(folder: Path) -> sqlite3.Connection:

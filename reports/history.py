@@ -53,7 +53,7 @@ def _database(item: dict[str, Any]) -> str:
 
 def _run(run: dict[str, Any]) -> str:
     counts = ", ".join(f"{number} {verdict}" for verdict, number in run["verdicts"].items())
-    return f"  {when(run['started'])}  exit {run['status']}: {counts or 'nothing judged'}"
+    return f"  {when(run['started'])}  exit {run['status']}: {counts or 'nothing judged, figures only'}"
 
 
 def _read(folder: Path, prefix: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

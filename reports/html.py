@@ -15,7 +15,8 @@ from urllib.parse import quote
 from pgconform import __version__
 from pgconform.changes import changes
 from pgconform.guides import rows_of
-from pgconform.model import Result, Verdict
+from pgconform.history import SEARCHES
+from pgconform.model import Figure, Result, Verdict
 from pgconform.names import qualified, split
 from pgconform.results import CONFORMS
 
@@ -279,11 +280,15 @@ def _relation(name: str) -> str:
 def _figures(run: Run) -> Iterator[str]:
     """What was measured, beside the run before."""
     rows = [(result.contract, figure) for result in run.results for figure in result.figures]
+    for contract, past in run.past.items():  # searches are measured by a benchmark, not by the run
+        named = [(name, values) for name, values in past.figures.items() if name.startswith(SEARCHES)]
+        rows += [(contract, Figure(name, values[-1][1])) for name, values in named]
     if rows:
         yield "<details><summary>Measured</summary><table><tr><th>figure<th>now<th>before<th>trend</tr>"
         for contract, figure in sorted(rows, key=lambda row: (row[0], row[1].name)):
-            past = run.past.get(contract)
-            values = [value for _, value in (past.figures.get(figure.name, []) if past else [])]
+            earlier = run.past[contract].figures.get(figure.name, []) if contract in run.past else []
+            values = [value for _, value in earlier]
+            values = values[:-1] if figure.name.startswith(SEARCHES) else values
             before = f"{values[-1]:,.6g}" if values else ""
             yield (
                 f'<tr><td>{_text(figure.name)}<td class="n">{figure.value:,.6g} {_text(figure.unit)}'

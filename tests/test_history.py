@@ -14,8 +14,8 @@ import pytest
 
 from pgconform.cli import main
 from pgconform.contract import Contract
-from pgconform.history import INDEX, History, append, indexed
-from pgconform.model import Figure, NotVerified, Result, Verdict
+from pgconform.history import INDEX, History, append, append_figures, indexed, past
+from pgconform.model import Figure, Finding, NotVerified, Result, Verdict
 from pgconform.results import Run
 from pgconform.targets.server import Server
 from tests.committing import clone
@@ -175,3 +175,35 @@ def test_the_last_runs_figures_go_into_the_metrics_table_once_and_only_when_aske
         connection.execute("drop owned by reads_only; drop role reads_only")
     assert main(["metrics", "--contract=muva", f"--target=live:{references.dsn('muva')}"]) == 4
     assert "maps no metric to a figure" in capsys.readouterr().err
+
+
+def test_each_check_is_compared_with_the_last_run_that_asked_it(tmp_path: Path) -> None:
+    """A part that was run in between, or a benchmark, hides nothing."""
+
+    def ran(days: float, **found: str) -> None:
+        run = Run((Contract(name="shop"),), started=NOW - timedelta(days=days))
+        for check, key in found.items():
+            findings = (Finding(key, "x", ""),) if key else ()
+            verdict = Verdict.FAILED if key else Verdict.PASSED
+            run.results.append(Result(check, "shop", verdict, findings=findings, figures=(Figure(check, days),)))
+        append(tmp_path, run, {"shop": "d"})
+
+    assert past(history(tmp_path)) is None
+    ran(3, one="public.a", two="public.b")
+    ran(2, two="")
+    measured = [Figure("search of f: recall", 0.9)]
+    append_figures(tmp_path, NOW - timedelta(days=1), "shop", "d", 0, measured)
+    append_figures(tmp_path, NOW - timedelta(days=1, seconds=1), "shop", "other", 0, measured)
+    before = past(history(tmp_path))
+    assert before is not None
+    assert before.started == (NOW - timedelta(days=2)).timestamp()
+    assert before.keys == {("one", ""): frozenset({"public.a"}), ("two", ""): frozenset()}
+    assert before.verdicts == {("one", ""): ("failed", ""), ("two", ""): ("failed", "passed")}
+    assert {name: [value for _, value in values] for name, values in before.figures.items()} == {
+        "one": [3.0], "two": [3.0, 2.0], "search of f: recall": [0.9],
+    }  # fmt: skip
+    assert history(tmp_path).last() == 2.0
+    latest = history(tmp_path).latest()
+    assert latest is not None
+    assert latest[1] == {"two": 2.0}, "a benchmark is no run: metrics are written of runs"
+    assert history(tmp_path).series("search of f: recall") == [(1.0, 0.9)]

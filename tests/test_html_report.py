@@ -186,6 +186,14 @@ def test_access_and_searches_stand_in_the_page(browser: Any, tmp_path: Path) -> 
     page.context.close()
 
 
+def test_the_trend_of_searches_stands_among_what_was_measured() -> None:
+    run = small()
+    run.past["muva"].figures["search of f: p95"] = [(1.0, 10.0), (2.0, 11.0), (3.0, 12.5)]
+    (row,) = [line for line in html.render(run).split("<tr>") if "search of f: p95" in line]
+    assert '<td class="n">12.5 <td class="n">11<td>' in row
+    assert "3 runs, from 10 to 12.5" in row
+
+
 @pytest.mark.parametrize("text", ["", "[]", '{"when": 1, "told": 5}', '{"when": "x", "told": {"contracts": [{}]}}'])
 def test_damaged_documents_beside_are_left_out(tmp_path: Path, text: str) -> None:
     for file in (ACCESS, BENCH):

@@ -31,6 +31,7 @@ def add(commands: Commands) -> None:
     how.add_argument("--compare", action="store_true", help="compare with the baseline")
     how.add_argument("--update-baseline", dest="update", action="store_true", help="make this the baseline")
     command.add_argument("--format", choices=("text", "json"), default="text", help="text (default) or json")
+    command.add_argument("--history", metavar="DIR", help="record recall and times there, for trends")
     command.add_argument("--out", metavar="DIR", help="also into the directory of a run's reports, for its report.html")
     command.set_defaults(command=call)
 
@@ -39,6 +40,7 @@ def call(known: argparse.Namespace, _: list[str]) -> int:
     """Each contract's searches, measured beside the exact answer."""
     from functools import partial
 
+    from pgconform.history import append_figures
     from pgconform.model import Effort
     from pgconform.reports.bench import as_json, as_text
     from pgconform.reports.beside import BENCH, keep
@@ -58,6 +60,9 @@ def call(known: argparse.Namespace, _: list[str]) -> int:
     for outcome in outcomes if known.update else ():
         if outcome.now.cases:
             baseline.save(folder / f"{outcome.contract}.json", outcome.now)
+    for outcome in outcomes if known.history else ():
+        where = databases.opened[outcome.contract].identity
+        append_figures(Path(known.history), databases.now, outcome.contract, where, outcome.status, outcome.figures())
     if known.out:
         keep(Path(known.out), BENCH, json.loads(as_json(outcomes)))
     show(as_json(outcomes) if known.format == "json" else "\n\n".join(map(as_text, outcomes)))

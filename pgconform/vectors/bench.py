@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from pgconform.model import Mistake, NotVerified
+from pgconform.history import SEARCHES
+from pgconform.model import Figure, Mistake, NotVerified
 from pgconform.vectors import baseline, cases, causes, gates, sweep
 from pgconform.vectors.measuring import Measured, Measuring, Sessions
 
@@ -63,6 +64,15 @@ class Outcome:
     def status(self) -> int:
         """0 as promised, 1 a problem, 3 something could not be measured, 5 nothing was."""
         return 1 if self.problems else 3 if self.unverified else 0 if self.now.cases else 5
+
+    def figures(self) -> list[Figure]:
+        """Recall and times of each case, for the history."""
+        found = []
+        for case in self.now.cases.values():
+            about = f"{SEARCHES}{case.case}"
+            found += [Figure(f"{about}: recall", case.recall), Figure(f"{about}: p95", case.p95, "ms")]
+            found += [Figure(f"{about}: calibrations", case.ratio), Figure(f"{about}: pages", case.buffers)]
+        return found
 
 
 def measure(
