@@ -45,8 +45,9 @@ def cache() -> Iterator[Path]:
 
 
 @pytest.fixture(autouse=True)
-def places(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Scratch servers and dumps go where nobody else's are."""
+def places(cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Scratch servers and dumps go where nobody else's are, pytest's own files neither."""
+    tmp_path_factory.getbasetemp()
     monkeypatch.setenv("PGC_CACHE_DIR", str(cache / "cache"))
     monkeypatch.setenv("TMPDIR", str(cache / "dumps"))
     monkeypatch.setattr(tempfile, "tempdir", str(cache / "dumps"))
@@ -213,3 +214,24 @@ def test_a_server_newer_than_all_programs_is_refused_in_a_line(references: Serve
 
 def test_the_scratch_servers_versions_are_those_of_the_wheel() -> None:
     assert set(copies.SERVERS) == {int(version) for version in servers._WHEEL}
+
+
+@pytest.mark.parametrize(
+    "line, left",
+    [
+        (b"ALTER TABLE ONLY public.t ALTER COLUMN a SET (pg_attver=22119544);\n", b""),
+        (
+            b'ALTER TABLE ONLY "S x"."T (1)" ALTER COLUMN "a, b" SET (pg_attver=7, n_distinct=5);\n',
+            b'ALTER TABLE ONLY "S x"."T (1)" ALTER COLUMN "a, b" SET (n_distinct=5);\n',
+        ),
+        (
+            b"ALTER FOREIGN TABLE ONLY f.t ALTER COLUMN a SET (n_distinct=5, pg_attver=7, n_distinct_inherited=2);\n",
+            b"ALTER FOREIGN TABLE ONLY f.t ALTER COLUMN a SET (n_distinct=5, n_distinct_inherited=2);\n",
+        ),
+        (b"ALTER TABLE ONLY t ALTER COLUMN pg_attver SET (n_distinct=5);\n", None),
+        (b"    select 'SET (pg_attver=1);'\n", None),
+        (b"", None),
+    ],
+)
+def test_the_number_of_a_columns_definition_is_left_out_of_a_restore(line: bytes, left: bytes | None) -> None:
+    assert tools.without_versions(line) == (line if left is None else left)
