@@ -45,7 +45,7 @@ def test_the_wheel_holds_everything_that_a_run_needs(wheel: Path) -> None:
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clean environment without pgconform, and with the packages of this one: pip is not asked to fetch them again."""
+    """A clean environment without pgconform, and with the packages of this one, which pip does not fetch."""
     place = tmp_path_factory.mktemp("environment") / "env"
     venv.create(place, with_pip=True)
     site = Path(next(p for p in sys.path if p.endswith("site-packages")))
