@@ -43,6 +43,15 @@ def people(evidence: Evidence, name: str, tenancy: Tenancy) -> Iterator[Person]:
 
 def active(members: Members, alias: str = "m") -> Statement:
     """The condition under which row ``m`` is a membership that counts today."""
+    conditions = [enabled(members, alias)]
+    if members.expires:
+        ends = column(members.expires, alias)
+        conditions.append(statement("({e} is null or {e} > pg_catalog.now())", e=ends))
+    return joined(conditions, " and ")
+
+
+def enabled(members: Members, alias: str = "m") -> Statement:
+    """The condition under which row ``m`` is a membership that counts, unless it has expired."""
     user, tenant = column(members.user, alias), column(members.tenant, alias)
     conditions = [statement("{u} is not null and {t} is not null", u=user, t=tenant)]
     if members.active and members.active_values:
@@ -51,9 +60,6 @@ def active(members: Members, alias: str = "m") -> Statement:
         conditions.append(wanted)
     elif members.active:
         conditions.append(statement("coalesce({a}, false)", a=column(members.active, alias)))
-    if members.expires:
-        ends = column(members.expires, alias)
-        conditions.append(statement("({e} is null or {e} > pg_catalog.now())", e=ends))
     return joined(conditions, " and ")
 
 
@@ -88,20 +94,22 @@ def tenant_counts(evidence: Evidence, table: str, tenant: str) -> Counter[str]:
 
 _PEOPLE = """
 with person as (
-  select {user}::text as member, pg_catalog.array_agg(distinct {tenant}::text) filter (where {active}) as own
+  select {user}::text as member, pg_catalog.array_agg(distinct {tenant}::text) filter (where {active}) as own,
+         pg_catalog.bool_or({enabled}) as enabled
   from {table} as m where {user} is not null group by 1
 ), sized as (
   select {tenant}::text as tenant, pg_catalog.count(*) as size from {table} as m where {active} group by 1
 ), kind as (
   select case when own is null then 'former' when pg_catalog.cardinality(own) = 1 then 'one' else 'many' end as kind,
-         coalesce(own, array[]::text[]) as own, pg_catalog.min(member collate "C") as member
-  from person group by 1, 2
+         own is null and enabled as expired, coalesce(own, array[]::text[]) as own,
+         pg_catalog.min(member collate "C") as member
+  from person group by 1, 2, 3
 ), ranked as (
   select k.kind, k.member, k.own, pg_catalog.row_number() over (
-           partition by k.kind order by (select pg_catalog.min(s.size) from sized as s where s.tenant = any(k.own)),
+           partition by k.kind, k.expired order by (select pg_catalog.min(s.size) from sized as s where s.tenant = any(k.own)),
            k.own) as smallest,
          pg_catalog.row_number() over (
-           partition by k.kind order by (select pg_catalog.max(s.size) from sized as s where s.tenant = any(k.own)) desc,
+           partition by k.kind, k.expired order by (select pg_catalog.max(s.size) from sized as s where s.tenant = any(k.own)) desc,
            k.own) as largest
   from kind as k
 )
@@ -115,7 +123,7 @@ def _members(evidence: Evidence, tenancy: Tenancy) -> Iterator[Person]:
     members = tenancy.members
     assert members
     parts = {"user": column(members.user, "m"), "tenant": column(members.tenant, "m"),
-             "table": Name.of(members.table), "active": active(members)}  # fmt: skip
+             "table": Name.of(members.table), "active": active(members), "enabled": enabled(members)}  # fmt: skip
     half = max(1, evidence.contract.limits.tenants // 2)
     question = statement(_PEOPLE, half=half, **parts)
     for kind, user, own in evidence.database.remembered(question, f"choosing members from {members.table}"):
