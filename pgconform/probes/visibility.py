@@ -14,6 +14,7 @@ from pgconform.identities import Identity, identities
 from pgconform.model import NotVerified
 from pgconform.people import tenant_counts
 from pgconform.privileges import Privileges
+from pgconform.reproduce import session_script
 from pgconform.statements import Name, Statement, column, joined, statement
 from pgconform.subjects import promise_of, reachable_tables
 
@@ -118,7 +119,8 @@ def _blind(evidence: Evidence, identity: Identity, table: Table) -> bool:
     return not readable & {"", evidence.contract.column_of(_name(evidence, promise))}
 
 
-def _counts(evidence: Evidence, identity: Identity, tables: list[Table]) -> dict[str, tuple[int, int]]:
+def _question(evidence: Evidence, identity: Identity, tables: list[Table]) -> Statement:
+    """For each relation: its number in the list, how many rows are the identity's own, and how many are not."""
     one = "select {i}::int, pg_catalog.count(*) filter (where {own}), pg_catalog.count(*) filter (where not {own})"
     asked = [
         statement(
@@ -129,10 +131,21 @@ def _counts(evidence: Evidence, identity: Identity, tables: list[Table]) -> dict
         )
         for i, table in enumerate(tables)
     ]
+    return joined(asked, " union all ")
+
+
+def _counts(evidence: Evidence, identity: Identity, tables: list[Table]) -> dict[str, tuple[int, int]]:
+    question = _question(evidence, identity, tables)
     what = f"reading {tables[0] if len(tables) == 1 else f'{len(tables)} relations'} as {identity}"
     with evidence.database.acting(identity.role, dict(identity.settings)):
-        answer = evidence.database.rows(joined(asked, " union all "), what)
+        answer = evidence.database.rows(question, what)
     return {str(tables[i]): (own, foreign) for i, own, foreign in answer}
+
+
+def sight_script(evidence: Evidence, table: Table, sight: Sight) -> str:
+    """SQL for psql that counts, as such a session, rows that are its own and rows that are not."""
+    asked = _question(evidence, sight.identity, [table])
+    return session_script(sight.identity.role, sight.identity.settings, asked)
 
 
 def _own(evidence: Evidence, identity: Identity, table: Table) -> Statement:
