@@ -51,8 +51,8 @@ def test_masked_keys_lead_to_the_rows_and_tell_no_value(connect: Connect) -> Non
     with transaction(connection, contract):
         connection.execute("set local session_replication_role = replica")
         connection.execute(
-            "update hotels.content set tenant_id = 'canarytenant'"
-            " where ctid in (select ctid from hotels.content limit 9)"
+            "update hotels.policies set tenant_id = 'canarytenant'"
+            " where ctid in (select ctid from hotels.policies limit 9)"
         )
         (finding,) = [f for f in _evaluated(connection, "tenant-known", contract).findings if f.count == 9]
         rows = connection.execute(finding.rows.encode()).fetchall()
