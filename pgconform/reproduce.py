@@ -6,6 +6,8 @@ the check's topic judges. Nothing that names somebody leaves here: keys and tena
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import replace
 from hashlib import sha256
 from typing import TYPE_CHECKING
@@ -15,7 +17,7 @@ from pgconform.model import Finding, NotVerified
 from pgconform.statements import Rows, Shown, Statement, column, columns, joined, statement
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from pgconform.checks import Check, Evidence
 
@@ -207,13 +209,49 @@ def per_tenant(counts: Iterable[tuple[str, int]]) -> tuple[tuple[str, int], ...]
     return tuple(found[:TENANTS])
 
 
-def session_script(role: str, settings: Iterable[tuple[str, str]], *asked: Statement) -> str:
-    """SQL for psql that asks as a client does, with the session's claims, and undoes it."""
-    said = [f"select pg_catalog.set_config({names.literal(n)}, {names.literal(v)}, true);" for n, v in settings]
+def session_script(
+    role: str, settings: Iterable[tuple[str, str]], known: Mapping[str, Statement], *asked: Statement
+) -> str:
+    """SQL for psql that asks as a client does, with the session's claims, and undoes it.
+
+    ``known`` are users and tenants, each with a query of texts that it is among: none is printed, but looked
+    up by its digest before the script takes on the role.
+    """
+    called = {value: f"pg_catalog.current_setting('pgconform.id_{n}')" for n, value in enumerate(known, 1)}
+    raw = {form: value for value in known for form in (value, _escaped(value))}
+    said = [f"select pg_catalog.set_config({names.literal(n)}, {_spelled(v, raw, called)}, true);" for n, v in settings]
+    quoted = _any({names.literal(value): value for value in known})
+    read = [quoted.sub(lambda found: called[found[0][1:-1].replace("''", "'")], f"{each};") for each in asked]
     become = f"set local role {names.quote(role)};"
-    return "\n".join(
-        ["begin;", "set local row_security = on;", *said, become, *(f"{each};" for each in asked), "rollback;"]
-    )
+    used = [value for value in known if any(called[value] in line for line in (*said, *read))]
+    found = [_looked_up(f"pgconform.id_{list(known).index(value) + 1}", value, known[value]) for value in used]
+    return "\n".join(["begin;", "set local row_security = on;", *found, *said, become, *read, "rollback;"])
+
+
+def _escaped(value: str) -> str:
+    """The value as JSON in ASCII spells it; itself where that holds what a text in JSON must not."""
+    return value if set(value) & {'"', "\\"} else json.dumps(value)[1:-1]
+
+
+def _any(forms: Iterable[str]) -> re.Pattern[str]:
+    """What finds any of the texts, the longest that there is; nothing where there are none."""
+    return re.compile("|".join(map(re.escape, sorted(filter(None, forms), key=len, reverse=True))) or r"(?!)")
+
+
+def _spelled(text: str, raw: Mapping[str, str], called: Mapping[str, str]) -> str:
+    """A text as an expression in which what is known is called by its setting."""
+    pieces = re.split(f"({_any(raw).pattern})", text)
+    return " || ".join(called[raw[p]] if n % 2 else names.literal(p) for n, p in enumerate(pieces) if p) or "''"
+
+
+def _looked_up(setting: str, value: str, among: Statement) -> str:
+    question = statement(
+        "select pg_catalog.set_config({setting}, (select k.id from ({among}) as k (id) where"
+        " pg_catalog.left(pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(k.id, 'UTF8')), 'hex'), 12)"
+        " = {digest} limit 1), true)",
+        setting=setting, among=among, digest=tenant_digest(value),
+    )  # fmt: skip
+    return f"{question};"
 
 
 def whole(finding: Finding, check: Check, evidence: Evidence) -> Finding:

@@ -68,6 +68,12 @@ def test_masked_keys_lead_to_the_rows_and_tell_no_value(connect: Connect) -> Non
         assert finding.keys[0] in report
 
 
+_NAMED = (
+    "select user_id::text from public.user_tenant_permissions union select tenant_id::text"
+    " from public.user_tenant_permissions"
+)
+
+
 def test_a_session_that_sees_too_much_is_shown_by_a_script(connect: Connect) -> None:
     """It counts, as that session, just the foreign rows that were observed; tenants are counted by digest."""
     contract, connection = contract_of("muva"), connect("muva")
@@ -80,7 +86,9 @@ def test_a_session_that_sees_too_much_is_shown_by_a_script(connect: Connect) -> 
             while cursor.nextset():
                 pass
             ((_, _, foreign),) = cursor.fetchall()
+        named = connection.execute(_NAMED).fetchall()
     assert f"sees {foreign} row(s)" in finding.observed
+    assert [value for (value,) in named if value in finding.script] == []
     assert finding.tenants
     assert all(len(tenant) == 12 and number > 0 for tenant, number in finding.tenants)
 
