@@ -30,6 +30,7 @@ from pgconform.model import (
     TargetLost,
     Verdict,
 )
+from pgconform.reproduce import whole
 
 if TYPE_CHECKING:
     import datetime
@@ -196,7 +197,7 @@ def evaluate(check: Check, evidence: Evidence, subjects: Sequence[Any] | None = 
                 if isinstance(said, Figure):
                     figures.append(said)
                 else:
-                    found.append(said)
+                    found.append(whole(said, check, evidence))
         except Nothing as nothing:
             empty.append(str(nothing))
         except NotVerified as refusal:

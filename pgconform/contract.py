@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -338,6 +339,14 @@ class Contract(Section, frozen=True):
     trends: Trends | None = None
     backups: Backups | None = None
     procedures: dict[str, Procedure] = {}
+    owner: Annotated[str, Meta(description="whose business findings are, unless [owners] names somebody else")] = ""
+    owners: Annotated[
+        dict[str, str],
+        Meta(
+            description="by check, or by relation or function (* for any text): whose business findings are; a check "
+            "comes before an object, and of objects the first that fits"
+        ),
+    ] = {}
     skips: Annotated[
         dict[str, str], Meta(description="check, or check:subject, that may find nothing to examine, and why")
     ] = {}
@@ -365,6 +374,11 @@ class Contract(Section, frozen=True):
         if promise.column or promise.holds != "tenant":
             return promise.column
         return self.tenancy_of(promise).column
+
+    def owner_of(self, check: str, name: str) -> str:
+        """Whose business a check's finding on an object is; '' where the contract does not say."""
+        fitting = (owner for pattern, owner in self.owners.items() if fnmatchcase(name, pattern))
+        return self.owners.get(check) or next(fitting, self.owner)
 
     def tenant_tables(self) -> Iterator[str]:
         """The names of the relations whose rows carry a tenant, in file order."""

@@ -53,8 +53,11 @@ def text(result: Result) -> str:
 def described(finding: Finding) -> str:
     """One finding in a few lines, the remedy as it can be pasted."""
     lines = [f"  {finding.object}: {finding.observed}"]
-    if finding.rows:
-        lines.append(f"    rows:   {finding.rows}")
+    keys = f"{', '.join(finding.keys)} (masked_key of what is shown below)" if finding.keys else ""
+    for label, told in (("value", finding.measured), ("owner", finding.owner), ("keys", keys)):
+        lines += [f"    {label}:  {told}"] if told else []
+    for number, line in enumerate(finding.rows.splitlines()):
+        lines.append(f"    {'        ' if number else 'shown by:'} {line}")
     for number, line in enumerate(finding.remedy.splitlines()):
         label = "remedy (destroys data):" if finding.destroys else "remedy:"
         lines.append(f"    {label if not number else ' ' * len(label)} {line}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 
@@ -88,8 +88,10 @@ class Finding:
 
     ``object`` is the quoted, qualified name; ``detail`` tells several findings on one object apart (a role
     and command, a column); ``remedy`` is SQL that can be run as it is; ``destroys`` marks a remedy that
-    deletes data, ``rows`` is then the SELECT that shows what would go. ``count`` is the number of rows. ``script``
-    is SQL for psql that shows an attempt that went through, and undoes it.
+    deletes data. ``rows`` is SQL that shows what was judged: the rows, or the object as the catalogue has it.
+    ``count`` is the number of rows, ``keys`` are digests of a few of their keys, ``tenants`` how many belong to whom,
+    by digests, too. ``script`` is SQL for psql that shows what a session sees or did, and undoes it. ``value`` was
+    measured where at most, or at least, ``limit`` is allowed, both in ``unit``. ``owner`` is whom the contract names.
     """
 
     object: str
@@ -100,6 +102,31 @@ class Finding:
     rows: str = ""
     count: int | None = None
     script: str = ""
+    keys: tuple[str, ...] = ()
+    tenants: tuple[tuple[str, int], ...] = ()
+    value: float | None = None
+    limit: float | None = None
+    unit: str = ""
+    owner: str = ""
+
+    def against(self, value: float, limit: float, unit: str) -> Finding:
+        """The same finding with what was measured, and the limit that it was judged by."""
+        return replace(self, value=value, limit=limit, unit=unit)
+
+    @property
+    def measured(self) -> str:
+        """The value against its limit, for people; '' where nothing was measured."""
+        if self.value is None or self.limit is None:
+            return ""
+        number = "{:.4g}%" if self.unit == "share" else "{:,.6g}"
+        factor, unit = (100, "") if self.unit == "share" else (1, self.unit)
+        value, limit = (number.format(each * factor) for each in (self.value, self.limit))
+        return f"{value} against {limit} {unit}".rstrip()
+
+    @property
+    def told(self) -> str:
+        """What was observed, and whose business it is, on one line."""
+        return f"{self.observed} (owner: {self.owner})" if self.owner else self.observed
 
     @property
     def key(self) -> str:

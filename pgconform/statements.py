@@ -121,6 +121,12 @@ def _literal(value: object) -> str:
             return names.literal(str(value))
 
 
+class Shown(str):
+    """The SELECT that lists rows, which still knows them: their keys are masked before anybody reads it."""
+
+    of: Rows
+
+
 @dataclass(frozen=True, slots=True)
 class Rows:
     """Rows ``r`` of one relation for which ``where`` holds: they can be counted, shown, deleted or changed."""
@@ -133,9 +139,16 @@ class Rows:
         return self._text("select pg_catalog.count(*) from {table} as r where {where}")
 
     @property
-    def shown(self) -> str:
+    def source(self) -> Statement:
+        """What comes after FROM: the relation as ``r``, and the condition."""
+        return self._text("{table} as r where {where}")
+
+    @property
+    def shown(self) -> Shown:
         """The SELECT that lists the rows, with its literals."""
-        return f"{self._text('select r.* from {table} as r where {where}')};"
+        text = Shown(f"{self._text('select r.* from {table} as r where {where}')};")
+        text.of = self
+        return text
 
     @property
     def deleted(self) -> Statement:

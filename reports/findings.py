@@ -86,6 +86,12 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "rows": finding.rows,
         "count": finding.count,
         "script": finding.script,
+        "keys": list(finding.keys),
+        "tenants": dict(finding.tenants),
+        "value": finding.value,
+        "limit": finding.limit,
+        "unit": finding.unit,
+        "owner": finding.owner,
     }
 
 
@@ -135,4 +141,5 @@ def _judged(told: Mapping[str, Any]) -> Result:
 
 
 def _found(told: Mapping[str, Any]) -> Finding:
-    return Finding(**{key: value for key, value in told.items() if key not in ("key", "waiver")})
+    lists = {"keys": tuple(told.get("keys", ())), "tenants": tuple(told.get("tenants", {}).items())}
+    return Finding(**{key: value for key, value in told.items() if key not in ("key", "waiver")} | lists)

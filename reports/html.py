@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import datetime
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Iterator
 from html import escape
@@ -211,8 +212,15 @@ def _few(lines: list[str]) -> str:
 def _finding(finding: Finding, new: bool) -> Iterator[str]:
     count = f" ({finding.count:,} rows)" if finding.count is not None else ""
     yield f"<p><b>{_text(finding.key)}</b>{' <b>new</b>' if new else ''}: {_text(finding.observed)}{count}</p>"
+    told = [
+        f"value {finding.measured}" if finding.measured else "",
+        f"owner {finding.owner}" if finding.owner else "",
+        f"masked keys {', '.join(finding.keys)}" if finding.keys else "",
+    ]
+    if any(told):
+        yield f'<div class="tag">{_text(" · ".join(filter(None, told)))}</div>'
     if finding.rows:
-        yield f'<div class="tag">shows them</div>{_code(finding.rows)}'
+        yield f'<div class="tag">shown by</div>{_code(finding.rows)}'
     if finding.remedy:
         taken = lock(finding.remedy)
         notes = [f"takes {taken}" if taken else "", "deletes data" if finding.destroys else ""]
@@ -253,20 +261,39 @@ def _past(run: Run, result: Result) -> str:
 
 
 def _matrix(run: Run) -> Iterator[str]:
-    """Findings by relation and check: which of them have much in common. No tenant's key stands in any report."""
+    """Findings by relation and check, and rows by tenant and check: which of them have much in common. No tenant's key
+    stands in any report."""
     found: Counter[tuple[str, str]] = Counter()
+    rows: Counter[tuple[str, str]] = Counter()
     for result in run.results:
         for finding in result.findings:
             found[_relation(finding.object), result.check] += 1
-    relations = [name for name, _ in Counter(name for name, _ in found.elements()).most_common(ROWS)]
-    checks = [name for name, _ in Counter(name for _, name in found.elements()).most_common(COLUMNS)]
-    if len(relations) > 1:
-        yield f'<details><summary>Findings by relation and check <span class="tag">{found.total()}</span></summary>'
-        yield f'<table class="grid"><tr><th>relation{"".join(f"<th>{_text(check)}" for check in checks)}</tr>'
-        for relation in relations:
-            cells = "".join(f'<td class="n">{found[relation, check] or ""}' for check in checks)
-            yield f"<tr><td>{_text(relation)}{cells}</tr>"
-        yield "</table></details>"
+            rows.update({(tenant, result.check): number for tenant, number in finding.tenants})
+    if len({relation for relation, _ in found}) > 1:
+        yield from _heat("Findings by relation and check", "relation", found)
+    if rows:
+        yield from _heat("Rows by tenant (a digest of its key) and check", "tenant", rows)
+
+
+def _heat(title: str, what: str, found: Counter[tuple[str, str]]) -> Iterator[str]:
+    """A table of numbers, each shaded by how it compares to the largest one: ten shades, by orders of magnitude."""
+    names, checks = Counter[str](), Counter[str]()
+    for (name, check), number in found.items():
+        names[name] += number
+        checks[check] += number
+    shown = [check for check, _ in checks.most_common(COLUMNS)]
+    most = math.log1p(max(found.values()))
+    yield f'<details><summary>{title} <span class="tag">{found.total():,}</span></summary>'
+    yield f'<table class="grid"><tr><th>{what}{"".join(f"<th>{_text(check)}" for check in shown)}</tr>'
+    for name, _ in names.most_common(ROWS):
+        numbers = [found[name, check] for check in shown]
+        shades = [math.ceil(9 * math.log1p(number) / most) for number in numbers]
+        cells = "".join(
+            f'<td class="n h{shade}">{number:,}' if number else "<td>"
+            for shade, number in zip(shades, numbers, strict=True)
+        )
+        yield f"<tr><td>{_text(name)}{cells}</tr>"
+    yield "</table></details>"
 
 
 def _relation(name: str) -> str:

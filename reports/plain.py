@@ -43,7 +43,7 @@ def worst_first(run: Run) -> Iterator[tuple[str, Result, Finding | None, str]]:
         for finding in result.findings:
             fails = run.gates(result)
             level = "error" if fails else "warning"
-            parts["f" if fails else "a"].append((level, result, finding, f"{finding.key}: {finding.observed}"))
+            parts["f" if fails else "a"].append((level, result, finding, f"{finding.key}: {finding.told}"))
         for subject, reason in unverified(result):
             text = f"{subject or result.contract}: could not be verified: {reason}"
             parts["b"].append(("error", result, None, text))

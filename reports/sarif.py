@@ -78,10 +78,10 @@ def _rule(result: Result) -> dict[str, Any]:
 
 def _results(run: Run, result: Result) -> Iterator[dict[str, Any]]:
     for finding in result.findings:
-        yield _entry(run, result, _level(result), finding.observed, finding)
+        yield _entry(run, result, _level(result), finding.told, finding)
     for finding, waiver in result.waived:
         suppression = {"kind": "external", "status": "accepted", "justification": plain(waiver)}
-        yield _entry(run, result, _level(result), finding.observed, finding) | {"suppressions": [suppression]}
+        yield _entry(run, result, _level(result), finding.told, finding) | {"suppressions": [suppression]}
     for subject, reason in unverified(result):
         yield _entry(run, result, "error", f"could not be verified: {reason}", key=f"unverified {subject}")
     if result.verdict is Verdict.SKIPPED and not result.accepted:

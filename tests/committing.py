@@ -81,7 +81,7 @@ def prove_committed(server: Server, fault: Fault) -> None:
                 connection.execute(statement.encode())
             connection.execute(FLUSH)
 
-        proven(fault, judged, remedied)
+        proven(connection, fault, judged, remedied)
 
 
 @contextmanager

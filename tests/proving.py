@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
 import tomllib
 from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
@@ -26,6 +27,7 @@ from pgconform.history import History, append
 from pgconform.introspect import snapshot
 from pgconform.model import Effort, Finding, Result, Verdict
 from pgconform.recovery.copies import Copies
+from pgconform.reproduce import EXCEPTED, topic
 from pgconform.results import Run
 from tests.concerned import Concern
 
@@ -272,7 +274,7 @@ def prove_in(connection: psycopg.Connection[Any], fault: Fault, contract: Contra
             writes.drilled()
             return results
 
-        proven(fault, judged, lambda remedy: run_remedy(connection, remedy))
+        proven(connection, fault, judged, lambda remedy: run_remedy(connection, remedy))
 
 
 def past(connection: psycopg.Connection[Any], contract: Contract, fault: Fault, folder: Path) -> History:
@@ -290,14 +292,45 @@ def past(connection: psycopg.Connection[Any], contract: Contract, fault: Fault, 
     return history
 
 
-def proven(fault: Fault, judged: Callable[[], list[Result]], remedied: Callable[[str], None]) -> None:
-    """Compares what is found with what the fault should be found by; runs the remedies, and wants silence."""
+def reproduced(connection: psycopg.Connection[Any], fault: Fault, results: list[Result]) -> None:
+    """Wants of each finding SQL that shows it, unless it is declared that there can be none, and executes that.
+
+    Scripts of attacks are executed by the tests of attacks; those of sessions here.
+    """
+    checks = load()
+    for result in results:
+        check = checks[result.check]
+        for finding in result.findings:
+            what = f"{fault.path}: {result.check}: {finding.key}"
+            excepted = {result.check, topic(check)} & EXCEPTED.keys()
+            assert excepted or finding.rows or finding.script, f"{what}: no SQL shows it"
+            assert not re.search(r"^\s*\\", finding.rows, re.M), f"{what}: commands of psql are not SQL"
+            asked = [finding.rows] if finding.rows else []
+            if topic(check) == "isolation.test_rows" and result.check != "relations-answer":
+                asked.append(finding.script.removeprefix("begin;").removesuffix("rollback;"))
+            for text in asked:
+                try:
+                    with connection.transaction(force_rollback=True):
+                        connection.execute(text.encode())
+                except psycopg.Error as error:
+                    raise AssertionError(f"{what}: {error}: {text}") from error
+
+
+def proven(
+    connection: psycopg.Connection[Any],
+    fault: Fault,
+    judged: Callable[[], list[Result]],
+    remedied: Callable[[str], None],
+) -> None:
+    """Compares what is found with what the fault should be found by, and executes what shows it; runs the remedies, and
+    wants silence."""
     results = judged()
     findings = found(results)
     differ = {"missed": sorted(fault.finds - set(findings)), "unexpected": {
         key: f.observed for key, f in sorted(findings.items()) if key not in fault.finds}}  # fmt: skip
     assert not any(differ.values()), f"{fault.path}: {differ}"
     assert not broken(results), f"{fault.path}: broken: {broken(results)}"
+    reproduced(connection, fault, results)
     if fault.mend.startswith("none: "):
         return
     for _ in range(ROUNDS):

@@ -100,6 +100,7 @@ LAYERS = (
         "expression_truth",
         "expression_ties",
         "database",
+        "reproduce",
     ),
     ("contract_file", "introspect", "expressions", "subjects", "subjects_operations", "checks"),
     ("people", "posing", "identities", "callees"),

@@ -125,14 +125,18 @@ def _figure(value: object) -> str:
     return "null" if value is None else f"{Decimal(str(value)):.9f}".rstrip("0").rstrip(".")
 
 
-def newest_hours(subject: Declared[Metrics], database: Database) -> float:
-    """Hours since the newest sample. Raises Nothing where there is none."""
-    question = statement(
+def newest(subject: Declared[Metrics]) -> Statement:
+    """The hours since the newest sample, null where there is none."""
+    return statement(
         "select pg_catalog.date_part('epoch', pg_catalog.now() - pg_catalog.max({c})::timestamptz)"
         " / 3600 from {t} as r",
         c=column(subject.item.time), t=Name.of(subject.table),
     )  # fmt: skip
-    hours = database.one(question, f"reading {subject.table}")[0]
+
+
+def newest_hours(subject: Declared[Metrics], database: Database) -> float:
+    """Hours since the newest sample. Raises Nothing where there is none."""
+    hours = database.one(newest(subject), f"reading {subject.table}")[0]
     if hours is None:
         raise Nothing(f"{subject.table} has no rows")
     return float(hours)

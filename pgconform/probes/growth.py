@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from hashlib import sha256
-
 from pgconform import trends
 from pgconform.contract import Contract
 from pgconform.contract_operations import Trends
 from pgconform.database import Database
 from pgconform.history import History
 from pgconform.model import Figure, Finding, Nothing
+from pgconform.reproduce import tenant_digest
 from pgconform.statements import Name, Statement, statement
 from pgconform.subjects import Declared
 
@@ -25,7 +24,7 @@ def rows(database: Database, contract: Contract, table: str) -> list[Figure]:
     found = database.remembered(question, f"counting rows of {table} by tenant")
     if not found:
         raise Nothing(f"{table} has no rows")
-    return [Figure(f"{_prefix(table)}{_digest(tenant)}", int(number), "rows") for tenant, number in found]
+    return [Figure(f"{_prefix(table)}{tenant_digest(tenant)}", int(number), "rows") for tenant, number in found]
 
 
 def departing(subject: Declared[Trends], figures: list[Figure], history: History, contract: Contract) -> list[Finding]:
@@ -62,10 +61,6 @@ def _shown(subject: Declared[Trends], contract: Contract) -> str:
 
 def _prefix(table: str) -> str:
     return f"rows of {table} of tenant "
-
-
-def _digest(tenant: str) -> str:
-    return sha256(tenant.encode()).hexdigest()[:12]
 
 
 def size(database: Database) -> Figure:

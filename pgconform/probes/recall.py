@@ -39,17 +39,18 @@ class Recall:
         return self.found / self.rows
 
 
-def shortcoming(subject: Declared[Vector], index: Index, evidence: Evidence, least: float) -> str:
-    """What is wrong with an index that finds less than it should, or that the server cannot read; '' for nothing."""
+def shortcoming(subject: Declared[Vector], index: Index, evidence: Evidence, least: float) -> tuple[str, float | None]:
+    """What is wrong with an index that finds less than it should, with the share, or that the server cannot read; ''
+    for nothing."""
     try:
         measured = recall(subject, index, evidence)
     except NotVerified as refusal:
         if refusal.state[:2] == "XX":  # internal error: damaged (PostgreSQL's Appendix A)
-            return f"its pages cannot be read: {refusal.said}"
+            return f"its pages cannot be read: {refusal.said}", None
         raise
     if measured.share < least:
-        return f"it finds {measured.found} of {measured.rows} nearest rows, wanted {least:.0%}"
-    return ""
+        return f"it finds {measured.found} of {measured.rows} nearest rows, wanted {least:.0%}", measured.share
+    return "", None
 
 
 def recall(subject: Declared[Vector], index: Index, evidence: Evidence) -> Recall:

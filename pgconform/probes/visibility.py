@@ -8,12 +8,14 @@ from weakref import WeakKeyDictionary
 
 from pgconform.catalog import Table
 from pgconform.checks import Evidence
-from pgconform.contract import Contract, TablePromise
+from pgconform.contract import Contract, TablePromise, Tenancy
 from pgconform.database import Database
 from pgconform.identities import Identity, identities
 from pgconform.model import NotVerified
+from pgconform.names import qualified, split
 from pgconform.people import tenant_counts
 from pgconform.privileges import Privileges
+from pgconform.reproduce import session_script
 from pgconform.statements import Name, Statement, column, joined, statement
 from pgconform.subjects import promise_of, reachable_tables
 
@@ -118,7 +120,8 @@ def _blind(evidence: Evidence, identity: Identity, table: Table) -> bool:
     return not readable & {"", evidence.contract.column_of(_name(evidence, promise))}
 
 
-def _counts(evidence: Evidence, identity: Identity, tables: list[Table]) -> dict[str, tuple[int, int]]:
+def _question(evidence: Evidence, identity: Identity, tables: list[Table]) -> Statement:
+    """For each relation: its number in the list, how many rows are the identity's own, and how many are not."""
     one = "select {i}::int, pg_catalog.count(*) filter (where {own}), pg_catalog.count(*) filter (where not {own})"
     asked = [
         statement(
@@ -129,10 +132,43 @@ def _counts(evidence: Evidence, identity: Identity, tables: list[Table]) -> dict
         )
         for i, table in enumerate(tables)
     ]
+    return joined(asked, " union all ")
+
+
+def _counts(evidence: Evidence, identity: Identity, tables: list[Table]) -> dict[str, tuple[int, int]]:
+    question = _question(evidence, identity, tables)
     what = f"reading {tables[0] if len(tables) == 1 else f'{len(tables)} relations'} as {identity}"
     with evidence.database.acting(identity.role, dict(identity.settings)):
-        answer = evidence.database.rows(joined(asked, " union all "), what)
+        answer = evidence.database.rows(question, what)
     return {str(tables[i]): (own, foreign) for i, own, foreign in answer}
+
+
+def sight_script(evidence: Evidence, table: Table, sight: Sight) -> str:
+    """SQL for psql that counts, as such a session, rows that are its own and rows that are not; it names nobody."""
+    known: dict[str, Statement] = {}
+    for who in identities(evidence):
+        if who.kind not in ("anonymous", "unknown", "bare"):  # whom no table knows
+            tenancy = evidence.contract.tenancies[who.tenancy]
+            known |= {value: _among(tenancy, "tenant", table, evidence) for value in who.tenants}
+            known |= {who.user: _among(tenancy, "user", table, evidence)} if who.user and tenancy.members else {}
+    asked = _question(evidence, sight.identity, [table])
+    return session_script(sight.identity.role, sight.identity.settings, known, asked)
+
+
+def _among(tenancy: Tenancy, what: str, table: Table, evidence: Evidence) -> Statement:
+    """All tenants or users as texts, from wherever the contract says that they are."""
+    members, registry = tenancy.members, tenancy.registry
+    places = [(members.table, members.tenant if what == "tenant" else members.user)] if members else []
+    if what == "tenant":
+        places += [(registry.table, registry.key)] if registry else []
+        promise = promise_of(evidence.catalog, evidence.contract, table)
+        there = promise is not None and promise.holds == "tenant"
+        places += [(str(table), evidence.contract.column_of(_name(evidence, promise)))] if promise and there else []
+    elif members and members.users:
+        schema, name, column_name = split(members.users)
+        places.append((qualified(schema, name), column_name))
+    queries = [statement("select {c}::text from {t} as r", c=column(c), t=Name.of(t)) for t, c in places]
+    return joined(queries, " union all ")
 
 
 def _own(evidence: Evidence, identity: Identity, table: Table) -> Statement:

@@ -109,7 +109,7 @@ def _served(
         now = evidence.catalog.table(subject.table)
         made = [i for i in candidates(now, name) if i.valid] if now else []
         for index in made:
-            if observed := shortcoming(subject, index, evidence, subject.item.index.recall):
+            if observed := shortcoming(subject, index, evidence, subject.item.index.recall)[0]:
                 yield Finding(str(table), f"{after}: {observed}", rebuild(table, index), loss)
         for function, why in _shortcomings(subject, made, evidence).items():
             if why and why != before.get(function):

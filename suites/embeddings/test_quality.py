@@ -33,7 +33,9 @@ def test_enough_rows_have_an_embedding(subject: Subject, evidence: Evidence) -> 
             observed += f"; too few for {found.poor_tenants} of {found.tenants} tenants (embed these rows again)"
         missing = _fill(subject)
         count = found.rows - found.filled
-        yield Finding(subject.table, observed, missing.delete, subject.name, True, missing.shown, count)
+        finding = Finding(subject.table, observed, missing.delete, subject.name, True, missing.shown, count)
+        short = found.share < subject.item.coverage  # else it is so for single tenants only
+        yield finding.against(found.share, subject.item.coverage, "share") if short else finding
 
 
 @check("embedding-health", guide=["muva-34"], when=["daily"], each=stored_vectors)
@@ -50,7 +52,8 @@ def test_the_mean_dimension_is_the_declared_one(subject: Subject, evidence: Evid
         observed = f"the mean dimension is {mean:g}, not {subject.item.dimension}"
         assert wrong.change
         remedy = wrong.rows.update(wrong.change)
-        yield Finding(subject.table, observed, remedy, subject.name, True, wrong.rows.shown)
+        finding = Finding(subject.table, observed, remedy, subject.name, True, wrong.rows.shown)
+        yield finding.against(mean, subject.item.dimension, "dimensions")
 
 
 @check("embedding-dimension", guide=["muva-14"], when=["weekly"], each=stored_vectors)

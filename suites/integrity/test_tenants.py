@@ -124,7 +124,9 @@ def test_every_active_tenant_has_an_admin(subject: Declared[Tenancy], database: 
         count = int(database.one(lacking.count, f"looking for admins in {members.table}")[0])
         if count:
             observed = f"{count} active tenant(s) have no active {members.admin}"
-            yield Finding(registry.table, observed, admit_admins(lacking, registry, members), "", False, "", count)
+            yield Finding(
+                registry.table, observed, admit_admins(lacking, registry, members), "", False, lacking.shown, count
+            )
         rows.need_rows(database, registry.table)
 
 

@@ -48,7 +48,8 @@ def test_enough_rows_are_filled(subject: Declared[Filled], database: Database) -
     if filled < subject.item.share * total:
         lacking = figures.lacking(subject)
         observed = f"{filled / total:.1%} of {total} rows are filled, wanted {subject.item.share:.0%}"
-        yield Finding(subject.table, observed, lacking.delete, subject.name, True, lacking.shown, total - filled)
+        finding = Finding(subject.table, observed, lacking.delete, subject.name, True, lacking.shown, total - filled)
+        yield finding.against(filled / total, subject.item.share, "share")
 
 
 @check("values-allowed", guide=["vs-2"], when=["daily"], each=allowed_values)
@@ -90,7 +91,8 @@ def test_every_report_equals_its_base(
     if reported != actual:
         promise = contract.tables.get(subject.table)
         remedy = (promise.definition if promise else "") or figures.report_query(subject)
-        yield Finding(subject.table, f"it says {reported}, the base says {actual}", remedy, subject.name)
+        observed, asked = f"it says {reported}, the base says {actual}", figures.report_query(subject)
+        yield Finding(subject.table, observed, remedy, subject.name, rows=asked)
 
 
 @check("metrics-sound", guide=["vs-31"], when=["daily"], each=metrics)
@@ -113,5 +115,6 @@ def test_the_metrics_are_fresh(subject: Declared[Metrics], database: Database) -
     """
     age = figures.newest_hours(subject, database)
     if age > subject.item.hours:
-        remedy = figures.sample(subject)
-        yield Finding(subject.table, f"the newest sample is {age:.0f} h old, wanted {subject.item.hours:g} h", remedy)
+        observed = f"the newest sample is {age:.0f} h old, wanted {subject.item.hours:g} h"
+        finding = Finding(subject.table, observed, figures.sample(subject), rows=f"{figures.newest(subject)};")
+        yield finding.against(age, subject.item.hours, "hours")

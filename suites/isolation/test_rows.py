@@ -1,13 +1,14 @@
 """Rows: each kind of session sees its own, all of them, and nobody else's."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from pgconform.catalog import Table
 from pgconform.checks import Evidence, check
 from pgconform.model import Finding, Nothing
 from pgconform.names import quote
-from pgconform.probes.visibility import Sight, readable_tables, seen, sights
+from pgconform.probes.visibility import Sight, readable_tables, seen, sight_script, sights
 from pgconform.remedies import close, reopen
+from pgconform.reproduce import per_tenant
 
 AUDIT = ["gate", "quarterly"]
 MEMBERS = ("one", "many")
@@ -18,6 +19,16 @@ STRANGERS = ("anonymous", "unknown", "none", "bare", "former")
 def _who(found: list[Sight]) -> str:
     kinds = dict.fromkeys(str(s.identity).partition(" #")[0] for s in found)
     return ", ".join(kinds)
+
+
+def _tenants(found: Iterable[tuple[Sight, int]]) -> tuple[tuple[str, int], ...]:
+    """Rows by the tenant whose members do not see them, or see what is not theirs; members of several are left out."""
+    most: dict[str, int] = {}
+    for sight, number in found:
+        if len(sight.identity.tenants) == 1:
+            (tenant,) = sight.identity.tenants
+            most[tenant] = max(number, most.get(tenant, 0))
+    return per_tenant(most.items())
 
 
 @check("own-rows-visible", guide=["muva-18", "vs-24", "muva-42"], when=AUDIT, of=readable_tables)
@@ -31,7 +42,8 @@ def test_members_see_all_of_their_own_rows(table: Table, evidence: Evidence) -> 
     if short:
         worst = min(short, key=lambda s: s.own / s.expected)
         observed = f"{_who(short)} sees {worst.own} of {worst.expected} own rows"
-        yield Finding(str(table), observed, reopen(evidence, table))
+        how, whose = sight_script(evidence, table, worst), _tenants((s, s.expected - s.own) for s in short)
+        yield Finding(str(table), observed, reopen(evidence, table), script=how, tenants=whose)
     elif not looks:
         raise Nothing(f"no member has rows in {table}")
 
@@ -47,7 +59,8 @@ def test_members_see_no_row_of_another_tenant(table: Table, evidence: Evidence) 
     if leaks:
         worst = max(leaks, key=lambda s: s.foreign)
         observed = f"{_who(leaks)} sees {worst.foreign} row(s) that are not its own"
-        yield Finding(str(table), observed, close(evidence, table))
+        how, whose = sight_script(evidence, table, worst), _tenants((s, s.foreign) for s in leaks)
+        yield Finding(str(table), observed, close(evidence, table), script=how, tenants=whose)
     elif not looks:
         raise Nothing(f"no member can read {table}")
 
@@ -63,7 +76,8 @@ def test_strangers_see_nothing_of_any_tenant(table: Table, evidence: Evidence) -
     if leaks:
         worst = max(leaks, key=lambda s: s.foreign)
         observed = f"{_who(leaks)} sees {worst.foreign} row(s)"
-        yield Finding(str(table), observed, close(evidence, table))
+        how = sight_script(evidence, table, worst)
+        yield Finding(str(table), observed, close(evidence, table), script=how)
     elif not looks:
         raise Nothing(f"no stranger can read {table}")
 
@@ -79,4 +93,5 @@ def test_every_readable_relation_answers(table: Table, evidence: Evidence) -> It
     if refused:
         roles = dict.fromkeys(quote(s.identity.role) for s in refused)
         observed = f"{', '.join(roles)}: {refused[0].error}"
-        yield Finding(str(table), observed, reopen(evidence, table))
+        how = sight_script(evidence, table, refused[0])
+        yield Finding(str(table), observed, reopen(evidence, table), script=how)

@@ -28,7 +28,9 @@ def test_connections_are_left(subject: Operations, database: Database) -> Iterat
     if found.share > subject.connections:
         observed = f"{found.used} of {found.most} connections are in use: {found.by_state}"
         remedy = "-- pool connections (transaction mode), or raise max_connections; end what is idle:\n" + END_IDLE
-        yield Finding("max_connections", observed, remedy, rows=BY_STATE)
+        yield Finding("max_connections", observed, remedy, rows=BY_STATE).against(
+            found.share, subject.connections, "share"
+        )
 
 
 END_IDLE = (
@@ -51,7 +53,9 @@ def test_the_server_answers_quickly(
     yield Figure("sequential scans of protected tables", storage.scanned(database, catalog), "share")
     if taken > subject.response_ms:
         remedy = "-- look at the network and the pooler first, then at what runs:\n" + BY_STATE
-        yield Finding(quote(catalog.server.database), f"a query that does nothing takes {taken:,.1f} ms", remedy)
+        observed = f"a query that does nothing takes {taken:,.1f} ms"
+        found = Finding(quote(catalog.server.database), observed, remedy)
+        yield found.against(taken, subject.response_ms, "ms")
 
 
 @check("sessions-running", guide=["vs-10", "vs-21", "vs-23"], when=["daily"], each=operations)
@@ -62,7 +66,8 @@ def test_no_session_runs_for_long(subject: Operations, database: Database) -> It
     """
     for found in activity.stuck(database, activity.RUNNING, subject.running_minutes):
         observed = f"{found.sessions} session(s) run for up to {found.minutes:.1f} minutes"
-        yield Finding(quote(found.role), observed, found.ended, "running", rows=found.shown)
+        finding = Finding(quote(found.role), observed, found.ended, "running", rows=found.shown)
+        yield finding.against(found.minutes, subject.running_minutes, "minutes")
 
 
 @check("sessions-idle-in-transaction", guide=["vs-10", "vs-23"], when=["daily"], each=operations)
@@ -73,7 +78,8 @@ def test_no_session_is_idle_in_a_transaction(subject: Operations, database: Data
     """
     for found in activity.stuck(database, activity.IDLE_IN_TRANSACTION, subject.idle_in_transaction_minutes):
         observed = f"{found.sessions} session(s) are idle in a transaction, for up to {found.minutes:.1f} minutes"
-        yield Finding(quote(found.role), observed, found.ended, "idle in transaction", rows=found.shown)
+        finding = Finding(quote(found.role), observed, found.ended, "idle in transaction", rows=found.shown)
+        yield finding.against(found.minutes, subject.idle_in_transaction_minutes, "minutes")
 
 
 @check("sessions-idle", guide=["vs-10"], when=["daily"], each=operations)
@@ -87,7 +93,8 @@ def test_few_sessions_are_idle_for_long(subject: Operations, database: Database)
     if sum(found.sessions for found in idle) > subject.idle * most:
         for found in idle:
             observed = f"{found.sessions} of {most} connections idle for up to {found.minutes:.0f} minutes"
-            yield Finding(quote(found.role), observed, found.ended, "idle", rows=found.shown)
+            finding = Finding(quote(found.role), observed, found.ended, "idle", rows=found.shown)
+            yield finding.against(sum(each.sessions for each in idle) / most, subject.idle, "share")
 
 
 @check("slots-keep-up", guide=["vs-22"], when=["daily"], each=operations)
@@ -102,7 +109,8 @@ def test_no_slot_holds_back_the_log(subject: Operations, database: Database) -> 
             observed = f"is {who}, and keeps {slot.kept / 1e9:.3g} GB of the log ({slot.status})"
             remedy = f"select pg_catalog.pg_drop_replication_slot({literal(slot.name)});"
             rows = "select s.* from pg_catalog.pg_replication_slots as s order by s.slot_name;"
-            yield Finding(quote(slot.name), observed, remedy, destroys=True, rows=rows)
+            finding = Finding(quote(slot.name), observed, remedy, destroys=True, rows=rows)
+            yield finding.against(slot.kept / 1e9, subject.slot_gb, "GB")
 
 
 @check("prepared-transactions", guide=["vs-11"], when=["daily"], each=operations)
@@ -117,4 +125,5 @@ def test_no_prepared_transaction_is_forgotten(
         observed = f"was prepared {minutes:.1f} minutes ago, and neither committed nor rolled back"
         rows = "select p.* from pg_catalog.pg_prepared_xacts as p order by p.prepared;"
         remedy = f"rollback prepared {literal(gid)};"
-        yield Finding(quote(catalog.server.database), observed, remedy, quote(gid), destroys=True, rows=rows)
+        finding = Finding(quote(catalog.server.database), observed, remedy, quote(gid), destroys=True, rows=rows)
+        yield finding.against(minutes, subject.prepared_minutes, "minutes")

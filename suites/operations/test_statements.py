@@ -45,7 +45,7 @@ def test_no_statement_is_slow(
     slow = [c for c in calls if not c.searches and c.calls >= subject.least_calls and c.mean_ms > subject.statement_ms]
     yield Figure("slow statements", len(slow), "statements")
     for call in slow:
-        yield _finding(call, calls, catalog)
+        yield _finding(call, calls, catalog).against(call.mean_ms, subject.statement_ms, "ms")
 
 
 @check("searches-fast", guide=["muva-27"], when=["weekly"], each=operations)
@@ -62,4 +62,4 @@ def test_no_search_is_slow(
         raise Nothing(f"no search was called {subject.least_calls} times since statements are counted")
     for call in searching:
         if call.mean_ms > subject.search_ms:
-            yield _finding(call, calls, catalog)
+            yield _finding(call, calls, catalog).against(call.mean_ms, subject.search_ms, "ms")

@@ -31,7 +31,7 @@ def test_nothing_is_larger_than_declared(subject: Size, database: Database) -> I
     if found > subject.most:
         observed = f"has {found / 1e9:.3g} GB; {subject.most / 1e9:.3g} are declared"
         remedy = "-- archive or delete rows and vacuum, or give it more room in the contract under [operations.sizes]"
-        yield Finding(subject.name, observed, remedy)
+        yield Finding(subject.name, observed, remedy).against(found / 1e9, subject.most / 1e9, "GB")
 
 
 @check("dead-rows", guide=["vs-11"], when=["weekly"], each=operations)
@@ -46,7 +46,8 @@ def test_dead_rows_are_removed(subject: Operations, database: Database) -> Itera
         rows = table.live + table.dead
         if rows >= subject.least_rows and table.dead > subject.dead * rows:
             observed = f"{table.dead:,} of {rows:,} rows are dead"
-            yield Finding(table.name, observed, f"vacuum {table.name};", rows=_use(table.name))
+            finding = Finding(table.name, observed, f"vacuum {table.name};", rows=_use(table.name))
+            yield finding.against(table.dead / rows, subject.dead, "share")
 
 
 @check("statistics-fresh", guide=["vs-11", "muva-40"], when=["weekly"], each=operations)
@@ -65,7 +66,8 @@ def test_statistics_are_fresh(subject: Operations, database: Database) -> Iterat
                 f"since it was analyzed {table.days:.1f} days ago" if table.analyzed else "and it was never analyzed"
             )
             observed = f"{table.modified:,} of {rows:,} rows have changed {since}"
-            yield Finding(table.name, observed, f"analyze {table.name};", rows=_use(table.name))
+            finding = Finding(table.name, observed, f"analyze {table.name};", rows=_use(table.name))
+            yield finding.against(table.modified / rows, subject.modified, "share")
 
 
 @check("wraparound-far", guide=["vs-11"], when=["daily", "weekly"], each=operations)
@@ -82,7 +84,8 @@ def test_numbers_of_transactions_do_not_run_out(
     old = [name for name, age in found.items() if age > subject.age * storage.TRANSACTIONS]
     says = f"transactions old; writing stops at {storage.TRANSACTIONS:,}"
     if here in old:
-        yield Finding(quote(here), f"its oldest rows are {found[here]:,} {says}", FREEZE, rows=f"{storage.AGES};")
+        finding = Finding(quote(here), f"its oldest rows are {found[here]:,} {says}", FREEZE, rows=f"{storage.AGES};")
+        yield finding.against(found[here] / storage.TRANSACTIONS, subject.age, "share")
     if others := [quote(name) for name in old if name != here]:
         observed = f"{', '.join(others)}: their oldest rows are up to {oldest:,} {says}"
         yield Finding("other databases", observed, f"-- in each of them:\n{FREEZE}")
@@ -106,7 +109,9 @@ def test_sequences_do_not_run_out(subject: Operations, database: Database) -> It
                 remedy += f"\n-- and make {column} of {numbers.table} a bigint: this rewrites the table"
             if numbers.column:
                 remedy = f"alter table {numbers.table} alter column {quote(numbers.column)} type bigint;\n{remedy}"
-            yield Finding(numbers.name, observed, remedy)
+            yield Finding(numbers.name, observed, remedy).against(
+                numbers.last / numbers.limit, subject.sequence, "share"
+            )
 
 
 @check("index-unused", guide=["vs-12"], when=["weekly"], each=operations, severity=Severity.SHOULD)
@@ -123,7 +128,7 @@ def test_every_index_is_used(
         if index.unused(subject) and not wanted:
             days = storage.counted(database)
             observed = f"was not used in {days:.0f} days, while {index.table} was read {index.table_scans:,} times"
-            yield Finding(index.name, observed, f"drop index {index.name};", rows=f"-- {index.definition}")
+            yield Finding(index.name, observed, f"drop index {index.name};")
 
 
 @check("vector-index-used", guide=["muva-25", "muva-12"], when=["weekly"], each=operations)
@@ -140,7 +145,7 @@ def test_every_vector_index_is_used(subject: Operations, database: Database) -> 
         if index.unused(subject):
             observed = f"was never used, while {index.table} was read {index.table_scans:,} times"
             remedy = "-- have searches order by the indexed expression, cast and all, with a limit: see its definition"
-            yield Finding(index.name, observed, remedy, rows=f"-- {index.definition}")
+            yield Finding(index.name, observed, remedy)
 
 
 @check("bloat", guide=["vs-16", "vs-30"], when=["monthly"], each=operations)
@@ -158,4 +163,5 @@ def test_relations_are_not_bloated(
         if relation.share > subject.bloat:
             remedy = f"reindex index {relation.name};" if relation.index else f"vacuum (full) {relation.name};"
             observed = f"{relation.share:.0%} of {relation.size / 1e6:,.0f} MB are not needed ({relation.how})"
-            yield Finding(relation.name, observed, f"{remedy} -- locks it meanwhile; pg_repack would not")
+            finding = Finding(relation.name, observed, f"{remedy} -- locks it meanwhile; pg_repack would not")
+            yield finding.against(relation.share, subject.bloat, "share")

@@ -25,7 +25,8 @@ def test_there_is_a_recent_backup(subject: Source, database: Database) -> Iterat
     hours = sound[-1].age(datetime.now(UTC)) / timedelta(hours=1)
     yield Figure(f"age of the last backup ({subject})", round(hours, 2), "hours")
     if hours > subject.item.hours:
-        yield Finding(str(subject), f"the last sound backup is {hours:.1f} hours old", AGAIN)
+        finding = Finding(str(subject), f"the last sound backup is {hours:.1f} hours old", AGAIN)
+        yield finding.against(hours, subject.item.hours, "hours")
 
 
 @check("backup-sound", guide=["vs-7", "vs-29"], when=["daily", "monthly"], each=backup_sources)
@@ -55,9 +56,10 @@ def test_backups_do_not_change_much_in_size(subject: Source, database: Database)
     before, last = sizes[-2:]
     if abs(last - before) > subject.item.size_change * before:
         observed = f"the last backup has {last:,} bytes, the one before {before:,}: {last / max(before, 1) - 1:+.0%}"
-        yield Finding(
+        finding = Finding(
             str(subject), observed, "-- compare what they hold (pg_restore --list), before the older one goes"
         )
+        yield finding.against(abs(last - before) / max(before, 1), subject.item.size_change, "share")
 
 
 @check("backup-retention", guide=["vs-7"], when=["daily"], each=dated_sources)
@@ -72,6 +74,5 @@ def test_backups_are_kept_for_long_enough(subject: Source, database: Database) -
     days = sound[0].age(datetime.now(UTC)) / timedelta(days=1)
     if days < subject.item.retention_days:
         observed = f"the oldest sound backup is {days:.1f} days old; {subject.item.retention_days:g} are declared"
-        yield Finding(
-            str(subject), observed, "-- keep backups for longer; if they began only now, waive this until then"
-        )
+        advice = "-- keep backups for longer; if they began only now, waive this until then"
+        yield Finding(str(subject), observed, advice).against(days, subject.item.retention_days, "days")

@@ -66,5 +66,7 @@ def test_every_vector_index_finds_the_nearest_rows(subject: Declared[Vector], ev
     if table is None or promise is None or not found:
         raise Nothing(f"{subject} has no vector index")
     for index in found:
-        if observed := recall.shortcoming(subject, index, evidence, promise.recall):
-            yield Finding(str(index), observed, rebuild(table, index))
+        observed, share = recall.shortcoming(subject, index, evidence, promise.recall)
+        finding = Finding(str(index), observed, rebuild(table, index))
+        if observed:
+            yield finding if share is None else finding.against(share, promise.recall, "share")
