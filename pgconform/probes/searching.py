@@ -11,6 +11,7 @@ from pgconform.checks import Evidence
 from pgconform.contract import Search
 from pgconform.identities import Identity, identities
 from pgconform.model import NotVerified
+from pgconform.probes.shares import askers
 from pgconform.statements import Name, Statement, column, joined, statement
 from pgconform.subjects import Searching
 
@@ -42,13 +43,28 @@ class Answer:
 
 
 def callers(search: Searching, evidence: Evidence) -> list[Identity]:
-    """Identities with rows of their own that may execute the function: of the smallest and largest tenants."""
-    able = [
-        identity
-        for identity in identities(evidence)
-        if identity.role in search.promise.execute and identity.kind in ("one", "many")
-    ]
+    """Who may execute the function, with rows of their own: members of the smallest tenant, of one with about 1 % and
+    one with 3-8 % of the rows, and of the largest; the first and the last members where rows are not a tenant's.
+
+    Raises NotVerified.
+    """
+    if by_tenant(search, evidence):
+        return [asker.who for asker in askers(evidence, search.table, search.promise.execute)]
+    able = [i for i in identities(evidence) if i.role in search.promise.execute and i.kind in ("one", "many")]
     return able[:2] + able[-1:] if len(able) > 2 else able
+
+
+def by_tenant(search: Searching, evidence: Evidence) -> bool:
+    """True where tenants own the rows, and members see their own ones only."""
+    contract = evidence.contract
+    scopes = {contract.scope(search.table, role, "select") for role in _roles(search, evidence)}
+    return contract.tables[search.table].holds == "tenant" and not scopes & {"shared", "all"}
+
+
+def _roles(search: Searching, evidence: Evidence) -> set[str]:
+    """The roles by which members may execute the function."""
+    known = {i.role for i in identities(evidence) if i.kind in ("one", "many")}
+    return known & set(search.promise.execute)
 
 
 def queries(search: Searching, evidence: Evidence, identity: Identity) -> list[str]:
