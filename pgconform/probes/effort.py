@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pgconform import trends
 from pgconform.model import Figure, Finding, Nothing, NotVerified
-from pgconform.probes.searching import REFUSALS, callers, honest_call, queries
+from pgconform.probes.searching import REFUSALS, Budget, callers, honest_call, queries
 from pgconform.statements import Name, statement
 from pgconform.vector_indexes import of_relation
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -29,7 +29,8 @@ INDEX_ONLY = {"enable_seqscan": "off", "enable_sort": "off", "enable_bitmapscan"
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What one call returned, and what it should have: keys as text, similarities, nearest first."""
+    """What one call returned, and what it should have: keys as text, similarities, nearest first. ``nearest`` are the
+    keys of the ``exact`` rows."""
 
     identity: Identity
     asked: str
@@ -37,6 +38,7 @@ class Answer:
     similarities: tuple[float, ...]
     exact: tuple[float, ...]
     foreign: int
+    nearest: tuple[str, ...] = ()
     threshold: float | None = None
     refused: str = ""  # why the server did not let the caller search
     untried: bool = False  # the time for it was spent before
@@ -94,14 +96,31 @@ def own_rows(search: Searching, evidence: Evidence, identity: Identity) -> State
 def answers(search: Searching, evidence: Evidence) -> Iterator[Answer]:
     """One answer for each caller, query vector and way to name the tenant, untried where the time that the contract's
     limits give is spent: each takes a scan of the table, too. Raises NotVerified."""
-    until = time.monotonic() + evidence.contract.limits.search_seconds
+    time_left = Budget(evidence)
     for identity in callers(search, evidence):
         for vector in queries(search, evidence, identity):
             for asked, given in _ways(search, identity):
-                if time.monotonic() >= until:
+                if time_left.spent:
                     yield Answer(identity, asked, (), (), (), 0, untried=True)
                 else:
                     yield _answer(search, evidence, identity, vector, asked, given)
+
+
+class Budget:
+    """The time that the contract's limits give one check's searches of one function, from now on."""
+
+    def __init__(self, evidence: Evidence) -> None:
+        self._until = time.monotonic() + evidence.contract.limits.search_seconds
+
+    @property
+    def spent(self) -> bool:
+        """True when no other search may begin; one that has begun is bounded by the statement timeout."""
+        return time.monotonic() >= self._until
+
+    def need(self, what: str) -> None:
+        """Raises NotVerified when it is spent."""
+        if self.spent:
+            raise NotVerified(f"no time for {what}; raise search_seconds in [limits]")
 
 
 def foreign_answers(search: Searching, evidence: Evidence) -> Iterator[Answer]:
@@ -120,8 +139,36 @@ def foreign_answers(search: Searching, evidence: Evidence) -> Iterator[Answer]:
                     yield _answer(search, evidence, identity, vector, asked, given | _lenient(search), exact=False)
 
 
+def faults(search: Searching, given: Iterable[Answer]) -> dict[str, str]:
+    """What is wrong with the answers of each caller, by its label: with one of them, or with the mean recall of all.
+
+    An approximate index may leave out a near row now and then: how often is the contract's ``recall``. Order, threshold,
+    number of rows and whose they are must be right each time.
+    """
+    asked: dict[str, list[Answer]] = {}
+    for answer in given:
+        asked.setdefault(str(answer.identity), []).append(answer)
+    found = {}
+    for who, theirs in asked.items():
+        shares = [recall(answer) for answer in theirs if answer.exact and not answer.untried]
+        mean, least = (sum(shares) / len(shares) if shares else 1.0), _spec(search).recall
+        missed = f"recall {mean:.2f}, promised {least:g}: nearer rows are left out" if mean < least else ""
+        found[who] = next(filter(None, map(fault, theirs)), missed)
+    return {who: why for who, why in found.items() if why}
+
+
+def recall(answer: Answer) -> float:
+    """Share of the exact nearest rows that one answer has. Rows as near as the last of them count for one another."""
+    if not answer.exact:
+        return 1.0
+    last, got = answer.exact[-1], dict(zip(answer.keys, answer.similarities, strict=True))
+    clear = {key for key, s in zip(answer.nearest, answer.exact, strict=True) if s > last + TOLERANCE}
+    others = sum(s >= last - TOLERANCE for key, s in got.items() if key not in clear)
+    return (len(clear & got.keys()) + min(others, len(answer.exact) - len(clear))) / len(answer.exact)
+
+
 def fault(answer: Answer) -> str:
-    """What is wrong with one answer, measured by the exact one; '' where nothing is."""
+    """What is wrong with one answer, whatever recall is promised; '' where nothing is."""
     got, exact, threshold = answer.similarities, answer.exact, answer.threshold
     if answer.refused:
         return f"the call is refused: {answer.refused}"
@@ -135,8 +182,6 @@ def fault(answer: Answer) -> str:
         return f"{len(got)} result(s) where {len(exact)} rows qualify"
     if len(got) > len(exact):
         return f"{len(got)} results where {len(exact)} were asked for or qualify"
-    if any(s < e - TOLERANCE for s, e in zip(got, exact, strict=True)):
-        return "nearer rows are left out"
     return ""
 
 
@@ -148,32 +193,6 @@ def _of_each_kind(search: Searching, evidence: Evidence) -> list[Identity]:
         if identity.role in search.promise.execute:
             kinds.setdefault(identity.kind, []).append(identity)
     return [identity for found in kinds.values() for identity in dict.fromkeys((found[0], found[-1]))]
-
-
-def index_scans(search: Searching, evidence: Evidence, index: Name) -> int:
-    """How often a search by a member scanned the index, where the planner had no other way to the order.
-
-    Returns -1 where nobody could search. Raises NotVerified.
-    """
-    able = callers(search, evidence)
-    vectors = queries(search, evidence, able[-1]) if able else []
-    if not vectors:
-        return -1
-    count = statement(
-        "select pg_catalog.pg_stat_get_xact_numscans(c.oid) from pg_catalog.pg_class as c"
-        " join pg_catalog.pg_namespace as n on n.oid = c.relnamespace where n.nspname = {s} and c.relname = {i}",
-        s=index[0], i=index[1],
-    )  # fmt: skip
-    what = f"searching through {search.function}"
-    before = evidence.database.one(count, what)[0]
-    try:
-        with evidence.database.acting(able[-1].role, {**dict(able[-1].settings), **INDEX_ONLY}):
-            evidence.database.rows(honest_call(search, able[-1], vectors[0]), what)
-    except NotVerified as reason:
-        if reason.state[:2] in REFUSALS:  # the call is refused, which is what search-results finds
-            return -1
-        raise
-    return int(evidence.database.one(count, what)[0]) - int(before)
 
 
 def honest_call(search: Searching, identity: Identity, vector: str) -> Statement:
@@ -255,8 +274,11 @@ def _answer(
         t=Name.of(search.table), key=_key(search), keys=keys, mine=mine,
     )  # fmt: skip
     foreign = int(evidence.database.one(stray, f"looking up results of {search.function}")[0])
-    nearest = _exact(search, evidence, mine, vector, given) if exact else ()
-    return Answer(identity, asked, keys, tuple(s for _, s in rows), nearest, foreign, _threshold(search, given))
+    nearest = _exact(search, evidence, mine, vector, given) if exact else []
+    return Answer(
+        identity, asked, keys, tuple(s for _, s in rows), tuple(float(s) for _, s in nearest), foreign,
+        tuple(key for key, _ in nearest), _threshold(search, given),
+    )  # fmt: skip
 
 
 def _threshold(search: Searching, given: dict[str, object]) -> float | None:
@@ -267,8 +289,8 @@ def _threshold(search: Searching, given: dict[str, object]) -> float | None:
 
 def _exact(
     search: Searching, evidence: Evidence, mine: Statement, vector: str, given: dict[str, object]
-) -> tuple[float, ...]:
-    """Similarities of the true nearest rows, by a sequential scan over the identity's rows."""
+) -> list[tuple[str, float]]:
+    """Keys and similarities of the true nearest rows, by a sequential scan over the identity's rows."""
     spec = _spec(search)
     threshold = _threshold(search, given)
     count = given.get(spec.count, spec.default_count)
@@ -284,11 +306,11 @@ def _exact(
         t=Name((extension.schema, search.vector.type)),
     )  # fmt: skip
     question = statement(
-        "select s.similarity from (select 1 - ({distance}) as similarity from {t} as r where {mine} and {fits}"
-        ") as s where s.similarity > {least}::float8 and s.similarity <> 'NaN' order by 1 desc limit {n}::bigint",
-        distance=distance, t=Name.of(search.table), mine=mine, fits=_fits(search, evidence),
+        "select s.key, s.similarity from (select {key}::text as key, 1 - ({distance}) as similarity from {t} as r"
+        " where {mine} and {fits}) as s where s.similarity > {least}::float8 and s.similarity <> 'NaN'"
+        " order by 2 desc limit {n}::bigint",
+        key=_key(search), distance=distance, t=Name.of(search.table), mine=mine, fits=_fits(search, evidence),
         least=-2.0 if threshold is None else threshold, n=count,
     )  # fmt: skip
     with evidence.database.setting({"enable_indexscan": "off"}, "finding the exact answer"):
-        rows = evidence.database.rows(question, f"finding the exact answer for {search.function}")
-    return tuple(float(s) for (s,) in rows)
+        return evidence.database.rows(question, f"finding the exact answer for {search.function}")
