@@ -159,7 +159,7 @@ def sole_members(evidence: Evidence, tenancy: Tenancy) -> Callable[[str], str | 
             user=column(members.user, "m"), tenant=column(members.tenant, "m"), table=Name.of(members.table),
             active=active(members),
         )  # fmt: skip
-        found = dict(evidence.database.remembered(question, f"choosing members from {members.table}"))
+        found: dict[str, str] = dict(evidence.database.remembered(question, f"choosing members from {members.table}"))
         return lambda tenant: None if tenant in closed else found.get(tenant)
     user = (_users(evidence) or [nobody(evidence, tenancy)])[0]
     if registry is None:

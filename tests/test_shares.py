@@ -25,7 +25,7 @@ from pgconform.targets.server import Server
 SIZES = {f"t{n:02}": 90 for n in range(40)} | {"t17": 2410, "t21": 7, "t25": 66, "t28": 330}
 SIZES |= {"lonely": 900, "closed": 2500, "shared": 800}
 FILL = """
-create schema shop; create extension vector schema public; create role caller nologin;
+create schema shop; create extension vector schema public; create role asking nologin;
 create table shop.shops (id text primary key, open boolean not null);
 create table shop.texts (id bigint generated always as identity primary key, shop_id text, embedding public.vector(3));
 create table shop.members (member text, shop_id text);
@@ -64,16 +64,16 @@ def contract(members: bool) -> Contract:
         tenancy["members"] = {"table": "shop.members", "user": "member", "tenant": "shop_id"}
     raw = {
         "name": "shares",
-        "roles": {"clients": ["caller"]},
-        "sessions": {"member": {"role": "caller", "claims": claims}},
-        "access": {"tenant": {"caller": {"select": "own"}}, "service": {}},
+        "roles": {"clients": ["asking"]},
+        "sessions": {"member": {"role": "asking", "claims": claims}},
+        "access": {"tenant": {"asking": {"select": "own"}}, "service": {}},
         "tenancies": {"shop": tenancy},
         "tables": {
             "shop.texts": {"vectors": {"embedding": {"dimension": 3}}},
             "shop.members": {"holds": "service"}, "shop.shops": {"holds": "service"},
         },
         "functions": {"shop.search": {
-            "arguments": [{"name": "q", "type": "public.vector"}], "execute": ["caller"],
+            "arguments": [{"name": "q", "type": "public.vector"}], "execute": ["asking"],
             "search": {"vector": "shop.texts.embedding", "query": "q", "default_count": 4},
         }},
     }  # fmt: skip
@@ -89,7 +89,7 @@ def evidence(filled: psycopg.Connection[Any], request: pytest.FixtureRequest) ->
 
 
 def test_tenants_are_chosen_by_their_rows(evidence: Evidence) -> None:
-    chosen = askers(evidence, "shop.texts", ["caller"])
+    chosen = askers(evidence, "shop.texts", ["asking"])
     assert [(one.share, *one.who.tenants, one.rows) for one in chosen] == [
         ("smallest tenant", "t21", 7), ("tenant with 1 %", "t00", 90), ("tenant with 3-8 %", "t28", 330),
         ("largest tenant", "t17", 2410),
@@ -117,13 +117,15 @@ def test_a_tenant_stands_for_two_shares_only_where_it_must(filled: psycopg.Conne
     filled.execute("delete from shop.texts where shop_id not in ('t17', 't21', 't26')")
     today = datetime.datetime.now(datetime.UTC).date()
     evidence = Evidence(contract(True), snapshot(filled), Database(filled), today)
-    chosen = askers(evidence, "shop.texts", ["caller"])
+    chosen = askers(evidence, "shop.texts", ["asking"])
     assert [(one.share, one.also, one.rows) for one in chosen] == [
         ("smallest tenant", (), 7), ("tenant with 3-8 %", (), 90), ("largest tenant", (), 2410)
     ]  # fmt: skip
     filled.execute("delete from shop.texts where shop_id = 't17' and id % 2 = 0")
     filled.execute("delete from shop.texts where shop_id = 't26'")
-    again = askers(Evidence(contract(True), evidence.catalog, Database(filled), today), "shop.texts", ["caller"])
-    assert [(one.share, one.also) for one in again] == [("smallest tenant", ("tenant with 1 %",)), ("largest tenant", ())]
+    again = askers(Evidence(contract(True), evidence.catalog, Database(filled), today), "shop.texts", ["asking"])
+    assert [(one.share, one.also) for one in again] == [
+        ("smallest tenant", ("tenant with 1 %",)), ("largest tenant", ())
+    ]  # fmt: skip
     assert askers(evidence, "shop.texts", ["nobody"]) == []
     filled.execute("rollback")

@@ -93,14 +93,14 @@ def own_rows(search: Searching, evidence: Evidence, identity: Identity) -> State
     return belongs(evidence, search.table, identity)
 
 
-def answers(search: Searching, evidence: Evidence) -> Iterator[Answer]:
+def answers(search: Searching, evidence: Evidence, budget: Budget | None = None) -> Iterator[Answer]:
     """One answer for each caller, query vector and way to name the tenant, untried where the time that the contract's
     limits give is spent: each takes a scan of the table, too. Raises NotVerified."""
-    time_left = Budget(evidence)
+    budget = budget or Budget(evidence)
     for identity in callers(search, evidence):
         for vector in queries(search, evidence, identity):
             for asked, given in _ways(search, identity):
-                if time_left.spent:
+                if budget.spent:
                     yield Answer(identity, asked, (), (), (), 0, untried=True)
                 else:
                     yield _answer(search, evidence, identity, vector, asked, given)
@@ -142,8 +142,8 @@ def foreign_answers(search: Searching, evidence: Evidence) -> Iterator[Answer]:
 def faults(search: Searching, given: Iterable[Answer]) -> dict[str, str]:
     """What is wrong with the answers of each caller, by its label: with one of them, or with the mean recall of all.
 
-    An approximate index may leave out a near row now and then: how often is the contract's ``recall``. Order, threshold,
-    number of rows and whose they are must be right each time.
+    An approximate index may leave out a near row now and then: how often is the contract's ``recall``. Order,
+    threshold, number of rows and whose they are must be right each time.
     """
     asked: dict[str, list[Answer]] = {}
     for answer in given:

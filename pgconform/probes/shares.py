@@ -23,8 +23,8 @@ BANDS = {"tenant with 1 %": (0.005, 0.01, 0.02), "tenant with 3-8 %": (0.03, 0.0
 
 @dataclass(frozen=True, slots=True)
 class Asker:
-    """A member of one tenant alone, which owns ``rows`` of the ``total`` rows of a table. ``share`` says what the tenant
-    is an example of, in words that stay the same from run to run; ``also``, of what else."""
+    """A member of one tenant alone, which owns ``rows`` of the ``total`` rows of a table. ``share`` says what the
+    tenant is an example of, in words that stay the same from run to run; ``also``, of what else."""
 
     who: Identity
     rows: int
@@ -55,9 +55,7 @@ def askers(evidence: Evidence, table: str, roles: Collection[str]) -> list[Asker
     return sorted(found.values(), key=lambda asker: asker.rows)
 
 
-def _examples(
-    share: str, owning: list[tuple[int, str]], total: int, taken: Collection[str]
-) -> list[tuple[int, str]]:
+def _examples(share: str, owning: list[tuple[int, str]], total: int, taken: Collection[str]) -> list[tuple[int, str]]:
     """Tenants that can stand for a share, the best first: one that stands for another only if there is no other."""
     if share in (LARGEST, SMALLEST):
         return owning[::-1] if share == LARGEST else owning
