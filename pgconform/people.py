@@ -17,7 +17,7 @@ from pgconform.statements import Name, Statement, column, joined, statement
 
 # Users that are in no table, by the type of the column that names users.
 NOBODY = "00000000-0000-4000-8000-000000000000"
-_NUMBERS = ("smallint", "integer", "bigint", "numeric")
+NUMBERS = ("smallint", "integer", "bigint", "numeric")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ def nobody(evidence: Evidence, tenancy: Tenancy) -> str:
     for name, user in named[:1]:
         table = evidence.catalog.table(name)
         found = table.column(user) if table else None
-        if found and found.type.partition("(")[0] in _NUMBERS:
+        if found and found.type.partition("(")[0] in NUMBERS:
             return "-1"
     return NOBODY
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -11,8 +11,9 @@ from pgconform.checks import Evidence
 from pgconform.contract import Search
 from pgconform.identities import Identity, identities
 from pgconform.model import NotVerified
+from pgconform.parameters import pieces
 from pgconform.probes.shares import askers
-from pgconform.statements import Name, Statement, column, joined, statement
+from pgconform.statements import Name, Once, Statement, column, joined, statement
 from pgconform.subjects import Searching
 
 # pgvector's distance operator of each metric; the similarity of a cosine search is 1 - distance.
@@ -23,6 +24,7 @@ REFUSALS = ("42", "22")
 TOLERANCE = 0.002
 # More results than an index that looks at a few nearest lists can give a small tenant.
 MANY = 20
+FEW = 10  # rows asked for by a declared query that says nothing
 # Settings under which only an index scan can give the order that a search asks for.
 INDEX_ONLY = {"enable_seqscan": "off", "enable_sort": "off", "enable_bitmapscan": "off"}
 
@@ -200,6 +202,20 @@ def honest_call(search: Searching, identity: Identity, vector: str) -> Statement
     return _call(search, vector, next(_ways(search, identity))[1])
 
 
+def sent(search: Searching, values: Mapping[str, object]) -> Statement:
+    """A declared query with these values of its parameters."""
+    spec, template = _spec(search), ""
+    for text, name in pieces(search.sql.rstrip().rstrip(";")):
+        template += text.replace("{", "{{").replace("}", "}}") + (f"{{{name}}}" if name else "")
+    parts: dict[str, object] = {name: Once(value) for name, value in values.items()}
+    kind = Name((search.schema, search.vector.type))
+    parts[spec.query] = statement("{q}::{t}", q=parts[spec.query], t=kind)
+    return statement(
+        "select f.{key}::text, f.{s}::float8 from (\n{sql}\n) as f",
+        key=Name((spec.key,)), s=Name((spec.similarity,)), sql=statement(template, **parts),
+    )  # fmt: skip
+
+
 def _spec(search: Searching) -> Search:
     assert search.promise.search, "only search functions are asked"
     return search.promise.search
@@ -220,6 +236,11 @@ def _key(search: Searching) -> Name:
 def _ways(search: Searching, identity: Identity) -> Iterator[tuple[str, dict[str, object]]]:
     """Arguments as an honest caller gives them: the own tenant named, and left out where that is allowed."""
     spec = _spec(search)
+    if search.sql:
+        mine: dict[str, object] = {spec.tenant: min(identity.tenants, default=None)} if spec.tenant else {}
+        for asked, count in (("as declared", spec.default_count or FEW), ("many", MANY))[: 2 if spec.count else 1]:
+            yield asked, {**mine, spec.count: count} if spec.count else mine
+        return
     if spec.tenant and identity.tenants:
         for tenant in sorted(identity.tenants)[:1]:
             yield "own tenant", {spec.tenant: tenant}
@@ -245,6 +266,8 @@ def _lenient(search: Searching) -> dict[str, object]:
 
 def _call(search: Searching, vector: str, given: dict[str, object]) -> Statement:
     spec = _spec(search)
+    if search.sql:
+        return sent(search, {spec.query: vector, **given})
     arguments = [
         statement("{name} => {value}", name=Name((name,)), value=value)
         for name, value in {spec.query: vector, **given}.items()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from pgconform.subjects import searches
+from pgconform.subjects_queries import all_searches
 from pgconform.vectors import cases
 from pgconform.vectors.gates import Problem
 
@@ -19,10 +19,11 @@ KIND = "absent"
 
 def lost(evidence: Evidence, before: Baseline | None) -> Iterator[Problem]:
     """Declared searches whose function or vectors do not exist, and searches of the baseline that are not declared."""
-    declared = list(searches(evidence.contract))
+    declared = list(all_searches(evidence.contract))
     there = {search.function for search in cases.every(evidence)}
     for search in declared:
-        if search.function not in there and evidence.catalog.functions_named(search.function):
+        exists = search.sql or evidence.catalog.functions_named(search.function)
+        if search.function not in there and exists:
             yield Problem(search.function, KIND, f"{search.table} has no vectors {search.column}: nothing to search")
         elif search.function not in there:
             yield Problem(search.function, KIND, "the function does not exist", "", search.recreate(evidence.catalog))

@@ -13,7 +13,8 @@ import numpy
 
 from pgconform.identities import Identity, identities
 from pgconform.model import Mistake, NotVerified
-from pgconform.probes.searching import OPERATORS, by_tenant, own_rows
+from pgconform.people import NOBODY, NUMBERS
+from pgconform.probes.searching import OPERATORS, by_tenant, own_rows, sent
 from pgconform.probes.shares import askers
 from pgconform.remedies import index_cast
 from pgconform.statements import Name, Statement, column, joined, statement
@@ -39,6 +40,7 @@ class Case:
     rows: int
     total: int
     also: tuple[str, ...] = ()
+    nobody: str = ""  # what to say where a tenant must be named and the caller has none
 
     @property
     def name(self) -> str:
@@ -57,8 +59,10 @@ def cases(search: Searching, evidence: Evidence) -> list[Case]:
         ]
     asking = askers(evidence, search.table, search.promise.execute)
     found = [Case(search, one.who, one.share, one.rows, one.total, one.also) for one in asking]
-    outside = [Case(search, who, "no tenant", 0, found[0].total) for who in able if who.kind in ("none", "bare")]
-    return found + outside[:1] if found else []
+    outside = [who for who in able if who.kind in ("none", "bare")][:1] if found else []
+    kind = evidence.contract.tenancy_of(evidence.contract.tables[search.table]).type.partition("(")[0]
+    nobody = NOBODY if kind == "uuid" else "-1" if kind in NUMBERS else ""
+    return found + [Case(search, who, "no tenant", 0, found[0].total, nobody=nobody) for who in outside]
 
 
 def _count(search: Searching, evidence: Evidence) -> int:
@@ -82,7 +86,9 @@ def call(case: Case) -> Statement:
             if argument.name != spec.tenant:
                 what = f"argument {argument.name} of {search.function} has no default"
                 raise NotVerified(f"{what}, and the contract does not say what to pass; give it a default")
-            given[argument.name] = ""
+            given[argument.name] = case.nobody
+    if search.sql:
+        return sent(search, given)
     named = [statement("{n} => {v}", n=Name((name,)), v=value) for name, value in given.items()]
     return statement(
         "select f.{key}::text, f.{s}::float8 from {f}({arguments}) as f",
@@ -179,11 +185,11 @@ def read(path: Path, dimension: int) -> Matrix:
 
 def every(evidence: Evidence) -> Iterator[Searching]:
     """The declared searches whose functions and vectors exist: what is missing is the checks' finding."""
-    from pgconform.subjects import searches
+    from pgconform.subjects_queries import all_searches
 
-    for search in searches(evidence.contract):
+    for search in all_searches(evidence.contract):
         table = evidence.catalog.table(search.table)
         found = table.column(search.column) if table else None
         there = found is not None and found.base_oid in evidence.catalog.vector_types
-        if there and evidence.catalog.functions_named(search.function):
+        if there and (search.sql or evidence.catalog.functions_named(search.function)):
             yield search

@@ -6,10 +6,11 @@ from pgconform.checks import Evidence, check
 from pgconform.history import History
 from pgconform.model import Figure, Finding
 from pgconform.probes.effort import grown, measured
-from pgconform.subjects import Searching, searches
+from pgconform.subjects import Searching
+from pgconform.subjects_queries import all_searches
 
 
-@check("search-effort", guide=["muva-41"], when=["monthly"], each=searches)
+@check("search-effort", guide=["muva-41"], when=["monthly"], each=all_searches)
 def test_searches_cost_what_they_did(
     subject: Searching, evidence: Evidence, history: History
 ) -> Iterator[Finding | Figure]:

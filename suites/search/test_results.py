@@ -11,11 +11,12 @@ from pgconform.probes.scans import unscanned
 from pgconform.probes.searching import answers, faults
 from pgconform.remedies import rebuild
 from pgconform.statements import Name
-from pgconform.subjects import Declared, Searching, searches, stored_vectors
+from pgconform.subjects import Declared, Searching, stored_vectors
+from pgconform.subjects_queries import all_searches
 from pgconform.vector_indexes import candidates
 
 
-@check("search-results", guide=["muva-24", "muva-22"], when=["gate"], each=searches)
+@check("search-results", guide=["muva-24", "muva-22"], when=["gate"], each=all_searches)
 def test_every_search_finds_the_nearest_rows(subject: Searching, evidence: Evidence) -> Iterator[Finding]:
     """A search returns the caller's nearest rows over the threshold, in order, as many as asked for.
 
@@ -39,7 +40,7 @@ def _indexes(subject: Searching, catalog: Catalog) -> list[Name]:
     return [Name((i.schema, i.name)) for i in listed if i.method in ("hnsw", "ivfflat") and i.valid]
 
 
-@check("search-uses-index", guide=["muva-22"], when=["gate"], each=searches)
+@check("search-uses-index", guide=["muva-22"], when=["gate"], each=all_searches)
 def test_every_search_can_use_the_vector_index(subject: Searching, evidence: Evidence) -> Iterator[Finding]:
     """A search scans a vector index where nothing else can give the order, and of itself where the rows are many.
 
