@@ -256,6 +256,24 @@ class Search(Section, frozen=True):
     index_from: Annotated[int, Meta(ge=0)] = 10_000
 
 
+class Query(Section, frozen=True):
+    """A search that an application sends as SQL of its own. ``sql`` returns ``key`` and ``similarity``, the nearest row
+    first; ``:query`` in it is the vector, ``:tenant`` and ``:count`` the caller's tenant and how many rows are wanted:
+    all are bound as parameters. Without ``:count``, ``default_count`` says how many it returns; all are over the
+    similarity ``default_threshold``. ``execute`` are the roles that send it."""
+
+    sql: str
+    vector: str
+    execute: tuple[str, ...]
+    default_threshold: float | None = None
+    default_count: Annotated[int, Meta(ge=1)] | None = None
+    key: str = "id"
+    similarity: str = "similarity"
+    recall: Share = 0.9
+    latency_ms: Annotated[float, Meta(gt=0)] = 1000
+    index_from: Annotated[int, Meta(ge=0)] = 10_000
+
+
 class FunctionPromise(Section, frozen=True):
     """What one function promises; ``search_path`` is the value that it is pinned to;
     ``definition`` is SQL that creates it with its grants, or ``file:NAME`` relative to the contract."""
@@ -332,6 +350,7 @@ class Contract(Section, frozen=True):
     access: dict[str, dict[str, Scope | dict[Command, Scope]]] = {}
     tables: dict[str, TablePromise] = {}
     functions: dict[str, FunctionPromise] = {}
+    queries: dict[str, Query] = {}
     publications: tuple[str, ...] = ()
     reports: tuple[Report, ...] = ()
     metrics: Metrics | None = None

@@ -5,18 +5,23 @@ It looks at the contract alone, never at a database, and says the place of each 
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from pgconform.contract_operations import BLANKS
 from pgconform.contract_words import choice, place
 from pgconform.names import qualified, split
+from pgconform.parameters import named
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from pgconform.contract import Contract, FunctionPromise, TablePromise, Tenancy
+    from pgconform.contract import Contract, FunctionPromise, Query, TablePromise, Tenancy
     from pgconform.contract_operations import Procedure
     from pgconform.contract_words import KeyPath, Problem
+
+
+PARAMETERS = ("query", "tenant", "count")  # of declared queries
 
 
 def disagreements(contract: Contract) -> Iterator[Problem]:
@@ -35,6 +40,8 @@ def disagreements(contract: Contract) -> Iterator[Problem]:
         yield from _columns(contract, ("tables", name), promise)
     for name, function in contract.functions.items():
         yield from _function(contract, ("functions", name), function)
+    for name, query in contract.queries.items():
+        yield from _query(contract, ("queries", name), name, query)
     for n, table in enumerate(contract.trends.tables if contract.trends else ()):
         yield from _known(("trends", "tables", n), table, contract.tenant_tables(), "tables whose rows name a tenant")
     if (metrics := contract.metrics) and metrics.known:
@@ -142,12 +149,35 @@ def _function(contract: Contract, path: KeyPath, function: FunctionPromise) -> I
     for n, role in enumerate(function.execute):
         yield from _role(contract, (*path, "execute", n), role)
     if search := function.search:
-        vectors = [f"{name}.{qualified(column)}" for name, table in contract.tables.items() for column in table.vectors]
-        yield from _known((*path, "search", "vector"), search.vector, vectors, "vectors")
+        yield from _known((*path, "search", "vector"), search.vector, _vectors(contract), "vectors")
         arguments = [argument.name for argument in function.arguments]
         for key in ("query", "tenant", "threshold", "count"):
             if key == "query" or getattr(search, key):
                 yield from _known((*path, "search", key), getattr(search, key), arguments, "arguments")
+
+
+def _vectors(contract: Contract) -> list[str]:
+    return [f"{name}.{qualified(column)}" for name, table in contract.tables.items() for column in table.vectors]
+
+
+def _query(contract: Contract, path: KeyPath, name: str, query: Query) -> Iterator[Problem]:
+    """It has a simple name, is over a declared vector, and every parameter in it is one that can be bound."""
+    if not re.fullmatch(r"[a-z][a-z0-9_-]*", name):
+        yield path, "wanted a name of lower-case letters, digits, - and _: a query is no object of the database"
+    yield from _known((*path, "vector"), query.vector, _vectors(contract), "vectors")
+    if not query.execute:
+        yield (*path, "execute"), "wanted the roles that send it"
+    for n, role in enumerate(query.execute):
+        yield from _role(contract, (*path, "execute", n), role)
+    told = named(query.sql)
+    unknown = [word if word.startswith("$") else f":{word}" for word in told if word not in PARAMETERS]
+    if unknown:
+        accepted = ", ".join(f":{known}" for known in PARAMETERS)
+        yield (*path, "sql"), f"unknown parameter {', '.join(unknown)}; accepted: {accepted}"
+    elif "query" not in told:
+        yield (*path, "sql"), "wanted :query in it, where the vector is"
+    elif "count" not in told and query.default_count is None:
+        yield (*path, "default_count"), "missing; wanted how many rows it returns, or :count in sql"
 
 
 # What a procedure of each kind needs besides the text that is run.

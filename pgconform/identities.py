@@ -5,7 +5,7 @@ An identity's label never holds a user or tenant; its claims do, and go nowhere 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 from pgconform.checks import Evidence
 from pgconform.contract import Contract, Session
 from pgconform.database import Database, claims_settings
-from pgconform.people import Person, elsewhere, nobody, people
+from pgconform.people import Person, elsewhere, nobody, people, sole_members
 from pgconform.posing import poses
 
 # How a label reads, for each kind of membership.
@@ -71,6 +71,30 @@ def identities(evidence: Evidence) -> tuple[Identity, ...]:
 
 
 _KNOWN: WeakKeyDictionary[Database, tuple[Identity, ...]] = WeakKeyDictionary()
+_FURTHER: WeakKeyDictionary[Database, dict[tuple[str, str], Identity]] = WeakKeyDictionary()
+
+
+def members_of(evidence: Evidence, name: str) -> Callable[[str], Identity | None]:
+    """What tells of a tenant of that tenancy a member of it and of no other: one of ``identities`` or a further one,
+    None where nobody is or the tenant is closed. Raises NotVerified."""
+    ones = [i for i in identities(evidence) if i.kind == "one" and i.tenancy == name]
+    known = {tenant: one for one in reversed(ones) for tenant in one.tenants}
+    further = _FURTHER.setdefault(evidence.database, {})
+    tenancy = evidence.contract.tenancies[name]
+    session, user_of = evidence.contract.sessions[tenancy.session], sole_members(evidence, tenancy)
+    there = session.role in {role.name for role in evidence.catalog.roles}
+
+    def member(tenant: str) -> Identity | None:
+        if tenant in known or (name, tenant) in further:
+            return known.get(tenant) or further[name, tenant]
+        if (user := user_of(tenant)) is None or not there:
+            return None
+        number = 1 + len(further) + max((one.number for one in ones), default=0)
+        person, also = Person("one", user, (tenant,)), elsewhere(evidence, name, user)
+        further[name, tenant] = _identity(evidence.contract, session, "one", number, name, person, also)
+        return further[name, tenant]
+
+    return member
 
 
 def _identities(evidence: Evidence) -> Iterator[Identity]:

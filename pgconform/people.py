@@ -6,7 +6,7 @@ Users and tenants are text here, whatever their types.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ from pgconform.statements import Name, Statement, column, joined, statement
 
 # Users that are in no table, by the type of the column that names users.
 NOBODY = "00000000-0000-4000-8000-000000000000"
-_NUMBERS = ("smallint", "integer", "bigint", "numeric")
+NUMBERS = ("smallint", "integer", "bigint", "numeric")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ def nobody(evidence: Evidence, tenancy: Tenancy) -> str:
     for name, user in named[:1]:
         table = evidence.catalog.table(name)
         found = table.column(user) if table else None
-        if found and found.type.partition("(")[0] in _NUMBERS:
+        if found and found.type.partition("(")[0] in NUMBERS:
             return "-1"
     return NOBODY
 
@@ -153,6 +153,28 @@ def _ranked(evidence: Evidence, members: Members) -> Iterator[Person]:
     for rank, user in evidence.database.remembered(question, f"choosing members from {members.table}"):
         own = tuple(own_tenants(evidence, members, user))
         yield Person("one" if len(own) == 1 else "many", user, own, rank)
+
+
+def sole_members(evidence: Evidence, tenancy: Tenancy) -> Callable[[str], str | None]:
+    """What tells of a tenant whom to sign in as to be of that tenant and no other: a user, or None where nobody can be,
+    or the tenant is closed. Raises NotVerified."""
+    closed, members, registry = _closed(evidence, tenancy), tenancy.members, tenancy.registry
+    if members:
+        question = statement(
+            "select s.own, pg_catalog.min(s.member) from (select {user}::text collate \"C\" as member,"
+            " pg_catalog.min({tenant}::text) as own from {table} as m where {active} group by 1"
+            " having pg_catalog.count(distinct {tenant}) = 1) as s group by 1",
+            user=column(members.user, "m"), tenant=column(members.tenant, "m"), table=Name.of(members.table),
+            active=active(members),
+        )  # fmt: skip
+        found: dict[str, str] = dict(evidence.database.remembered(question, f"choosing members from {members.table}"))
+        return lambda tenant: None if tenant in closed else found.get(tenant)
+    user = (_users(evidence) or [nobody(evidence, tenancy)])[0]
+    if registry is None:
+        return lambda _: user
+    question = statement("select {k}::text from {t} as r", k=column(registry.key), t=Name.of(registry.table))
+    known = {tenant for (tenant,) in evidence.database.remembered(question, f"choosing from {registry.table}")} - closed
+    return lambda tenant: user if tenant in known else None
 
 
 def own_tenants(evidence: Evidence, members: Members, user: str) -> list[str]:

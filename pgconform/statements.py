@@ -35,6 +35,13 @@ def column(name: str, of: str = "r") -> Name:
     return Name((of, name))
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Once:
+    """A value that is one parameter, however often the statement has it."""
+
+    value: object
+
+
 @dataclass(frozen=True, slots=True)
 class Statement:
     """``run_text`` gives text and parameters for the server, ``str()`` the same for people to paste."""
@@ -64,8 +71,11 @@ class Statement:
         from psycopg import sql
 
         parameters: list[object] = []
+        numbers: dict[Once, str] = {}
 
         def placeholder(value: object) -> str:
+            if isinstance(value, Once):
+                return numbers[value] if value in numbers else numbers.setdefault(value, placeholder(value.value))
             parameters.append(list(value) if isinstance(value, tuple) else value)
             return f"${len(parameters)}"
 
@@ -76,6 +86,7 @@ class Statement:
         from psycopg import sql
 
         def literal(value: object) -> str:
+            value = value.value if isinstance(value, Once) else value
             return sql.Literal(list(value) if isinstance(value, tuple) else value).as_string(connection)
 
         return self._render(lambda part: sql.Identifier(*part).as_string(connection), literal)
@@ -105,6 +116,8 @@ def equal(wanted: Iterable[str], left: str, right: str) -> Statement:
 
 def _literal(value: object) -> str:
     match value:
+        case Once():
+            return _literal(value.value)
         case None:
             return "null"
         case bool():

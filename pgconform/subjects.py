@@ -244,6 +244,8 @@ class Searching:
     table: str
     column: str
     vector: Vector
+    sql: str = ""  # of a declared query, of which ``function`` is the name
+    schema: str = ""  # of the vector types, where there is ``sql``
 
     @property
     def needs(self) -> tuple[tuple[str, tuple[str, ...]], ...]:

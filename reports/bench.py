@@ -9,6 +9,7 @@ import msgspec
 
 if TYPE_CHECKING:
     from pgconform.vectors.bench import Outcome
+    from pgconform.vectors.measuring import Measured
     from pgconform.vectors.sweep import Point
 
 _HEAD = (
@@ -25,7 +26,7 @@ def as_text(outcome: Outcome) -> str:
         lines.append(
             f"{found.rows:>7} {found.returned:>6.1f}/{found.expected:<6.1f} {found.recall:>7.3f} {found.worst:>6.2f}"
             f" {found.first:>7.1f} {found.p50:>7.2f} {found.p95:>7.2f} {found.p99:>7.2f} {found.ratio:>6.2f}"
-            f" {found.buffers:>6.0f} {found.scanned_later:>6.0%}  {found.case}"
+            f" {found.buffers:>6.0f} {found.scanned_later:>6.0%}  {found.case}{_share(found)}"
         )
     for found in outcome.now.cases.values():
         if found.rates:
@@ -44,12 +45,20 @@ def as_text(outcome: Outcome) -> str:
     if outcome.differences:
         what = ", ".join(outcome.differences)
         lines += ["", f"the baseline is of another class ({what}): times are compared as ratios, pages not at all"]
+    lines += [f"in the baseline, and not compared: {case}" for case in outcome.uncompared]
     for problem in outcome.problems:
         lines += ["", f"{problem.kind}: {problem.case}: {problem.observed}"]
         lines += [f"  cause: {problem.cause}"] if problem.cause else []
         lines += [f"  {line}" for line in problem.remedy.splitlines()]
     lines += [f"not verified: {function}: {why}" for function, why in outcome.unverified.items()]
     return "\n".join(lines)
+
+
+def _share(found: Measured) -> str:
+    """What part of the rows is the caller's, and what other shares it stands for."""
+    if not found.rows or not found.total or found.rows == found.total:
+        return ""
+    return f" ({found.rows / found.total:.1%} of the rows" + "".join(f"; as {share}" for share in found.also) + ")"
 
 
 def _point(point: Point) -> str:
@@ -71,6 +80,7 @@ def as_json(outcomes: list[Outcome]) -> str:
             "problems": outcome.problems,
             "unverified": outcome.unverified,
             "differences": outcome.differences,
+            "uncompared": outcome.uncompared,
         }
         for outcome in outcomes
     ]

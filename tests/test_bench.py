@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import psycopg
 import pytest
 
@@ -159,6 +160,34 @@ def test_unusual_names_are_measured_and_mended(changed: Connection) -> None:
     assert "We" not in "".join(mended.now.cases)
 
 
+def test_a_lost_search_is_a_problem(changed: Connection, baseline: Baseline) -> None:
+    changed.execute("drop function shop.search")
+    for before in (None, baseline):
+        outcome = benched(changed, before)
+        (problem,) = outcome.problems
+        assert (problem.case, problem.kind, outcome.status) == ("shop.search", "absent", 1)
+        assert "the function does not exist" in as_text(outcome)
+    changed.execute(problem.remedy.encode())
+    again = benched(changed, baseline)
+    assert again.problems == []
+    assert again.uncompared == []
+
+
+def test_a_lost_search_is_a_problem_beside_one_that_is_there(changed: Connection, baseline: Baseline) -> None:
+    promised = contract()
+    (promise,) = promised.functions.values()
+    both = {"shop.search": promise, "shop.other": promise}
+    outcome = benched(changed, baseline, promised=msgspec.structs.replace(promised, functions=both))
+    assert [(p.case, p.kind) for p in outcome.problems] == [("shop.other", "absent")]
+    assert outcome.now.cases
+    renamed = {f"shop.other, {name.rpartition(', ')[2]}": found for name, found in baseline.cases.items()}
+    renamed = {name: msgspec.structs.replace(found, case=name) for name, found in renamed.items()}
+    undeclared = benched(changed, msgspec.structs.replace(baseline, cases=baseline.cases | renamed))
+    assert [(p.case, p.kind) for p in undeclared.problems] == [("shop.other", "absent")]
+    changed.execute("alter table shop.texts rename column embedding to gone")
+    assert "no vectors" in benched(changed).problems[0].observed
+
+
 def test_a_stale_generic_plan_is_caught_and_named(shop: Connection, references: Server) -> None:
     shop.execute(GENERIC.encode())  # committed: a session keeps plans beyond transactions, so others must measure
     try:
@@ -185,3 +214,20 @@ def test_the_cheapest_good_setting_is_named_and_keeps_its_promise(shop: Connecti
     assert [p.kind for p in again.problems if p.kind in ("recall", "rows")] == []
     assert "the cheapest with all rows and the promised recall" in as_text(outcome)
     assert json.loads(as_json([outcome]))[0]["contract"] == "shop"
+
+
+def test_threefold_growth_of_the_largest_tenant_is_no_regression(changed: Connection, baseline: Baseline) -> None:
+    # The last of this file: what is undone leaves the table's pages, and with them the planner's mind, changed.
+    changed.execute(
+        "insert into shop.texts select t.id + n * 10000, t.shop_id, t.embedding from shop.texts as t,"
+        " generate_series(1, 2) as n where t.shop_id = 'huge'"
+    )
+    changed.execute("reindex index shop.texts_idx")
+    changed.execute("analyze shop.texts")
+    outcome = benched(changed, baseline)
+    assert [(p.case, p.kind, p.observed) for p in outcome.problems if p.kind in ("buffers", "time")] == []
+    assert {found.total for found in outcome.now.cases.values()} != {found.total for found in baseline.cases.values()}
+    assert set(outcome.now.cases) | set(outcome.uncompared) >= {
+        "shop.search, smallest tenant",
+        "shop.search, no tenant",
+    }

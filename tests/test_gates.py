@@ -12,6 +12,7 @@ import pytest
 from pgconform.contract import Search
 from pgconform.model import Mistake
 from pgconform.vectors import baseline, cases
+from pgconform.vectors.absent import like, unmatched
 from pgconform.vectors.baseline import Baseline, Circumstances
 from pgconform.vectors.bench import Wanted
 from pgconform.vectors.gates import compared, promised
@@ -59,6 +60,46 @@ def test_an_index_that_is_never_scanned_is_a_problem_of_large_tenants() -> None:
 ])  # fmt: skip
 def test_what_is_worse_than_the_baseline(change: dict[str, object], kinds: list[str]) -> None:
     assert [p.kind for p in compared(changed(**change), SOUND, True)] == kinds
+
+
+BIG = changed(rows=20_000, total=100_000)
+
+
+@pytest.mark.parametrize("change, kinds", [
+    ({"total": 300_000, "buffers": 1500, "ratio": 12.0}, []),  # others have grown, and the search with them
+    ({"total": 300_000, "ratio": 18.0}, ["time"]),  # more than all growth explains
+    ({"rows": 60_000, "total": 140_000, "ratio": 12.0}, []),
+    ({"total": 105_000, "buffers": 900}, ["buffers"]), ({"total": 50_000, "ratio": 7.0}, ["time"]),
+])  # fmt: skip
+def test_growth_explains_as_much_more_time_as_there_are_more_rows(change: dict[str, object], kinds: list[str]) -> None:
+    assert [p.kind for p in compared(msgspec.structs.replace(BIG, **change), BIG, True)] == kinds
+    known = changed(rows=20_000, buffers=500)  # a baseline that did not say how many rows there were
+    assert list(compared(BIG, known, True)) == []
+
+
+def test_somebody_without_a_row_grows_with_the_table() -> None:
+    nobody = changed(rows=0, total=6000, ratio=12.0, buffers=200)
+    threefold = msgspec.structs.replace(nobody, total=18_000, ratio=36.0, buffers=600)
+    assert list(compared(threefold, nobody, True)) == []
+    assert [p.kind for p in compared(msgspec.structs.replace(nobody, ratio=36.0), nobody, True)] == ["time"]
+
+
+def test_a_case_is_found_by_any_share_that_it_stands_for() -> None:
+    where = Circumstances("16.14", "0.8.5", "2 x processor", {})
+    both = changed(case="a.f, smallest tenant", also=("tenant with 1 %",))
+    one, other = changed(case="a.f, smallest tenant"), changed(case="a.f, tenant with 1 %")
+    then = Baseline("shop", where, {both.case: both})
+    assert [like(found, then) for found in (one, other, both, SOUND)] == [both, both, both, None]
+    apart = Baseline("shop", where, {found.case: found for found in (one, other)})
+    assert [like(found, apart) for found in (one, other, both)] == [one, other, one]
+    assert unmatched(then, [one, other]) == unmatched(apart, [both]) == []
+    assert unmatched(apart, [one]) == ["a.f, tenant with 1 %: nobody owns such a share now"]
+    assert unmatched(apart, [SOUND]) == [
+        "a.f, smallest tenant: nobody owns such a share now", "a.f, tenant with 1 %: nobody owns such a share now"
+    ]  # fmt: skip
+    assert unmatched(apart, []) == [], "what was not measured at all is said elsewhere"
+    fewer = msgspec.structs.replace(both, asked=4)
+    assert unmatched(then, [fewer]) == ["a.f, smallest tenant: asked for 10 rows then, for 4 now"]
 
 
 def test_pages_are_not_compared_between_classes() -> None:

@@ -88,7 +88,7 @@ def test_no_check_body_is_too_long() -> None:
 
 # Imports point downwards: a module may import from its own layer and those above it in this list.
 LAYERS = (
-    ("model", "names", "history", "trends", "progress", "baseline"),
+    ("model", "names", "parameters", "history", "trends", "progress", "baseline"),
     ("contract_section", "contract_operations"),
     ("contract", "catalog", "guides"),
     ("contract_words", "acl", "statements", "catalog_queries", "expression_tree", "bodies"),
@@ -102,7 +102,7 @@ LAYERS = (
         "database",
         "reproduce",
     ),
-    ("contract_file", "introspect", "expressions", "subjects", "subjects_operations", "checks"),
+    ("contract_file", "introspect", "expressions", "subjects", "subjects_operations", "subjects_queries", "checks"),
     ("people", "posing", "identities", "callees"),
     ("drift",),
     ("remedies", "results", "metrics"),

@@ -1,4 +1,4 @@
-"""What searches touch and how large their indexes are, beside earlier runs: exact figures, no times."""
+"""What searches touch and find, and how large their indexes are, beside earlier runs: exact figures, no times."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pgconform import trends
 from pgconform.model import Figure, Finding, Nothing, NotVerified
-from pgconform.probes.searching import REFUSALS, callers, honest_call, queries
+from pgconform.probes.searching import REFUSALS, Answer, Budget, answers, callers, honest_call, queries, recall
 from pgconform.statements import Name, statement
 from pgconform.vector_indexes import of_relation
 
@@ -20,14 +20,17 @@ AGO = 30.0  # days: the run that is nearest to this is compared with
 # Pages touched are the same in each run, and differ by 4 to 15 % when an ivfflat index is built anew.
 MORE = 1.25
 FEW = 32  # pages of difference that are no matter
+LESS = 0.05  # recall: four standard deviations of what it varies by when an index is built anew
 PAGE = 8192
 
 
 def measured(search: Searching, evidence: Evidence) -> dict[str, Figure]:
-    """Rows of the table, pages that a member of the largest tenant touches by one search, pages of the vector indexes.
+    """Rows of the table, pages that a member of the largest tenant touches by one search, pages of the vector indexes,
+    and the mean recall of the caller who has the worst.
 
-    Raises Nothing where nobody can search, NotVerified.
+    Raises Nothing where nobody can search, NotVerified, also when the time for it is spent.
     """
+    budget = Budget(evidence)
     able = callers(search, evidence)
     vectors = queries(search, evidence, able[-1]) if able else []
     if not vectors:
@@ -37,24 +40,36 @@ def measured(search: Searching, evidence: Evidence) -> dict[str, Figure]:
     call = honest_call(search, able[-1], vectors[0])
     explained = statement("explain (analyze, buffers, timing off, format json) {call}", call=call)
     what = f"searching through {search.function}"
+    budget.need(f"a search through {search.function}")
     try:
         with evidence.database.acting(able[-1].role, dict(able[-1].settings)):
             evidence.database.rows(call, what)  # what planning reads is no part of the search
+            budget.need(f"a second search through {search.function}")
             root = evidence.database.one(explained, what)[0][0]["Plan"]
     except NotVerified as reason:
         if reason.state[:2] in REFUSALS:
             raise Nothing(f"{search.function} refuses the call, which search-results finds") from None
         raise
-    pages = {"rows": rows, "pages touched": root["Shared Hit Blocks"] + root["Shared Read Blocks"],
-             "index size": _indexed(search, evidence)}  # fmt: skip
-    return {what: Figure(f"search {what}: {search.function}", value, _UNITS[what]) for what, value in pages.items()}
+    found = {"rows": rows, "pages touched": root["Shared Hit Blocks"] + root["Shared Read Blocks"],
+             "index size": _indexed(search, evidence), "recall": _worst(search, evidence, budget)}  # fmt: skip
+    return {what: Figure(f"search {what}: {search.function}", value, _UNITS[what]) for what, value in found.items()}
 
 
-_UNITS = {"rows": "rows", "pages touched": "pages", "index size": "pages"}
+_UNITS = {"rows": "rows", "pages touched": "pages", "index size": "pages", "recall": ""}
+
+
+def _worst(search: Searching, evidence: Evidence, budget: Budget) -> float:
+    """The lowest mean recall of a caller. Raises NotVerified when the time is spent before all have searched."""
+    theirs: dict[str, list[Answer]] = {}
+    for answer in answers(search, evidence, budget):
+        if answer.untried:
+            budget.need(f"all searches through {search.function}")
+        theirs.setdefault(str(answer.identity), []).append(answer)
+    return min(sum(map(recall, given)) / len(given) for given in theirs.values())
 
 
 def grown(search: Searching, evidence: Evidence, now: dict[str, Figure], past: History) -> Iterator[Finding]:
-    """A finding for each figure that grew by more than a quarter beyond the table's own growth.
+    """A finding for each size that grew by more than a quarter beyond the table's own growth, and for a lower recall.
 
     Raises Nothing where no earlier run measured it.
     """
@@ -71,6 +86,11 @@ def grown(search: Searching, evidence: Evidence, now: dict[str, Figure], past: H
                 f"{what}: {now[what].value:g} pages, about a month ago {then:g}; rows: {growth:.2f} times as many"
             )
             yield Finding(search.function, observed, remedy, detail=what)
+    then = before["recall"]
+    if then is not None and now["recall"].value < then - LESS:
+        observed = f"recall: {now['recall'].value:.2f} for some caller, about a month ago {then:.2f}"
+        remedy = f"{_reindex(search, evidence)}\n{search.recreate(evidence.catalog)}"
+        yield Finding(search.function, observed, remedy, detail="recall")
 
 
 def _near(series: trends.Series) -> float | None:

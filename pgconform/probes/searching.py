@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -11,7 +11,9 @@ from pgconform.checks import Evidence
 from pgconform.contract import Search
 from pgconform.identities import Identity, identities
 from pgconform.model import NotVerified
-from pgconform.statements import Name, Statement, column, joined, statement
+from pgconform.parameters import pieces
+from pgconform.probes.shares import askers
+from pgconform.statements import Name, Once, Statement, column, joined, statement
 from pgconform.subjects import Searching
 
 # pgvector's distance operator of each metric; the similarity of a cosine search is 1 - distance.
@@ -22,13 +24,15 @@ REFUSALS = ("42", "22")
 TOLERANCE = 0.002
 # More results than an index that looks at a few nearest lists can give a small tenant.
 MANY = 20
+FEW = 10  # rows asked for by a declared query that says nothing
 # Settings under which only an index scan can give the order that a search asks for.
 INDEX_ONLY = {"enable_seqscan": "off", "enable_sort": "off", "enable_bitmapscan": "off"}
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What one call returned, and what it should have: keys as text, similarities, nearest first."""
+    """What one call returned, and what it should have: keys as text, similarities, nearest first. ``nearest`` are the
+    keys of the ``exact`` rows."""
 
     identity: Identity
     asked: str
@@ -36,19 +40,35 @@ class Answer:
     similarities: tuple[float, ...]
     exact: tuple[float, ...]
     foreign: int
+    nearest: tuple[str, ...] = ()
     threshold: float | None = None
     refused: str = ""  # why the server did not let the caller search
     untried: bool = False  # the time for it was spent before
 
 
 def callers(search: Searching, evidence: Evidence) -> list[Identity]:
-    """Identities with rows of their own that may execute the function: of the smallest and largest tenants."""
-    able = [
-        identity
-        for identity in identities(evidence)
-        if identity.role in search.promise.execute and identity.kind in ("one", "many")
-    ]
+    """Who may execute the function, with rows of their own: members of the smallest tenant, of one with about 1 % and
+    one with 3-8 % of the rows, and of the largest; the first and the last members where rows are not a tenant's.
+
+    Raises NotVerified.
+    """
+    if by_tenant(search, evidence):
+        return [asker.who for asker in askers(evidence, search.table, search.promise.execute)]
+    able = [i for i in identities(evidence) if i.role in search.promise.execute and i.kind in ("one", "many")]
     return able[:2] + able[-1:] if len(able) > 2 else able
+
+
+def by_tenant(search: Searching, evidence: Evidence) -> bool:
+    """True where tenants own the rows, and members see their own ones only."""
+    contract = evidence.contract
+    scopes = {contract.scope(search.table, role, "select") for role in _roles(search, evidence)}
+    return contract.tables[search.table].holds == "tenant" and not scopes & {"shared", "all"}
+
+
+def _roles(search: Searching, evidence: Evidence) -> set[str]:
+    """The roles by which members may execute the function."""
+    known = {i.role for i in identities(evidence) if i.kind in ("one", "many")}
+    return known & set(search.promise.execute)
 
 
 def queries(search: Searching, evidence: Evidence, identity: Identity) -> list[str]:
@@ -75,17 +95,34 @@ def own_rows(search: Searching, evidence: Evidence, identity: Identity) -> State
     return belongs(evidence, search.table, identity)
 
 
-def answers(search: Searching, evidence: Evidence) -> Iterator[Answer]:
+def answers(search: Searching, evidence: Evidence, budget: Budget | None = None) -> Iterator[Answer]:
     """One answer for each caller, query vector and way to name the tenant, untried where the time that the contract's
     limits give is spent: each takes a scan of the table, too. Raises NotVerified."""
-    until = time.monotonic() + evidence.contract.limits.search_seconds
+    budget = budget or Budget(evidence)
     for identity in callers(search, evidence):
         for vector in queries(search, evidence, identity):
             for asked, given in _ways(search, identity):
-                if time.monotonic() >= until:
+                if budget.spent:
                     yield Answer(identity, asked, (), (), (), 0, untried=True)
                 else:
                     yield _answer(search, evidence, identity, vector, asked, given)
+
+
+class Budget:
+    """The time that the contract's limits give one check's searches of one function, from now on."""
+
+    def __init__(self, evidence: Evidence) -> None:
+        self._until = time.monotonic() + evidence.contract.limits.search_seconds
+
+    @property
+    def spent(self) -> bool:
+        """True when no other search may begin; one that has begun is bounded by the statement timeout."""
+        return time.monotonic() >= self._until
+
+    def need(self, what: str) -> None:
+        """Raises NotVerified when it is spent."""
+        if self.spent:
+            raise NotVerified(f"no time for {what}; raise search_seconds in [limits]")
 
 
 def foreign_answers(search: Searching, evidence: Evidence) -> Iterator[Answer]:
@@ -104,8 +141,36 @@ def foreign_answers(search: Searching, evidence: Evidence) -> Iterator[Answer]:
                     yield _answer(search, evidence, identity, vector, asked, given | _lenient(search), exact=False)
 
 
+def faults(search: Searching, given: Iterable[Answer]) -> dict[str, str]:
+    """What is wrong with the answers of each caller, by its label: with one of them, or with the mean recall of all.
+
+    An approximate index may leave out a near row now and then: how often is the contract's ``recall``. Order,
+    threshold, number of rows and whose they are must be right each time.
+    """
+    asked: dict[str, list[Answer]] = {}
+    for answer in given:
+        asked.setdefault(str(answer.identity), []).append(answer)
+    found = {}
+    for who, theirs in asked.items():
+        shares = [recall(answer) for answer in theirs if answer.exact and not answer.untried]
+        mean, least = (sum(shares) / len(shares) if shares else 1.0), _spec(search).recall
+        missed = f"recall {mean:.2f}, promised {least:g}: nearer rows are left out" if mean < least else ""
+        found[who] = next(filter(None, map(fault, theirs)), missed)
+    return {who: why for who, why in found.items() if why}
+
+
+def recall(answer: Answer) -> float:
+    """Share of the exact nearest rows that one answer has. Rows as near as the last of them count for one another."""
+    if not answer.exact:
+        return 1.0
+    last, got = answer.exact[-1], dict(zip(answer.keys, answer.similarities, strict=True))
+    clear = {key for key, s in zip(answer.nearest, answer.exact, strict=True) if s > last + TOLERANCE}
+    others = sum(s >= last - TOLERANCE for key, s in got.items() if key not in clear)
+    return (len(clear & got.keys()) + min(others, len(answer.exact) - len(clear))) / len(answer.exact)
+
+
 def fault(answer: Answer) -> str:
-    """What is wrong with one answer, measured by the exact one; '' where nothing is."""
+    """What is wrong with one answer, whatever recall is promised; '' where nothing is."""
     got, exact, threshold = answer.similarities, answer.exact, answer.threshold
     if answer.refused:
         return f"the call is refused: {answer.refused}"
@@ -119,8 +184,6 @@ def fault(answer: Answer) -> str:
         return f"{len(got)} result(s) where {len(exact)} rows qualify"
     if len(got) > len(exact):
         return f"{len(got)} results where {len(exact)} were asked for or qualify"
-    if any(s < e - TOLERANCE for s, e in zip(got, exact, strict=True)):
-        return "nearer rows are left out"
     return ""
 
 
@@ -134,35 +197,23 @@ def _of_each_kind(search: Searching, evidence: Evidence) -> list[Identity]:
     return [identity for found in kinds.values() for identity in dict.fromkeys((found[0], found[-1]))]
 
 
-def index_scans(search: Searching, evidence: Evidence, index: Name) -> int:
-    """How often a search by a member scanned the index, where the planner had no other way to the order.
-
-    Returns -1 where nobody could search. Raises NotVerified.
-    """
-    able = callers(search, evidence)
-    vectors = queries(search, evidence, able[-1]) if able else []
-    if not vectors:
-        return -1
-    count = statement(
-        "select pg_catalog.pg_stat_get_xact_numscans(c.oid) from pg_catalog.pg_class as c"
-        " join pg_catalog.pg_namespace as n on n.oid = c.relnamespace where n.nspname = {s} and c.relname = {i}",
-        s=index[0], i=index[1],
-    )  # fmt: skip
-    what = f"searching through {search.function}"
-    before = evidence.database.one(count, what)[0]
-    try:
-        with evidence.database.acting(able[-1].role, {**dict(able[-1].settings), **INDEX_ONLY}):
-            evidence.database.rows(honest_call(search, able[-1], vectors[0]), what)
-    except NotVerified as reason:
-        if reason.state[:2] in REFUSALS:  # the call is refused, which is what search-results finds
-            return -1
-        raise
-    return int(evidence.database.one(count, what)[0]) - int(before)
-
-
 def honest_call(search: Searching, identity: Identity, vector: str) -> Statement:
     """The search as that caller makes it, the own tenant named where one can be."""
     return _call(search, vector, next(_ways(search, identity))[1])
+
+
+def sent(search: Searching, values: Mapping[str, object]) -> Statement:
+    """A declared query with these values of its parameters."""
+    spec, template = _spec(search), ""
+    for text, name in pieces(search.sql.rstrip().rstrip(";")):
+        template += text.replace("{", "{{").replace("}", "}}") + (f"{{{name}}}" if name else "")
+    parts: dict[str, object] = {name: Once(value) for name, value in values.items()}
+    kind = Name((search.schema, search.vector.type))
+    parts[spec.query] = statement("{q}::{t}", q=parts[spec.query], t=kind)
+    return statement(
+        "select f.{key}::text, f.{s}::float8 from (\n{sql}\n) as f",
+        key=Name((spec.key,)), s=Name((spec.similarity,)), sql=statement(template, **parts),
+    )  # fmt: skip
 
 
 def _spec(search: Searching) -> Search:
@@ -185,6 +236,11 @@ def _key(search: Searching) -> Name:
 def _ways(search: Searching, identity: Identity) -> Iterator[tuple[str, dict[str, object]]]:
     """Arguments as an honest caller gives them: the own tenant named, and left out where that is allowed."""
     spec = _spec(search)
+    if search.sql:
+        mine: dict[str, object] = {spec.tenant: min(identity.tenants, default=None)} if spec.tenant else {}
+        for asked, count in (("as declared", spec.default_count or FEW), ("many", MANY))[: 2 if spec.count else 1]:
+            yield asked, {**mine, spec.count: count} if spec.count else mine
+        return
     if spec.tenant and identity.tenants:
         for tenant in sorted(identity.tenants)[:1]:
             yield "own tenant", {spec.tenant: tenant}
@@ -210,6 +266,8 @@ def _lenient(search: Searching) -> dict[str, object]:
 
 def _call(search: Searching, vector: str, given: dict[str, object]) -> Statement:
     spec = _spec(search)
+    if search.sql:
+        return sent(search, {spec.query: vector, **given})
     arguments = [
         statement("{name} => {value}", name=Name((name,)), value=value)
         for name, value in {spec.query: vector, **given}.items()
@@ -239,8 +297,11 @@ def _answer(
         t=Name.of(search.table), key=_key(search), keys=keys, mine=mine,
     )  # fmt: skip
     foreign = int(evidence.database.one(stray, f"looking up results of {search.function}")[0])
-    nearest = _exact(search, evidence, mine, vector, given) if exact else ()
-    return Answer(identity, asked, keys, tuple(s for _, s in rows), nearest, foreign, _threshold(search, given))
+    nearest = _exact(search, evidence, mine, vector, given) if exact else []
+    return Answer(
+        identity, asked, keys, tuple(s for _, s in rows), tuple(float(s) for _, s in nearest), foreign,
+        tuple(key for key, _ in nearest), _threshold(search, given),
+    )  # fmt: skip
 
 
 def _threshold(search: Searching, given: dict[str, object]) -> float | None:
@@ -251,8 +312,8 @@ def _threshold(search: Searching, given: dict[str, object]) -> float | None:
 
 def _exact(
     search: Searching, evidence: Evidence, mine: Statement, vector: str, given: dict[str, object]
-) -> tuple[float, ...]:
-    """Similarities of the true nearest rows, by a sequential scan over the identity's rows."""
+) -> list[tuple[str, float]]:
+    """Keys and similarities of the true nearest rows, by a sequential scan over the identity's rows."""
     spec = _spec(search)
     threshold = _threshold(search, given)
     count = given.get(spec.count, spec.default_count)
@@ -268,11 +329,11 @@ def _exact(
         t=Name((extension.schema, search.vector.type)),
     )  # fmt: skip
     question = statement(
-        "select s.similarity from (select 1 - ({distance}) as similarity from {t} as r where {mine} and {fits}"
-        ") as s where s.similarity > {least}::float8 and s.similarity <> 'NaN' order by 1 desc limit {n}::bigint",
-        distance=distance, t=Name.of(search.table), mine=mine, fits=_fits(search, evidence),
+        "select s.key, s.similarity from (select {key}::text as key, 1 - ({distance}) as similarity from {t} as r"
+        " where {mine} and {fits}) as s where s.similarity > {least}::float8 and s.similarity <> 'NaN'"
+        " order by 2 desc limit {n}::bigint",
+        key=_key(search), distance=distance, t=Name.of(search.table), mine=mine, fits=_fits(search, evidence),
         least=-2.0 if threshold is None else threshold, n=count,
     )  # fmt: skip
     with evidence.database.setting({"enable_indexscan": "off"}, "finding the exact answer"):
-        rows = evidence.database.rows(question, f"finding the exact answer for {search.function}")
-    return tuple(float(s) for (s,) in rows)
+        return evidence.database.rows(question, f"finding the exact answer for {search.function}")

@@ -13,7 +13,8 @@ from pgconform.contract import Vector
 from pgconform.database import Database, begin, explain
 from pgconform.model import Finding, Nothing, NotVerified
 from pgconform.probes.recall import shortcoming
-from pgconform.probes.searching import INDEX_ONLY, answers, fault, index_scans
+from pgconform.probes.scans import index_scans
+from pgconform.probes.searching import INDEX_ONLY, answers, faults
 from pgconform.remedies import create_vector_index, rebuild
 from pgconform.statements import Name
 from pgconform.subjects import Declared, Searching, present_overload, recreate, searches
@@ -123,10 +124,11 @@ def _shortcomings(subject: Declared[Vector], indexes: list[Index], evidence: Evi
     for search in searches(evidence.contract):
         there = evidence.catalog.functions_named(search.function)
         if there and (search.table, search.column) == (subject.table, subject.needs[0][1][0]):
-            scans = [index_scans(search, evidence, Name((i.schema, i.name))) for i in indexes]
+            names = [Name((i.schema, i.name)) for i in indexes]
+            scans = index_scans(search, evidence, names, INDEX_ONLY) if names else 0
             with evidence.database.setting(INDEX_ONLY, f"searching through {search.function}"):
-                wrong = next(filter(None, map(fault, answers(search, evidence))), "")
-            found[search.function] = wrong if any(scans) else "it does not scan the index"
+                wrong = next(iter(faults(search, answers(search, evidence)).values()), "")
+            found[search.function] = wrong if scans else "it does not scan the index"
     return found
 
 

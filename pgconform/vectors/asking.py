@@ -71,9 +71,9 @@ class Asking:
 
     def __init__(self, database: Database, call: Statement, kind: str, indexes: Sequence[int]) -> None:
         self._pgconn = database.connection.pgconn
-        text, (_, *others) = call.run_text(database.connection)
-        self._text, self._kind = text.encode(), kind
-        self._others = [None if other is None else str(other).encode() for other in others]
+        text, values = call.run_text(database.connection)
+        self._text, self._kind, self._place = text.encode(), kind, values.index(None)
+        self._values = [None if value is None else str(value).encode() for value in values]
         self._indexes = f"{{{','.join(map(str, indexes))}}}".encode()
 
     def prepare(self) -> None:
@@ -123,8 +123,10 @@ class Asking:
         return Plan(int(root["Shared Hit Blocks"]) + int(root["Shared Read Blocks"]), " > ".join(_nodes(root)))
 
     def _parameters(self, vector: Matrix) -> tuple[list[Any], list[int]]:
-        first, code = encoded(vector, self._kind)
-        return [first, *self._others], [code, *(TEXT for _ in self._others)]
+        parameters: list[Any] = list(self._values)
+        formats = [TEXT] * len(parameters)
+        parameters[self._place], formats[self._place] = encoded(vector, self._kind)
+        return parameters, formats
 
     @staticmethod
     def _checked(answer: Any) -> Any:
@@ -157,7 +159,7 @@ def asking(
     database: Database, who: Identity, call: Statement, kind: str, indexes: Sequence[int],
     settings: Mapping[str, str] | None = None,
 ) -> Iterator[Asking]:  # fmt: skip
-    """The search as that caller, with these settings besides; all is undone afterwards. The first value of ``call`` is
+    """The search as that caller, with these settings besides; all is undone afterwards. What is None in ``call`` is
     the query vector. Raises NotVerified, also where a setting did not take."""
     import psycopg
 

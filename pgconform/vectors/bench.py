@@ -11,7 +11,7 @@ import msgspec
 
 from pgconform.history import SEARCHES
 from pgconform.model import Figure, Mistake, NotVerified
-from pgconform.vectors import baseline, cases, causes, gates, sweep
+from pgconform.vectors import absent, baseline, cases, causes, gates, sweep
 from pgconform.vectors.measuring import Measured, Measuring, Sessions
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ class Outcome:
     advice: dict[str, str] = field(default_factory=dict)  # by function: the cheapest good setting, as SQL
     unverified: dict[str, str] = field(default_factory=dict)
     differences: list[str] = field(default_factory=list)  # from the baseline's circumstances
+    uncompared: list[str] = field(default_factory=list)  # cases of the baseline that nothing was compared with, and why
 
     @property
     def status(self) -> int:
@@ -87,12 +88,15 @@ def measure(
     outcome = Outcome(evidence.contract.name, baseline.Baseline(evidence.contract.name, here, {}))
     if before:
         outcome.differences = before.circumstances.differences(here)
+    outcome.problems += absent.lost(evidence, before)
     for search in cases.every(evidence):
         told(f"{search.function}: the exact answer")
         try:
             _one(search, evidence, sessions, wanted, before, outcome, told)
         except NotVerified as reason:
             outcome.unverified[search.function] = str(reason)
+    if before:
+        outcome.uncompared = absent.unmatched(before, outcome.now.cases.values())
     return outcome
 
 
@@ -130,7 +134,7 @@ def _problems(
     for problem in gates.promised(found, spec):
         told.add(problem.kind)
         yield problem
-    base = before.cases.get(found.case) if before else None
+    base = absent.like(found, before) if before else None
     if base and base.asked == found.asked:
         for problem in gates.compared(found, base, not outcome.differences, lambda: measuring.ratio(number)):
             if problem.kind not in told:

@@ -13,8 +13,9 @@ import numpy
 
 from pgconform.identities import Identity, identities
 from pgconform.model import Mistake, NotVerified
-from pgconform.people import tenant_counts
-from pgconform.probes.searching import OPERATORS, own_rows
+from pgconform.people import NOBODY, NUMBERS
+from pgconform.probes.searching import OPERATORS, by_tenant, own_rows, sent
+from pgconform.probes.shares import askers
 from pgconform.remedies import index_cast
 from pgconform.statements import Name, Statement, column, joined, statement
 from pgconform.vectors import copied
@@ -26,19 +27,20 @@ if TYPE_CHECKING:
 
 COUNT = 10  # rows asked for, where a search takes a number
 NEAR = 0.5  # how far a query is from the stored vector that it is drawn from, of that vector's length
-# Shares of the rows at which an index that knows nothing of tenants fails in different ways.
-SHARES = {"1 %": (0.005, 0.01, 0.02), "3-8 %": (0.03, 0.05, 0.08)}
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One search by one caller; ``share`` says which tenant's, without naming it; ``rows`` are the caller's own."""
+    """One search by one caller; ``share`` says which tenant's, without naming it, and ``also`` of which other shares it
+    is the example; ``rows`` are the caller's own, of ``total``."""
 
     search: Searching
     who: Identity
     share: str
     rows: int
     total: int
+    also: tuple[str, ...] = ()
+    nobody: str = ""  # what to say where a tenant must be named and the caller has none
 
     @property
     def name(self) -> str:
@@ -51,28 +53,16 @@ def cases(search: Searching, evidence: Evidence) -> list[Case]:
     the rows are everybody's. Raises NotVerified."""
     able = [i for i in identities(evidence) if i.role in search.promise.execute]
     members = [i for i in able if i.kind in ("one", "many")]
-    promise = evidence.contract.tables[search.table]
-    scopes = {evidence.contract.scope(search.table, i.role, "select") for i in members}
-    if promise.holds != "tenant" or scopes & {"shared", "all"}:
+    if not by_tenant(search, evidence):
         return [
             Case(search, who, "everybody", rows, rows) for who in members[:1] for rows in [_count(search, evidence)]
         ]
-    counted = tenant_counts(evidence, search.table, evidence.contract.column_of(search.table))
-    total = sum(counted.values())
-    sized = sorted(
-        ((sum(counted[t] for t in who.tenants), n) for n, who in enumerate(members) if len(who.tenants) == 1),
-    )
-    chosen: dict[int, str] = {}
-    owning = [(size, n) for size, n in sized if size]
-    if owning:
-        chosen = {owning[0][1]: "smallest tenant", owning[-1][1]: "largest tenant"}
-    for share, (low, wanted, high) in SHARES.items():
-        fitting = [(abs(size / total - wanted), n) for size, n in owning if low <= size / total <= high]
-        for _, n in sorted(fitting)[:1]:
-            chosen[n] = f"{chosen[n]}, {share}" if n in chosen else f"tenant with {share}"
-    found = [Case(search, members[n], chosen[n], size, total) for size, n in owning if n in chosen]
-    outside = [i for i in able if i.kind in ("none", "bare")]
-    return found + [Case(search, who, "no tenant", 0, total) for who in outside[:1]]
+    asking = askers(evidence, search.table, search.promise.execute)
+    found = [Case(search, one.who, one.share, one.rows, one.total, one.also) for one in asking]
+    outside = [who for who in able if who.kind in ("none", "bare")][:1] if found else []
+    kind = evidence.contract.tenancy_of(evidence.contract.tables[search.table]).type.partition("(")[0]
+    nobody = NOBODY if kind == "uuid" else "-1" if kind in NUMBERS else ""
+    return found + [Case(search, who, "no tenant", 0, found[0].total, nobody=nobody) for who in outside]
 
 
 def _count(search: Searching, evidence: Evidence) -> int:
@@ -96,7 +86,9 @@ def call(case: Case) -> Statement:
             if argument.name != spec.tenant:
                 what = f"argument {argument.name} of {search.function} has no default"
                 raise NotVerified(f"{what}, and the contract does not say what to pass; give it a default")
-            given[argument.name] = ""
+            given[argument.name] = case.nobody
+    if search.sql:
+        return sent(search, given)
     named = [statement("{n} => {v}", n=Name((name,)), v=value) for name, value in given.items()]
     return statement(
         "select f.{key}::text, f.{s}::float8 from {f}({arguments}) as f",
@@ -193,11 +185,11 @@ def read(path: Path, dimension: int) -> Matrix:
 
 def every(evidence: Evidence) -> Iterator[Searching]:
     """The declared searches whose functions and vectors exist: what is missing is the checks' finding."""
-    from pgconform.subjects import searches
+    from pgconform.subjects_queries import all_searches
 
-    for search in searches(evidence.contract):
+    for search in all_searches(evidence.contract):
         table = evidence.catalog.table(search.table)
         found = table.column(search.column) if table else None
         there = found is not None and found.base_oid in evidence.catalog.vector_types
-        if there and evidence.catalog.functions_named(search.function):
+        if there and (search.sql or evidence.catalog.functions_named(search.function)):
             yield search

@@ -39,6 +39,8 @@ def _generic(measuring: Measuring, _: int, __: Measured) -> Cause:
     function = declared_overload(measuring.search.function, measuring.search.promise, measuring.evidence.catalog)
     name = function.signature if function else measuring.search.function
     why = "after five executions the server keeps a generic plan, which knows neither tenant nor number of rows"
+    if measuring.search.sql:
+        return why, "set local plan_cache_mode = 'force_custom_plan';  -- before the query"
     return why, f"alter function {name} set plan_cache_mode = 'force_custom_plan';"
 
 

@@ -64,6 +64,8 @@ class Measured(msgspec.Struct, frozen=True):
     plan: str
     method: str
     rates: dict[str, float] = {}  # queries per second, by number of clients
+    total: int = 0  # rows of everybody; 0 in older baselines
+    also: tuple[str, ...] = ()  # shares that the case is an example of, besides the one in its name
 
 
 class Tried(msgspec.Struct, frozen=True):
@@ -118,7 +120,7 @@ class Measuring:
             shape = asked.explained(self.queries[0]).shape
         times = [1000 * answer.seconds for answer in answers]
         return Measured(
-            case=case.name, rows=case.rows, asked=self.wanted, queries=len(answers),
+            case=case.name, rows=case.rows, total=case.total, also=case.also, asked=self.wanted, queries=len(answers),
             first=times[0], p50=statistics.median(times), p95=quantile(times, 0.95), p99=quantile(times, 0.99),
             ratio=statistics.median(a.seconds / a.calibration for a in answers),
             buffers=statistics.mean(plan.buffers for plan in plans), plan=shape,

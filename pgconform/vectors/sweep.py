@@ -104,6 +104,8 @@ def cheapest(points: list[Point], recall: float) -> Point | None:
 def setting_sql(measuring: Measuring, chosen: Mapping[str, str]) -> str:
     """SQL that gives the function these settings; '' where it is not there as declared."""
     search = measuring.search
+    if search.sql:
+        return "\n".join(f"set local {name} = '{value}';  -- before the query" for name, value in chosen.items())
     function = declared_overload(search.function, search.promise, measuring.evidence.catalog)
     if function is None:
         return ""

@@ -1,0 +1,79 @@
+"""Whether searches through the contract's functions scan a vector index: where nothing else gives the order, and where
+the planner is free."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from pgconform.model import Nothing, NotVerified
+from pgconform.probes.searching import INDEX_ONLY, REFUSALS, Budget, callers, honest_call, own_rows, queries
+from pgconform.statements import Name, joined, statement
+
+if TYPE_CHECKING:
+    from pgconform.checks import Evidence
+    from pgconform.subjects import Searching
+
+
+def index_scans(search: Searching, evidence: Evidence, indexes: Iterable[Name], settings: Mapping[str, str]) -> int:
+    """How often a search by a member of the largest tenant scanned one of the indexes, under these settings.
+
+    Returns -1 where nobody could search. Raises NotVerified.
+    """
+    able = callers(search, evidence)
+    vectors = queries(search, evidence, able[-1]) if able else []
+    if not vectors:
+        return -1
+    counts = [
+        statement(
+            "select pg_catalog.pg_stat_get_xact_numscans(c.oid) as scans from pg_catalog.pg_class as c"
+            " join pg_catalog.pg_namespace as n on n.oid = c.relnamespace where n.nspname = {s} and c.relname = {i}",
+            s=index[0], i=index[1],
+        )
+        for index in indexes
+    ]  # fmt: skip
+    count = statement(
+        "select coalesce(pg_catalog.sum(i.scans), 0)::bigint from ({all}) as i", all=joined(counts, " union all ")
+    )
+    what = f"searching through {search.function}"
+    before = evidence.database.one(count, what)[0]
+    try:
+        with evidence.database.acting(able[-1].role, {**dict(able[-1].settings), **settings}):
+            evidence.database.rows(honest_call(search, able[-1], vectors[0]), what)
+    except NotVerified as reason:
+        if reason.state[:2] in REFUSALS:  # the call is refused, which is what search-results finds
+            return -1
+        raise
+    return int(evidence.database.one(count, what)[0]) - int(before)
+
+
+def unscanned(search: Searching, evidence: Evidence, indexes: list[Name]) -> tuple[str, str]:
+    """Why a search scans none of the indexes, and what to do about it; two empty texts where it scans one.
+
+    Without other ways to the order it must; and of itself, where the caller owns as many rows as the contract's
+    ``index_from``. Raises Nothing where there is no index or caller, NotVerified, also when the time for it is spent.
+    """
+    budget = Budget(evidence)
+    budget.need(f"a search through {search.function}")
+    forced = index_scans(search, evidence, indexes, INDEX_ONLY) if indexes else -1
+    if forced < 0:
+        raise Nothing(f"no valid vector index, or no caller, to try {search.function} with")
+    recreate, promise = search.recreate(evidence.catalog), search.promise.search
+    if forced == 0:
+        return f"it does not scan a vector index of {search.table}", recreate
+    rows = _own(search, evidence)
+    if not promise or rows < promise.index_from:
+        return "", ""
+    budget.need(f"a second search through {search.function}")
+    if index_scans(search, evidence, indexes, {}):
+        return "", ""
+    observed = f"the planner leaves the vector index of {search.table}, for a caller with {rows} rows"
+    further = "-- if it still does, reading the index is taken to be dear: random_page_cost = 1.1 suits most disks"
+    return observed, f"analyze {search.table};\n{recreate}\n{further}"
+
+
+def _own(search: Searching, evidence: Evidence) -> int:
+    """How many rows belong to the caller who has most."""
+    mine = own_rows(search, evidence, callers(search, evidence)[-1])
+    question = statement("select pg_catalog.count(*) from {t} as r where {mine}", t=Name.of(search.table), mine=mine)
+    return int(evidence.database.remembered(question, f"counting rows of {search.table}")[0][0])
