@@ -39,6 +39,9 @@ def render(run: Run) -> str:
         "counts": {str(verdict): number for verdict, number in sorted(run.counts().items())},
         "lost": run.lost,
         "interrupted": run.interrupted,
+        "selection": run.selection,
+        "unasked": run.unasked,
+        "notes": [*run.notes(), *run.remarks()],
         "troubles": run.troubles,
         "results": [_result(result) for result in run.results],
     }
@@ -117,6 +120,7 @@ def _run(told: Mapping[str, Any]) -> Run:
         troubles=told["troubles"], lost=told["lost"], started=datetime.datetime.fromisoformat(told["started"]),
         finished=datetime.datetime.fromisoformat(told["finished"]) if told["finished"] else None,
         interrupted=told["interrupted"], effort=Effort.of(told["effort"], str(told["seed"])), fail_on=told["fail_on"],
+        selection=told.get("selection", ""), unasked=told.get("unasked", 0), noted=told.get("notes", []),
         files={name: Path(of["file"]) for name, of in declared.items() if of["file"]},
     )  # fmt: skip
 

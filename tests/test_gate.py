@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -53,7 +54,8 @@ def test_only_what_the_baseline_does_not_know_fails(live: Server, tmp_path: Path
     try:
         assert run(*asked(live), *workers, out=tmp_path / "").returncode == 1
         made = pgconform("baseline", str(tmp_path), cwd=tmp_path)
-        assert made.stdout == "wrote baseline.json: 2 known finding(s)\n"
+        left = r"; \d+ case\(s\) not asked: -k 'row_security or every_declared_table'"
+        assert re.fullmatch(rf"wrote baseline.json: 2 known finding\(s\){left}\n", made.stdout)
         known = (*asked(live, "--baseline=baseline.json"), *workers)
         done = run(*known, out=tmp_path)
         assert done.returncode == 0, done.stdout
@@ -243,6 +245,30 @@ def test_a_run_that_is_ended_by_force_leaves_reports_that_say_so(
     sarif = json.loads((tmp_path / "pgconform.sarif").read_text(encoding="utf-8"))
     assert sarif["runs"][0]["invocations"][0]["executionSuccessful"] is False
     assert "the run was cut short" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["serial", "xdist"])
+def test_a_run_of_a_part_says_so(live: Server, tmp_path: Path, workers: tuple[str, ...]) -> None:
+    done = run(*asked(live, "-m", "gate"), *workers, out=tmp_path)
+    assert done.returncode == 0, done.stdout
+    told = results(tmp_path)
+    assert told["selection"] == "-m gate -k 'row_security or every_declared_table'"
+    assert told["unasked"] > 400 > len(told["results"])
+    left = f"{told['unasked']:,} case(s) not asked: {told['selection']}"
+    assert re.search(rf"exit 0: conforms: \d+ check\(s\) passed; {re.escape(left)}\n", done.stdout)
+    assert told["reason"].endswith(left)
+
+
+def test_a_run_that_stops_at_the_first_failure_is_cut_short(live: Server, tmp_path: Path) -> None:
+    changed(live, "alter table public.calls disable row level security")
+    try:
+        done = run(*asked(live, "-x"), out=tmp_path)
+    finally:
+        changed(live, "alter table public.calls enable row level security")
+    assert done.returncode == 2, done.stdout
+    told = results(tmp_path)
+    assert (told["complete"], told["counts"]["failed"]) == (False, 1)
+    assert told["reason"].startswith("the run was cut short; by then: 1 finding(s) in 1 check(s)")
 
 
 def test_a_full_disk_leaves_valid_reports_that_say_so(live: Server, tmp_path: Path) -> None:

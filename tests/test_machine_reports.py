@@ -281,6 +281,30 @@ def test_a_run_that_has_not_finished_says_so_in_every_report(name: str) -> None:
         assert "cut short" in text
 
 
+@pytest.mark.parametrize("name", [*RENDERED, "html", "terminal"])
+def test_every_report_tells_that_only_a_part_was_asked(name: str) -> None:
+    """Whoever reads 'conforms' learns of how many cases that was not said, and by which options."""
+    from pgconform.reports import html
+
+    run = run_of([Result("grants-excess", "muva", Verdict.PASSED, "Grants", examined=4)])
+    renders = {**RENDERED, "html": html.render, "terminal": lambda run: "".join(dict(terminal.lines(run, full=True)))}
+    assert "not asked: " not in renders[name](run)
+    run.selection, run.unasked = "-m gate -k 'a or b'", 1355
+    text = re.sub(r"\\(.)", r"\1", renders[name](run)) if name in ("markdown", "github") else renders[name](run)
+    if name == "prometheus":
+        assert "pgconform_run_cases_not_asked 1355.0" in text
+    else:
+        assert "1,355 case(s) not asked: -m gate -k 'a or b'" in text.replace("&#x27;", "'").replace("&apos;", "'")
+    if name == "findings":
+        told = json.loads(text)
+        assert (told["selection"], told["unasked"], told["complete"]) == (run.selection, 1355, True)
+        assert findings.render(findings._run(told)) == text
+    if name == "junit":
+        JENKINS.validate(StringIO(text))
+    if name == "sarif":
+        SARIF.validate(json.loads(text))
+
+
 NAMES = st.text(min_size=1, max_size=40)
 
 
