@@ -11,6 +11,7 @@ from pgconform.contract import Contract, Waiver
 from pgconform.model import Effort, Figure, Finding, Mistake, Result, Severity, Verdict
 from pgconform.results import Run
 
+from . import past
 from .places import shown
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def render(run: Run) -> str:
         "interrupted": run.interrupted,
         "selection": run.selection,
         "unasked": run.unasked,
+        "past": {name: past.told(each) for name, each in run.past.items()},
         "notes": [*run.notes(), *run.remarks()],
         "troubles": run.troubles,
         "results": [_result(result) for result in run.results],
@@ -121,6 +123,7 @@ def _run(told: Mapping[str, Any]) -> Run:
         finished=datetime.datetime.fromisoformat(told["finished"]) if told["finished"] else None,
         interrupted=told["interrupted"], effort=Effort.of(told["effort"], str(told["seed"])), fail_on=told["fail_on"],
         selection=told.get("selection", ""), unasked=told.get("unasked", 0), noted=told.get("notes", []),
+        past={name: past.heard(each) for name, each in told.get("past", {}).items()},
         files={name: Path(of["file"]) for name, of in declared.items() if of["file"]},
     )  # fmt: skip
 
