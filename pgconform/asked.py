@@ -103,11 +103,11 @@ _VALUED = {"-m": "markexpr", "-k": "keyword"}
 _FLAGS = {"--lf": "lf", "--sw": "stepwise", "--deselect": "deselect", "--ignore": "ignore"}
 
 
-def reports_of(names: str) -> tuple[str, ...]:
+def reports_of(names: str, known: Sequence[str] = REPORTS) -> tuple[str, ...]:
     """The reports that are named, separated by commas, each once. Raises Mistake."""
     found = tuple(dict.fromkeys(name for part in names.split(",") if (name := part.strip())))
-    if unknown := [name for name in found if name not in REPORTS]:
-        raise Mistake(f"unknown report {unknown[0]!r}; use one or more of {', '.join(REPORTS)}")
+    if unknown := [name for name in found if name not in known]:
+        raise Mistake(f"unknown report {unknown[0]!r}; use one or more of {', '.join(known)}")
     return found
 
 

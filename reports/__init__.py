@@ -9,6 +9,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pgconform.model import Mistake
+
 from .beside import read
 
 if TYPE_CHECKING:
@@ -35,12 +37,23 @@ def write(run: Run, out: Path, names: Sequence[str] = ALWAYS) -> None:
     A report that cannot be written is a trouble of the run, which the other ones tell. Before a run has finished the
     reports say so: whatever ends it by force leaves them.
     """
-    run.beside = read(out)
+    run.beside = read(out) or run.beside
     failed = _written(run, out, names)
     if failed:
         _written(run, out, [name for name in names if name not in failed])
     if "github" in names and run.finished:
         import_module(".github", __name__).append(run)
+
+
+def again(out: Path) -> None:
+    """Write report.html anew where a run's findings.json stands in the directory, with what other commands left there
+    since."""
+    from .findings import FILE
+    from .findings import read as read_run
+
+    with suppress(Mistake):  # no run's, or one of another version: the next run shows what was left
+        if (out / FILE).exists():
+            write(read_run(out), out, ("html",))
 
 
 def _written(run: Run, out: Path, names: Sequence[str]) -> list[str]:
