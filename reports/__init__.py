@@ -38,11 +38,12 @@ def write(run: Run, out: Path, names: Sequence[str] = ALWAYS) -> None:
     reports say so: whatever ends it by force leaves them.
     """
     run.beside = read(out) or run.beside
-    failed = _written(run, out, names)
-    if failed:
-        _written(run, out, [name for name in names if name not in failed])
+    _written(run, out, names)
     if "github" in names and run.finished:
+        before = len(run.troubles)
         import_module(".github", __name__).append(run)
+        if run.troubles[before:]:
+            _written(run, out, names)
 
 
 def again(out: Path) -> None:
@@ -56,20 +57,24 @@ def again(out: Path) -> None:
             write(read_run(out), out, ("html",))
 
 
-def _written(run: Run, out: Path, names: Sequence[str]) -> list[str]:
-    """Those that could not be written."""
-    failed = []
-    for name in names:
-        render: Callable[[Run], str] = import_module(f".{name}", __name__).render
-        file = FILES[name]
-        draft = out / f".{file}.{os.getpid()}"
+def _written(run: Run, out: Path, names: Sequence[str]) -> None:
+    """All of them, or none: where one cannot be written the others begin anew, since each has to tell of it."""
+    wanted = list(names)
+    while wanted:
+        drafts = {name: out / f".{FILES[name]}.{os.getpid()}" for name in wanted}
+        name = wanted[0]
         try:
             out.mkdir(parents=True, exist_ok=True)
-            draft.write_bytes(render(run).encode("utf-8", "backslashreplace"))
-            draft.replace(out / file)
+            for name, draft in drafts.items():
+                render: Callable[[Run], str] = import_module(f".{name}", __name__).render
+                draft.write_bytes(render(run).encode("utf-8", "backslashreplace"))
+            for name, draft in drafts.items():
+                draft.replace(out / FILES[name])
+            return
         except OSError as error:
-            run.troubles.append(f"cannot write {file} to {out}: {error.strerror}; choose another with --out=")
-            failed.append(name)
-            with suppress(OSError):
-                draft.unlink()
-    return failed
+            run.troubles.append(f"cannot write {FILES[name]} to {out}: {error.strerror}; choose another with --out=")
+            wanted.remove(name)
+        finally:
+            for draft in drafts.values():
+                with suppress(OSError):
+                    draft.unlink()
