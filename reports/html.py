@@ -144,20 +144,20 @@ def _groups(run: Run, cases: list[Result], kind: str) -> Iterator[str]:
         first = results[0]
         title, why = f"{_text(check)}: {_text(first.title)}", f"<p>{_text(first.why)}</p>"
         if len(results) == 1:
-            at = _at(run, first, kind)
-            yield f"<details {at}><summary>{title} {_brief(run, first)}</summary>{why}</details>"
+            at, told = _at(run, first, kind), " · ".join(filter(None, _brief(run, first)))
+            yield f"<details {at}><summary>{title} <small>{told}</small></summary>{why}</details>"
             continue
         yield f'<details class="group"><summary>{title} <small>{len(results)}</small></summary>{why}<ul class="few">'
         for result in results:
-            yield f"<li {_at(run, result, kind)}>{_brief(run, result)}</li>"
+            about, told = _brief(run, result)
+            yield f"<li {_at(run, result, kind)}>{about} <small>{told}</small></li>"
         yield "</ul></details>"
 
 
-def _brief(run: Run, result: Result) -> str:
-    """Contract, subject, and what was examined or why nothing was."""
-    about = [result.contract if len(run.contracts) > 1 else "", result.subject]
-    more = result.reason or f"{result.examined} examined"
-    return f"{_text(' '.join(filter(None, about)))} <small>{_text(more)}</small>"
+def _brief(run: Run, result: Result) -> tuple[str, str]:
+    """Contract and subject; and what was examined, or why nothing was."""
+    about = filter(None, (result.contract if len(run.contracts) > 1 else "", result.subject))
+    return _text(" ".join(about)), _text(result.reason or f"{result.examined} examined")
 
 
 def _at(run: Run, result: Result, kind: str) -> str:
