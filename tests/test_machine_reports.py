@@ -322,7 +322,7 @@ def test_any_text_survives_in_every_machine_report(name: str, observed: str, rea
     list(text_string_to_metric_families(prometheus.render(run)))
 
 
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)  # eight documents each
 @given(NAMES, NAMES)
 def test_a_run_read_again_gives_the_same_reports(name: str, observed: str) -> None:
     run = small()
