@@ -288,7 +288,7 @@ def _code(error: psycopg.Error) -> str:
 @lru_cache(maxsize=1)
 def _advice() -> dict[str, str]:
     return {
-        "42501": "grant what ci/reader.sql grants to the role that pgconform connects as",
+        "42501": "grant what pgconform reader grants to the role that pgconform connects as",
         "57014": "raise limits.statement_timeout in the contract, or run it when the server is less busy",
         "55P03": "another session holds a lock on it; run again when it is free, or raise limits.lock_timeout",
         "25006": "it writes, and a live target is never written",

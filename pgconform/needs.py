@@ -17,7 +17,7 @@ _EXTENSIONS = {
     "searches-fast": "pg_stat_statements",
     "bloat": "pgstattuple, if it is there",
 }
-READER = "ci/reader.sql makes a role that has all that reading needs"
+READER = "pgconform reader makes a role that has all that reading needs"
 
 
 def suite_of(check: Check) -> str:

@@ -44,6 +44,18 @@ def test_each_fits_its_schema(path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.parametrize("path", [CRONJOB, FLEET], ids=lambda path: path.name)
+def test_each_is_what_kubernetes_takes(path: Path) -> None:
+    from kubernetes import client
+
+    job = loaded(path)
+    model = getattr(client, f"V1{job['kind']}")
+    model.model_validate(job)  # which knows every key of the API
+    job["spec"]["schedul"] = "17 3 * * *"
+    with pytest.raises(ValueError, match=r"spec\.schedul\n.*not permitted"):
+        model.model_validate(job)
+
+
 def test_what_they_set_is_what_a_run_reads() -> None:
     """A variable that nobody reads would be a promise of nothing."""
     from pgconform.asked import OPTIONS
@@ -192,17 +204,25 @@ def test_a_deployment_waits_for_the_gate_and_tries_again_only_what_may_mend(chec
     assert "c4n4ry" not in lost.stdout + lost.stderr
 
 
+BESIDE = {"access.json", "bench.json"}  # what report.html shows besides the run
+
+
+def short(script: str) -> str:
+    """The script with fewer searches."""
+    assert "pgconform bench" in script
+    return script.replace("pgconform bench", "pgconform bench --queries=10 --clients=1 --no-curves")
+
+
 def test_the_nightly_searches_are_compared_with_those_of_before(checkout: Path, references: Server) -> None:
-    script = step_of(ROOT / "ci" / "github" / "nightly.yml", "Searches")["run"].replace(
-        "pgconform bench", "pgconform bench --queries=10 --clients=1 --no-curves"
-    )
-    asked = {"PGC_CONTRACT": "muva", "PGC_TARGET": "live", "PGC_DSN": references.uri("muva")}
+    script = short(step_of(ROOT / "ci" / "github" / "nightly.yml", "Access and searches, into the same report")["run"])
+    asked = {"PGC_OUT": "out", "PGC_CONTRACT": "muva", "PGC_TARGET": "live", "PGC_DSN": references.uri("muva")}
     first = shell(checkout, script, **asked)
     assert first.returncode == 0, first.stdout + first.stderr
     assert (checkout / "history" / "bench" / "muva.json").exists()
     assert "match_hotels_documents" in (checkout / "summary").read_text(encoding="utf-8")
     again = shell(checkout, script, **asked)
     assert again.returncode == 0, again.stdout + again.stderr
+    assert {path.name for path in (checkout / "out").iterdir()} >= BESIDE
     shutil.rmtree(checkout / "history")
     none = shell(checkout, script, **asked | {"PGC_CONTRACT": "victorysync", "PGC_DSN": references.uri("victorysync")})
     assert none.returncode == 0, "a contract without searches"
@@ -219,22 +239,36 @@ def test_the_jobs_of_gitlab(checkout: Path, references: Server, job: str) -> Non
     reports = {**document[".pgconform"]["artifacts"], **document[job].get("artifacts", {})}["reports"]
     for path in reports.values():
         assert (checkout / path.replace("$PGC_OUT", variables["PGC_OUT"])).exists()
-    assert (checkout / "history").exists() == (job == "pgconform nightly")
+    nightly = job == "pgconform nightly"
+    assert (checkout / "history").exists() == nightly
+    assert (checkout / variables["PGC_OUT"] / "access.json").exists() == nightly
 
 
 def test_the_shell_parts_of_jenkins(checkout: Path, references: Server) -> None:
     text = JENKINS.read_text(encoding="utf-8")
-    scripts = [a or b for a, b in re.findall(r"sh '''(.*?)'''|sh '([^'\n]+)'", text, re.S)]
-    variables = dict(re.findall(r"(PGC_\w+) = '([^']*)'", text)) | {"PGC_CONTRACT": "victorysync"}
+    install, gate, live, more = (a or b for a, b in re.findall(r"sh '''(.*?)'''|sh '([^'\n]+)'", text, re.S))
+    variables = dict(re.findall(r"(PGC_\w+) = '([^']*)'", text))
+    prepare = {"PGC_PREPARE": variables.pop("PGC_PREPARE"), "PGC_TARGET": "embedded"}
     (checkout / ".venv" / "bin").mkdir(parents=True)
     for name in ("python", "pgconform"):
         (checkout / ".venv" / "bin" / name).symlink_to(checkout / "tools" / name)
-    assert len(scripts) == 2
-    for script in scripts:
-        done = shell(checkout, script, **variables, PGC_DSN=references.uri("victorysync"), PGCONFORM_SELECT="gate")
+    asked = variables | {"PGC_TARGET": "live", "PGC_CONTRACT": "victorysync", "NIGHTLY": ""}
+    dsn = references.uri("victorysync")
+    for script, given in (
+        (install, {}),
+        (gate, variables | prepare),
+        (live, asked | {"PGC_DSN": dsn}),
+        (live, asked | {"PGC_DSN": dsn, "NIGHTLY": "yes"}),
+        (short(more), asked | {"PGC_DSN": dsn, "NIGHTLY": "yes"}),
+    ):
+        done = shell(checkout, script, **given)
         assert done.returncode == 0, done.stdout + done.stderr
     (junit,) = re.findall(r"junit testResults: '([^']+)'", text)
     assert (checkout / junit).exists()
+    assert (checkout / "pgconform-reports" / "access.json").exists()
+    lost = shell(checkout, live, **asked, PGC_DSN="host=/nowhere dbname=x")
+    assert lost.returncode == 75
+    assert (checkout / "slept").read_text(encoding="utf-8") == "slept 10\nslept 30\n"
 
 
 def prepared(checkout: Path, path: Path) -> tuple[str, dict[str, str]]:
@@ -254,11 +288,14 @@ def prepared(checkout: Path, path: Path) -> tuple[str, dict[str, str]]:
 def test_the_script_of_the_cron_job(checkout: Path, references: Server) -> None:
     script, variables = prepared(checkout, CRONJOB)
     variables |= {"PGC_CONTRACT": "muva", "PGC_DSN": references.uri("muva")}
-    done = shell(checkout, script, **variables)
+    done = shell(checkout, short(script), **variables)
     assert done.returncode == 0, done.stdout + done.stderr
     assert {path.name for path in (checkout / "pgconform").iterdir()} == {"out", "history"}
-    (recorded,) = (checkout / "pgconform" / "history").glob("*.jsonl")
-    assert not recorded.stat().st_mode & stat.S_IWUSR
+    assert {path.name for path in (checkout / "pgconform" / "out").iterdir()} >= BESIDE
+    assert (checkout / "pgconform" / "history" / "bench" / "muva.json").exists()
+    recorded = list((checkout / "pgconform" / "history").glob("*.jsonl"))
+    assert len(recorded) == 2, "the run, and its searches"
+    assert not any(path.stat().st_mode & stat.S_IWUSR for path in recorded)
 
 
 def test_the_script_of_the_fleet(checkout: Path, references: Server) -> None:

@@ -21,7 +21,7 @@ from pgconform.targets.server import Server
 from tests.incomplete import CUT, EVERY, told_everywhere
 from tests.proving import contract_of
 
-READER = Path(__file__).parent.parent / "ci" / "reader.sql"
+READER = Path(__file__).parent.parent / "pgconform" / "reader.sql"
 SMALL = ("-k", "row_security or every_declared_table")  # a few checks, where which ones does not matter
 
 
@@ -56,7 +56,7 @@ def live() -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def reader(live: Server) -> str:
-    """The least-privileged role of ci/reader.sql, as a part of a connection string."""
+    """The least-privileged role of pgconform reader, as a part of a connection string."""
     text = READER.read_text(encoding="utf-8").replace(":password", "'c4n4ry-password'")
     with psycopg.connect(live.dsn("muva"), autocommit=True) as connection:
         connection.execute(text.encode())
@@ -196,7 +196,7 @@ class TestExitStatus:
             finally:
                 connection.execute("drop role poor")
         assert done.returncode == 3, done.stdout
-        assert "ci/reader.sql" in done.stdout
+        assert "pgconform reader" in done.stdout
         assert results(tmp_path)["counts"]["passed"] > 0
 
     def test_4_contract_error(self, tmp_path: Path, workers: tuple[str, ...]) -> None:

@@ -16,12 +16,13 @@ from pgconform.commands import (
     metrics,
     new,
     plan,
+    reader,
     report,
     run,
     up,
 )
 
 ALL = (
-    init, plan, run, baseline, compare, report, fleet, access, bench, metrics, history, explain, up, build, new,
+    reader, init, plan, run, baseline, compare, report, fleet, access, bench, metrics, history, explain, up, build, new,
     completion,
 )  # fmt: skip

@@ -30,7 +30,7 @@ def need_statistics(database: Database) -> None:
     if not database.remembered(statement(_MAY), "asking for pg_read_all_stats")[0][0]:
         raise NotVerified(
             "other roles' sessions and statements are hidden; grant pg_read_all_stats to the role that pgconform"
-            " connects as (ci/reader.sql does)"
+            " connects as (pgconform reader does)"
         )
 
 

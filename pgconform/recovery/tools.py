@@ -135,7 +135,7 @@ _HERE = (
     (r"(No space left on device)", "set TMPDIR or PGC_CACHE_DIR to a place with more room"),
     (r"(snapshot \S+ does not exist)", "the run's own session was lost; run again"),
     (r"(connection to server)", "the server went away, or lets no further session in"),
-    (r"(permission denied for \w+ [\w.\"]+)", "grant what ci/reader.sql grants to the role that pgconform connects as"),
+    (r"(permission denied for \w+ [\w.\"]+)", "grant what pgconform reader grants to the role that connects"),
 )
 _ITSELF = (
     (r"(COPY failed for table \S+)", "its rows do not pass its own types and constraints when they are loaded"),

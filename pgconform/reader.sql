@@ -1,18 +1,23 @@
 -- The role that a live run connects as: it reads, it becomes client roles, and can do nothing else.
 --
---   psql -v password="'...'" -f ci/reader.sql       as a superuser, or as postgres on a hosted Supabase
+--   pgconform reader | psql -v ON_ERROR_STOP=1 -v password="'...'" "$ADMIN_DSN"
+--
+-- as a superuser, or as postgres on a hosted Supabase. The roles that your API's clients have: --clients=web,app
 --
 -- BYPASSRLS: to know what a tenant should see, all rows must be counted. pg_read_all_data: SELECT on every relation and
 -- USAGE on every schema, no write. Client roles are taken on by SET ROLE only: from PostgreSQL 16 on without
--- inheriting from them. Adjust them to those that your contract lists under [roles].
+-- inheriting from them.
 create role pgconform_reader login bypassrls password :password connection limit 8;
 alter role pgconform_reader set default_transaction_read_only = on;
 grant pg_read_all_data, pg_read_all_stats to pgconform_reader;
-do $$
+do $pgconform$
 declare
+  client name;
   without_inheriting text := case when current_setting('server_version_num')::int >= 160000
                                   then ' with inherit false, set true' else '' end;
 begin
-  execute 'grant anon, authenticated to pgconform_reader' || without_inheriting;
+  for client in select rolname from pg_catalog.pg_roles where rolname in ('anon', 'authenticated') order by 1 loop
+    execute format('grant %I to pgconform_reader', client) || without_inheriting;
+  end loop;
 end
-$$;
+$pgconform$;
