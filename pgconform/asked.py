@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,11 +98,16 @@ class Asked:
         return run
 
 
-def reports_of(names: str) -> tuple[str, ...]:
+# Options of pytest that leave out cases.
+_VALUED = {"-m": "markexpr", "-k": "keyword"}
+_FLAGS = {"--lf": "lf", "--sw": "stepwise", "--deselect": "deselect", "--ignore": "ignore"}
+
+
+def reports_of(names: str, known: Sequence[str] = REPORTS) -> tuple[str, ...]:
     """The reports that are named, separated by commas, each once. Raises Mistake."""
     found = tuple(dict.fromkeys(name for part in names.split(",") if (name := part.strip())))
-    if unknown := [name for name in found if name not in REPORTS]:
-        raise Mistake(f"unknown report {unknown[0]!r}; use one or more of {', '.join(REPORTS)}")
+    if unknown := [name for name in found if name not in known]:
+        raise Mistake(f"unknown report {unknown[0]!r}; use one or more of {', '.join(known)}")
     return found
 
 
@@ -127,6 +134,24 @@ def chosen(names: str) -> list[Contract]:
             if name not in (known := all_checks()):
                 raise ContractError(f"contract {contract.name}: [{section}] {name}: no such check{hint(name, known)}")
     return contracts
+
+
+def narrow(run: Run, option: argparse.Namespace, arguments: Iterable[str], collected: int) -> None:
+    """Tells the run how many cases were left out, and by which of pytest's options and paths."""
+    from pgconform.catalogue_of_checks import load
+
+    named = [check.subjects(c) if check.by_contract else [] for c in run.contracts for check in load().values()]
+    run.unasked = max(0, sum(max(1, len(subjects)) for subjects in named) - collected)
+    if run.unasked:
+        run.selection = _selection(option, arguments)
+
+
+def _selection(option: argparse.Namespace, arguments: Iterable[str]) -> str:
+    """As it is typed, but for what may name places of this machine."""
+    words = [f"{flag} {shlex.quote(v)}" for flag, name in _VALUED.items() if (v := getattr(option, name, ""))]
+    words += [flag for flag, name in _FLAGS.items() if getattr(option, name, None)]
+    below = (re.fullmatch(r".*\bsuites[/.](.+)", argument) for argument in arguments)
+    return " ".join([*words, *(match[1] for match in below if match)]) or "other options of pytest"
 
 
 def scheduled(expression: str) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pgconform.asked import OPTIONS, Asked, chosen, names_suites, scheduled
+from pgconform.asked import OPTIONS, Asked, chosen, names_suites, narrow, scheduled
 from pgconform.model import CADENCES, Mistake, TargetLost, Verdict
 from pgconform.progress import shown
 
@@ -170,9 +170,12 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Iterator[N
     if run and not hasattr(session.config, "workerinput") and exitstatus != pytest.ExitCode.USAGE_ERROR:
         from pgconform.reports import write
 
-        run.interrupted = exitstatus == pytest.ExitCode.INTERRUPTED
-        session.config.stash[DATABASES].finish(run)
         asked = session.config.stash[ASKED]
+        stopped = bool(session.shouldfail) and session.testscollected > len(run.results)  # -x
+        run.interrupted = exitstatus == pytest.ExitCode.INTERRUPTED or stopped
+        if session.testscollected or exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
+            narrow(run, session.config.option, session.config.args, session.testscollected)
+        session.config.stash[DATABASES].finish(run)
         write(run, asked.out, asked.reports)
         if exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED):
             session.exitstatus = run.status()[0]
@@ -194,5 +197,4 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 def pytest_unconfigure(config: pytest.Config) -> None:
     if databases := config.stash.get(DATABASES, None):
         databases.close()
-    if RUN in config.stash and config.stash[RUN] in _RUNS:
-        _RUNS.remove(config.stash[RUN])
+    _RUNS[:] = [run for run in _RUNS if run is not config.stash.get(RUN, None)]

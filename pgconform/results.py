@@ -53,6 +53,9 @@ class Run:
     baseline: Baseline | None = None
     beside: dict[str, Any] = field(default_factory=dict)  # what other commands left among the reports
     catalogs: dict[str, Facts] = field(default_factory=dict)  # what the catalogues said, by contract
+    selection: str = ""  # the options by which only a part was asked, as they are typed
+    unasked: int = 0  # cases that were left out by it
+    noted: list[str] | None = None  # notes and remarks of a run that was read again, which lacks what they are made of
 
     def finish(self, today: datetime.date, facts: dict[str, str]) -> None:
         """Sorts the results and judges the waivers: one that has ended, or that matched nothing, is a finding."""
@@ -64,6 +67,8 @@ class Run:
 
     def notes(self) -> list[str]:
         """What a reader should know before all findings: that this is hardly the database that the contract means."""
+        if self.noted is not None:
+            return self.noted
         found = []
         for contract in self.contracts:
             missed = {f.object for r in self.results if (r.check, r.contract) == ("tables-exist", contract.name)
@@ -89,6 +94,10 @@ class Run:
             found.append("the run was cut short: there is only what had been judged by then")
         return [*found, *self.troubles]
 
+    def selected(self) -> str:
+        """How many cases were not asked, and by which options; '' where all were."""
+        return f"{self.unasked:,} case(s) not asked: {self.selection}" if self.unasked else ""
+
     def counts(self) -> Counter[Verdict]:
         return Counter(result.verdict for result in self.results)
 
@@ -97,7 +106,11 @@ class Run:
         return result.verdict is Verdict.FAILED and result.severity in FAIL_ON[self.fail_on]
 
     def status(self) -> tuple[int, str]:
-        """Exit status of the run, and one line that says why."""
+        """Exit status of the run, and one line that says why; and how much of the contract it does not speak of."""
+        status, reason = self._status()
+        return status, "; ".join(filter(None, (reason, self.selected())))
+
+    def _status(self) -> tuple[int, str]:
         counts = self.counts()
         failed = [r for r in self.results if self.gates(r)]
         unaccepted = [r for r in self.results if r.verdict is Verdict.SKIPPED and not r.accepted]

@@ -9,6 +9,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pgconform.model import Mistake
+
 from .beside import read
 
 if TYPE_CHECKING:
@@ -35,28 +37,44 @@ def write(run: Run, out: Path, names: Sequence[str] = ALWAYS) -> None:
     A report that cannot be written is a trouble of the run, which the other ones tell. Before a run has finished the
     reports say so: whatever ends it by force leaves them.
     """
-    run.beside = read(out)
-    failed = _written(run, out, names)
-    if failed:
-        _written(run, out, [name for name in names if name not in failed])
+    run.beside = read(out) or run.beside
+    _written(run, out, names)
     if "github" in names and run.finished:
+        before = len(run.troubles)
         import_module(".github", __name__).append(run)
+        if run.troubles[before:]:
+            _written(run, out, names)
 
 
-def _written(run: Run, out: Path, names: Sequence[str]) -> list[str]:
-    """Those that could not be written."""
-    failed = []
-    for name in names:
-        render: Callable[[Run], str] = import_module(f".{name}", __name__).render
-        file = FILES[name]
-        draft = out / f".{file}.{os.getpid()}"
+def again(out: Path) -> None:
+    """Write report.html anew where a run's findings.json stands in the directory, with what other commands left there
+    since."""
+    from .findings import FILE
+    from .findings import read as read_run
+
+    with suppress(Mistake):  # no run's, or one of another version: the next run shows what was left
+        if (out / FILE).exists():
+            write(read_run(out), out, ("html",))
+
+
+def _written(run: Run, out: Path, names: Sequence[str]) -> None:
+    """All of them, or none: where one cannot be written the others begin anew, since each has to tell of it."""
+    wanted = list(names)
+    while wanted:
+        drafts = {name: out / f".{FILES[name]}.{os.getpid()}" for name in wanted}
+        name = wanted[0]
         try:
             out.mkdir(parents=True, exist_ok=True)
-            draft.write_bytes(render(run).encode("utf-8", "backslashreplace"))
-            draft.replace(out / file)
+            for name, draft in drafts.items():
+                render: Callable[[Run], str] = import_module(f".{name}", __name__).render
+                draft.write_bytes(render(run).encode("utf-8", "backslashreplace"))
+            for name, draft in drafts.items():
+                draft.replace(out / FILES[name])
+            return
         except OSError as error:
-            run.troubles.append(f"cannot write {file} to {out}: {error.strerror}; choose another with --out=")
-            failed.append(name)
-            with suppress(OSError):
-                draft.unlink()
-    return failed
+            run.troubles.append(f"cannot write {FILES[name]} to {out}: {error.strerror}; choose another with --out=")
+            wanted.remove(name)
+        finally:
+            for draft in drafts.values():
+                with suppress(OSError):
+                    draft.unlink()

@@ -12,6 +12,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from .html_words import heading
 from .plain import plain
 
 ACCESS, BENCH = "access.json", "bench.json"
@@ -46,11 +47,11 @@ def _read(path: Path) -> dict[str, Any]:
 def sections(beside: dict[str, Any], contracts: set[str]) -> Iterator[str]:
     """The access matrix, recall and time of searches by tenant, and recall against time with the run before in grey."""
     with suppress(AttributeError, KeyError, TypeError, ValueError):  # of another version: then there is nothing to show
-        if access := beside.get(ACCESS):
-            yield from _access(access, contracts)
+        if found := list(_access(beside.get(ACCESS, {}), contracts)):
+            yield from (heading("access", "Access"), *found)
     with suppress(AttributeError, KeyError, TypeError, ValueError):
-        if bench := beside.get(BENCH):
-            yield from _bench(bench, contracts)
+        if found := list(_bench(beside.get(BENCH, {}), contracts)):
+            yield from (heading("searches", "Searches"), *found)
 
 
 def _text(value: object) -> str:

@@ -11,6 +11,7 @@ from pgconform.contract import Contract, Waiver
 from pgconform.model import Effort, Figure, Finding, Mistake, Result, Severity, Verdict
 from pgconform.results import Run
 
+from . import past
 from .places import shown
 
 if TYPE_CHECKING:
@@ -39,6 +40,10 @@ def render(run: Run) -> str:
         "counts": {str(verdict): number for verdict, number in sorted(run.counts().items())},
         "lost": run.lost,
         "interrupted": run.interrupted,
+        "selection": run.selection,
+        "unasked": run.unasked,
+        "past": {name: past.told(each) for name, each in run.past.items()},
+        "notes": [*run.notes(), *run.remarks()],
         "troubles": run.troubles,
         "results": [_result(result) for result in run.results],
     }
@@ -123,6 +128,8 @@ def _run(told: Mapping[str, Any]) -> Run:
         troubles=told["troubles"], lost=told["lost"], started=datetime.datetime.fromisoformat(told["started"]),
         finished=datetime.datetime.fromisoformat(told["finished"]) if told["finished"] else None,
         interrupted=told["interrupted"], effort=Effort.of(told["effort"], str(told["seed"])), fail_on=told["fail_on"],
+        selection=told.get("selection", ""), unasked=told.get("unasked", 0), noted=told.get("notes", []),
+        past={name: past.heard(each) for name, each in told.get("past", {}).items()},
         files={name: Path(of["file"]) for name, of in declared.items() if of["file"]},
     )  # fmt: skip
 

@@ -21,6 +21,8 @@ def render(run: Run) -> str:
         _issue("incomplete", text, "blocker", f"{contract.name}.toml", 1, f"incomplete\0{number}")
         for contract in run.contracts[:1] for number, text in enumerate(run.incomplete())
     ]  # fmt: skip
+    if left := run.selected():
+        issues.append(_issue("selection", left, "info", f"{run.contracts[0].name}.toml", 1, "selection"))
     for level, result, finding, text in worst_first(run):
         path, line = place(run, result, finding)
         about = finding.key if finding else text.partition(": ")[0]

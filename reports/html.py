@@ -3,36 +3,33 @@
 from __future__ import annotations
 
 import base64
-import datetime
 import hashlib
+import json
 import math
 from collections import Counter
 from collections.abc import Iterator
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 from pgconform import __version__
-from pgconform.changes import changes
 from pgconform.guides import rows_of
-from pgconform.history import SEARCHES
-from pgconform.model import Figure, Result, Verdict
+from pgconform.model import Result, Verdict
 from pgconform.names import qualified, split
-from pgconform.results import CONFORMS
 
 from .beside import sections
+from .html_figures import figures
+from .html_top import bar, changed, head, waivers
+from .html_words import FOLDED, OPEN, heading, identity, kind, link
+from .html_words import text as _text
 from .locks import lock
-from .plain import plain
-from .plots import line, strip
+from .plain import unexamined
+from .plots import strip
 
 if TYPE_CHECKING:
     from pgconform.model import Finding
     from pgconform.results import Run
 
 FEW = 5  # findings of one case that are shown; findings.json has all
-SOON = 30  # days before its end from which a waiver is shown
-CHANGES = 50  # that are listed
 ROWS, COLUMNS = 40, 20  # of the table of findings: the relations and checks with the most
 _TEMPLATES = Path(__file__).with_name("templates")
 
@@ -44,16 +41,13 @@ def render(run: Run) -> str:
     allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{allowed}'"
     names = ", ".join(contract.name for contract in run.contracts)
-    body = "\n".join(
+    top = "\n".join([*head(run), *changed(run), *waivers(run)])
+    rest = "\n".join(
         [
-            *_head(run),
-            *_changes(run),
-            *_waivers(run),
-            *_bar(),
             *_sections(run),
             *_matrix(run),
             *sections(run.beside, {contract.name for contract in run.contracts}),
-            *_figures(run),
+            *figures(run),
             "</main>",
         ]
     )
@@ -68,127 +62,43 @@ def render(run: Run) -> str:
 <style>{style}</style>
 </head>
 <body>
-{body}
+{top}
+{bar(top + rest)}
+{rest}
 <script>{script}</script>
 </body>
 </html>
 """
 
 
-def _text(value: object) -> str:
-    """Escaped; what no page should hold shows as U+FFFD, a lone surrogate as a question mark."""
-    return escape(plain(value))
-
-
-def _head(run: Run) -> Iterator[str]:
-    status, reason = run.status()
-    mood = "good" if status == CONFORMS else "bad"
-    yield f'<main><div class="verdict {mood}"><h1>{_text(reason)}</h1>'
-    for contract in run.contracts:
-        counts = [(v, sum(r.verdict is v and r.contract == contract.name for r in run.results)) for v in Verdict]
-        told = ", ".join(f"{number} {verdict}" for verdict, number in counts if number) or "nothing judged"
-        facts = f" ({_text(run.facts[contract.name])})" if contract.name in run.facts else ""
-        yield f"<div><b>{_text(contract.title or contract.name)}</b>{facts}: {told}</div>"
-    took = f", {(run.finished - run.started).total_seconds():.0f} s" if run.finished else ""
-    effort = f"effort {run.effort.level}, seed {run.effort.seed}"
-    yield f'<div class="tag">{run.started:%Y-%m-%d %H:%M} UTC{took}; exit {status}; {effort}</div></div>'
-    for note in [*run.incomplete(), *run.notes(), *run.remarks()]:
-        yield f'<p class="warn" role="alert">{_text(note)}</p>'
-
-
-def _changes(run: Run) -> Iterator[str]:
-    """What is found and was not, what is gone, and what cannot be verified any more, since the last run."""
-    if not run.past:
-        return
-    yield "<h2>Changes since the last run</h2>"
-    said = list(_changed(run))
-    since = max(past.started for past in run.past.values())
-    when = datetime.datetime.fromtimestamp(since, datetime.UTC)
-    yield f'<p class="tag">of the same database, on {when:%Y-%m-%d %H:%M} UTC; where this run asked, too</p>'
-    if not said:
-        yield "<p>None.</p>"
-    else:
-        yield f'<ul class="few">{"".join(said[:CHANGES])}</ul>'
-        yield f"<p>and {len(said) - CHANGES} more</p>" if len(said) > CHANGES else ""
-
-
-def _changed(run: Run) -> Iterator[str]:
-    for change in changes(run):
-        kind = f"<b>{change.kind}</b>" if change.worse else change.kind
-        name = f'<a href="#{_link(change.result)}">{_text(change.result.check)}</a>'
-        yield f"<li>{kind}: {name}: {_text(change.key)}</li>"
-
-
-def _waivers(run: Run) -> Iterator[str]:
-    """Those that end within a month; those that have ended are findings."""
-    today = run.started.date()
-    soon = [w for c in run.contracts for w in c.waivers if 0 <= (w.until - today).days <= SOON]
-    if soon:
-        yield "<h2>Waivers about to end</h2><table><tr><th>until<th>check<th>object<th>owner<th>reason</tr>"
-        for waiver in sorted(soon, key=lambda w: w.until):
-            cells = (waiver.until, waiver.check, waiver.object, waiver.owner, waiver.reason)
-            yield "<tr>" + "".join(f"<td>{_text(cell)}" for cell in cells) + "</tr>"
-        yield "</table>"
-
-
-def _bar() -> Iterator[str]:
-    options = "".join(f"<option>{verdict}</option>" for verdict in ("failed", "advice", "broken", *list(Verdict)[2:]))
-    yield (
-        '<div class="bar" role="search"><input id="text" type="search" placeholder="filter by words  ( / )"'
-        ' aria-label="filter by words"><select id="verdict" aria-label="filter by verdict">'
-        f'<option value="">all</option>{options}</select>'
-        '<output id="count" class="tag" aria-live="polite"></output></div>'
-    )
-
-
-def _kind(result: Result) -> str:
-    return "advice" if result.verdict is Verdict.FAILED and not result.gates else str(result.verdict)
-
-
 def _sections(run: Run) -> Iterator[str]:
-    titles = {"failed": "Failures", "broken": "Not verified", "advice": "Advice", "waived": "Waived"}
-    seen: set[str] = set()
-    for kind, title in titles.items():
-        cases = [r for r in run.results if _kind(r) == kind]
+    for each, title in (OPEN | FOLDED).items():
+        cases = [result for result in run.results if kind(result) == each]
         if cases:
-            yield f'<section class="list"><h2>{title} ({len(cases)})</h2>'
-            for result in cases:
-                yield from _case(run, result, kind, seen)
+            yield f'<section class="list">{heading(each, f"{title} ({len(cases)})")}'
+            if each in OPEN:
+                for result in cases:
+                    yield from _case(run, result, each)
+            else:
+                yield from _groups(run, cases, each)
             yield "</section>"
-    for kind, title in {"skipped": "Skipped", "passed": "Passed"}.items():
-        cases = [r for r in run.results if _kind(r) == kind]
-        if cases:
-            yield f"<h2>{title} ({len(cases)})</h2>"
-            yield from _groups(run, cases, kind, seen)
 
 
-def _identity(result: Result) -> str:
-    return "/".join(filter(None, (result.contract, result.check, "_".join(result.subject.split()))))
-
-
-def _link(result: Result) -> str:
-    return _text(quote(_identity(result)))
-
-
-def _anchor(result: Result, seen: set[str]) -> str:
-    """``#check`` leads to the check's first case."""
-    if result.check in seen:
-        return ""
-    seen.add(result.check)
-    return f'<a id="{_text(result.check)}"></a>'
-
-
-def _case(run: Run, result: Result, kind: str, seen: set[str]) -> Iterator[str]:
+def _case(run: Run, result: Result, kind: str) -> Iterator[str]:
     guide = next((c.guide for c in run.contracts if c.name == result.contract), "")
     rows = ", ".join(row.id for row in rows_of(guide, result.guide))
     about = [result.contract, result.subject, rows, str(result.severity), f"{result.seconds:.2f} s"]
     about.append(f"{result.examined} examined: {result.looked_for}" if result.examined else "")
-    yield f'<article class="case {kind}" data-v="{kind}" id="{_text(_identity(result))}">{_anchor(result, seen)}'
-    yield f'<h3><a href="#{_link(result)}">{_text(result.check)}</a>: {_text(result.title)}</h3>'
-    yield f'<div class="tag">{_text(" · ".join(filter(None, about)))} {_past(run, result)}</div>'
+    yield f'<article class="case {kind}" {_at(run, result, kind)}>'
+    yield f'<h3><a href="#{link(result)}">{_text(result.check)}</a>: {_text(result.title)}</h3>'
+    yield f'<div class="tag">{_text(" · ".join(filter(None, about)))}</div>'
     yield f'<p class="soft">{_text(result.why)}</p>' if result.why else ""
     if result.verdict is Verdict.BROKEN and not result.unverified:
         yield f"<p>{_text(result.reason)}</p>"
+    if kind == "unexamined":
+        line = f"{result.check} = {json.dumps(result.reason, ensure_ascii=False)}"
+        yield f"<p>{_text(unexamined(result))}</p>"
+        yield f'<div class="tag">where that is right, under [skips] of the contract</div>{_code(line)}'
     unverified = [f"{subject}: {reason}" for subject, reason in result.unverified]
     if unverified:
         yield f"<p><b>not verified</b></p>{_few(unverified)}"
@@ -233,31 +143,40 @@ def _code(text: str) -> str:
     return f'<button class="copy" type="button">copy</button><pre><code>{_text(text)}</code></pre>'
 
 
-def _groups(run: Run, cases: list[Result], kind: str, seen: set[str]) -> Iterator[str]:
-    """One fold for each check; what it said of each subject inside."""
+def _groups(run: Run, cases: list[Result], kind: str) -> Iterator[str]:
+    """A fold for each check; what it said of each subject inside, or beside its name where there is one only."""
     checks: dict[str, list[Result]] = {}
     for result in cases:
         checks.setdefault(result.check, []).append(result)
     for check, results in checks.items():
         first = results[0]
-        yield f'<details class="group">{_anchor(first, seen)}<summary>{_text(check)}: {_text(first.title)}'
-        yield f' <span class="tag">{len(results)}</span></summary>'
-        yield f'<p class="soft">{_text(first.why)}</p><ul class="few">'
+        title, why = f"{_text(check)}: {_text(first.title)}", f"<p>{_text(first.why)}</p>"
+        if len(results) == 1:
+            at, told = _at(run, first, kind), " · ".join(filter(None, _brief(run, first)))
+            yield f"<details {at}><summary>{title} <small>{told}</small></summary>{why}</details>"
+            continue
+        yield f'<details class="group"><summary>{title} <small>{len(results)}</small></summary>{why}<ul class="few">'
         for result in results:
-            about = " ".join(filter(None, (result.contract, result.subject)))
-            more = result.reason or f"{result.examined} examined"
-            more += ", accepted" if result.accepted and result.verdict is Verdict.SKIPPED else ""
-            yield (
-                f'<li data-v="{kind}" id="{_text(_identity(result))}">{_text(about)}'
-                f' <span class="tag">{_text(more)} {_past(run, result)}</span></li>'
-            )
+            about, told = _brief(run, result)
+            yield f"<li {_at(run, result, kind)}>{about} <small>{told}</small></li>"
         yield "</ul></details>"
+
+
+def _brief(run: Run, result: Result) -> tuple[str, str]:
+    """Contract and subject; and what was examined, or why nothing was."""
+    about = filter(None, (result.contract if len(run.contracts) > 1 else "", result.subject))
+    return _text(" ".join(about)), _text(result.reason or f"{result.examined} examined")
+
+
+def _at(run: Run, result: Result, kind: str) -> str:
+    """The attributes by which the page's script finds the case, filters it, and draws its last runs."""
+    return f'data-v={kind} id="{_text(identity(result))}"{_past(run, result)}'
 
 
 def _past(run: Run, result: Result) -> str:
     past = run.past.get(result.contract)
     verdicts = past.verdicts.get((result.check, result.subject), ()) if past else ()
-    return strip([*verdicts, str(result.verdict)]) if set(filter(None, verdicts)) - {str(result.verdict)} else ""
+    return strip([*verdicts, str(result.verdict)]) if any(verdicts) else ""
 
 
 def _matrix(run: Run) -> Iterator[str]:
@@ -270,12 +189,12 @@ def _matrix(run: Run) -> Iterator[str]:
             found[_relation(finding.object), result.check] += 1
             rows.update({(tenant, result.check): number for tenant, number in finding.tenants})
     if len({relation for relation, _ in found}) > 1:
-        yield from _heat("Findings by relation and check", "relation", found)
+        yield from _heat("matrix", "Findings by relation and check", "relation", found)
     if rows:
-        yield from _heat("Rows by tenant (a digest of its key) and check", "tenant", rows)
+        yield from _heat("tenants", "Rows by tenant and check", "digest of the tenant's key", rows)
 
 
-def _heat(title: str, what: str, found: Counter[tuple[str, str]]) -> Iterator[str]:
+def _heat(slug: str, title: str, what: str, found: Counter[tuple[str, str]]) -> Iterator[str]:
     """A table of numbers, each shaded by how it compares to the largest one: ten shades, by orders of magnitude."""
     names, checks = Counter[str](), Counter[str]()
     for (name, check), number in found.items():
@@ -283,7 +202,8 @@ def _heat(title: str, what: str, found: Counter[tuple[str, str]]) -> Iterator[st
         checks[check] += number
     shown = [check for check, _ in checks.most_common(COLUMNS)]
     most = math.log1p(max(found.values()))
-    yield f'<details><summary>{title} <span class="tag">{found.total():,}</span></summary>'
+    yield heading(slug, title)
+    yield f'<details><summary>Where they have much in common <span class="tag">{found.total():,}</span></summary>'
     yield f'<table class="grid"><tr><th>{what}{"".join(f"<th>{_text(check)}" for check in shown)}</tr>'
     for name, _ in names.most_common(ROWS):
         numbers = [found[name, check] for check in shown]
@@ -302,23 +222,3 @@ def _relation(name: str) -> str:
         return qualified(*split(name.partition("(")[0])[:2])
     except ValueError:
         return name
-
-
-def _figures(run: Run) -> Iterator[str]:
-    """What was measured, beside the run before."""
-    rows = [(result.contract, figure) for result in run.results for figure in result.figures]
-    for contract, past in run.past.items():  # searches are measured by a benchmark, not by the run
-        named = [(name, values) for name, values in past.figures.items() if name.startswith(SEARCHES)]
-        rows += [(contract, Figure(name, values[-1][1])) for name, values in named]
-    if rows:
-        yield "<details><summary>Measured</summary><table><tr><th>figure<th>now<th>before<th>trend</tr>"
-        for contract, figure in sorted(rows, key=lambda row: (row[0], row[1].name)):
-            earlier = run.past[contract].figures.get(figure.name, []) if contract in run.past else []
-            values = [value for _, value in earlier]
-            values = values[:-1] if figure.name.startswith(SEARCHES) else values
-            before = f"{values[-1]:,.6g}" if values else ""
-            yield (
-                f'<tr><td>{_text(figure.name)}<td class="n">{figure.value:,.6g} {_text(figure.unit)}'
-                f'<td class="n">{before}<td>{line([*values, figure.value])}</tr>'
-            )
-        yield "</table></details>"

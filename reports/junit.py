@@ -73,10 +73,14 @@ def _case(run: Run, result: Result) -> TestCase:
 
 
 def _troubles(run: Run) -> list[TestCase]:
-    """Cases for what no check can be blamed for: a lost target, an interruption, an error of our own."""
+    """Cases for what no check can be blamed for: what was not asked, a lost target, an interruption, our own error."""
     from junit_xml import TestCase
 
     found = []
+    if left := run.selected():
+        case = TestCase("selection", classname="pgconform.run")
+        case.add_skipped_info(clean(left))
+        found.append(case)
     for number, trouble in enumerate(run.incomplete(), 1):
         case = TestCase(f"complete run {number}", classname="pgconform.run")
         case.add_error_info(clean(trouble), error_type="incomplete")

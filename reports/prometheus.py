@@ -26,6 +26,7 @@ def render(run: Run) -> str:
     ended = run.finished or run.started
     gauge("run_duration_seconds", "what the run took").set((ended - run.started).total_seconds())
     gauge("run_complete", "1 where all that was asked for was judged").set(not run.incomplete())
+    gauge("run_cases_not_asked", "cases that options such as -m and -k left out").set(run.unasked)
     gauge("run_status", "exit status: 0 conforms").set(run.status()[0])
     checks = gauge("checks", "judged cases, by verdict", ("contract", "verdict"))
     for contract in run.contracts:

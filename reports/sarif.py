@@ -41,7 +41,10 @@ def render(run: Run) -> str:
             "invocations": [{
                 "executionSuccessful": not run.incomplete(), "exitCode": status, "exitCodeDescription": plain(reason),
                 **times,
-                "toolExecutionNotifications": [{"level": "error", "message": {"text": plain(text)}} for text in told],
+                "toolExecutionNotifications": [
+                    *({"level": "error", "message": {"text": plain(text)}} for text in told),
+                    *({"level": "note", "message": {"text": plain(text)}} for text in [run.selected()] if text),
+                ],
             }],
             "columnKind": "unicodeCodePoints",
             "results": found[:MOST],

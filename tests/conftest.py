@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -56,3 +57,16 @@ def connect(references: Server) -> Iterator[Connect]:
     yield get
     for connection in opened.values():
         connection.close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Debian's Chromium; that it is missing fails, since the report would go unseen."""
+    from playwright.sync_api import sync_playwright
+
+    binary = shutil.which("chromium")
+    assert binary, "Chromium is not installed: apt-get install chromium"
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=binary, args=["--no-sandbox", "--disable-gpu"])
+        yield started
+        started.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import random
 from typing import Any
 
 from pgconform.contract_file import load, resolve
@@ -49,18 +50,19 @@ def small() -> Run:
     return run_of(results, past={"muva": past})
 
 
-def large() -> Run:
-    """3,000 checks, 100 of them with three findings each."""
-    results = []
+def large(ids: int = 120) -> Run:
+    """3,000 cases of so many checks, 100 of them with three findings each; a past of 29 runs of all verdicts."""
+    results, drawn = [], random.Random(1)
     for number in range(3000):
         bad = number % 30 == 0
         found = tuple(Finding(f"hotels.table_{number}", f"misses something of {n}", f"alter table hotels.table_{number}"
                               " enable row level security;", str(n)) for n in range(3)) if bad else ()  # fmt: skip
         results.append(
-            Result(f"check-{number % 120}", "muva", Verdict.FAILED if bad else Verdict.PASSED,
+            Result(f"check-{number % ids}", "muva", Verdict.FAILED if bad else Verdict.PASSED,
                    "Every table does what it should", f"hotels.table_{number}", "It would not, else.", ("muva-9",),
                    examined=1, looked_for="tables", findings=found, seconds=0.01)
         )  # fmt: skip
-    verdicts = {(r.check, r.subject): ("passed",) * 29 for r in results}
+    likely = ["passed"] * 6 + ["failed", "failed", "broken", "skipped", "waived", ""]
+    verdicts = {(r.check, r.subject): tuple(drawn.choices(likely, k=29)) for r in results}
     keys: dict[tuple[str, str], frozenset[str]] = dict.fromkeys(verdicts, frozenset())
     return run_of(results, past={"muva": Past(1.0, keys, verdicts, {})})

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg
@@ -22,6 +23,7 @@ from pgconform.drift import CHANGES, CLOSES, OPENS, drift
 from pgconform.model import Finding, Mistake, Result, Verdict
 from pgconform.targets.embedded import server
 from pgconform.targets.server import Server
+from tests.incomplete import CUT, EVERY, told_everywhere
 from tests.test_run import SMALL, keys, results, run
 
 
@@ -53,7 +55,8 @@ def test_only_what_the_baseline_does_not_know_fails(live: Server, tmp_path: Path
     try:
         assert run(*asked(live), *workers, out=tmp_path / "").returncode == 1
         made = pgconform("baseline", str(tmp_path), cwd=tmp_path)
-        assert made.stdout == "wrote baseline.json: 2 known finding(s)\n"
+        left = r"; \d+ case\(s\) not asked: -k 'row_security or every_declared_table'"
+        assert re.fullmatch(rf"wrote baseline.json: 2 known finding\(s\){left}\n", made.stdout)
         known = (*asked(live, "--baseline=baseline.json"), *workers)
         done = run(*known, out=tmp_path)
         assert done.returncode == 0, done.stdout
@@ -208,8 +211,8 @@ def test_two_runs_are_compared(live: Server, tmp_path: Path) -> None:
     assert {d["effect"] for d in told["drifts"]} == {CLOSES}
     same = pgconform("compare", "old/findings.json", "gone", cwd=tmp_path)
     assert (same.returncode, same.stdout) == (0, "nothing changed\n")
-    report = pgconform("report", "new", "--since=old", "--report=markdown,sarif", "--out=again", cwd=tmp_path)
-    assert report.stdout == "wrote html, markdown, sarif to again\n"
+    report = pgconform("report", "new", "--since=old", "--report=html,markdown", "--out=again", cwd=tmp_path)
+    assert report.stdout == "wrote html, markdown to again\n"
     assert "- new: row-security-enabled: public.calls" in (tmp_path / "again/comment.md").read_text(encoding="utf-8")
     page = (tmp_path / "again/report.html").read_text(encoding="utf-8")
     assert "<b>new</b>" in page
@@ -225,9 +228,9 @@ def test_a_run_that_is_ended_by_force_leaves_reports_that_say_so(
     live: Server, tmp_path: Path, signum: int, told: bool
 ) -> None:
     """Those of an earlier, complete run are not left to be taken for this one's."""
-    assert run(*asked(live, "--report=sarif"), out=tmp_path).returncode == 0
+    assert run(*asked(live, EVERY), out=tmp_path).returncode == 0
     command = [sys.executable, "-m", "pgconform", "run", f"--out={tmp_path}", "--contract=victorysync",
-               f"--target=live:{live.dsn('victorysync')}", "--report=sarif", "-v", "-v"]  # fmt: skip
+               f"--target=live:{live.dsn('victorysync')}", EVERY, "-v", "-v"]  # fmt: skip
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path)
     assert process.stdout
     for number, _ in enumerate(line for line in process.stdout if "PASSED" in line):
@@ -236,13 +239,33 @@ def test_a_run_that_is_ended_by_force_leaves_reports_that_say_so(
             break
     output = process.communicate(timeout=60)[0]
     assert process.returncode == (2 if told else -signum), output
-    document = results(tmp_path)
-    assert (document["status"], document["complete"]) == (2, False)
+    document = told_everywhere(tmp_path, CUT)
+    assert document["status"] == 2
     assert (document["counts"].get("passed", 0) >= 20) is told
-    assert ET.parse(tmp_path / "junit.xml").find(".//error") is not None
-    sarif = json.loads((tmp_path / "pgconform.sarif").read_text(encoding="utf-8"))
-    assert sarif["runs"][0]["invocations"][0]["executionSuccessful"] is False
-    assert "the run was cut short" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["serial", "xdist"])
+def test_a_run_of_a_part_says_so(live: Server, tmp_path: Path, workers: tuple[str, ...]) -> None:
+    done = run(*asked(live, "-m", "gate"), *workers, out=tmp_path)
+    assert done.returncode == 0, done.stdout
+    told = results(tmp_path)
+    assert told["selection"] == "-m gate -k 'row_security or every_declared_table'"
+    assert told["unasked"] > 400 > len(told["results"])
+    left = f"{told['unasked']:,} case(s) not asked: {told['selection']}"
+    assert re.search(rf"exit 0: conforms: \d+ check\(s\) passed; {re.escape(left)}\n", done.stdout)
+    assert told["reason"].endswith(left)
+
+
+def test_a_run_that_stops_at_the_first_failure_is_cut_short(live: Server, tmp_path: Path) -> None:
+    changed(live, "alter table public.calls disable row level security")
+    try:
+        done = run(*asked(live, "-x"), out=tmp_path)
+    finally:
+        changed(live, "alter table public.calls enable row level security")
+    assert done.returncode == 2, done.stdout
+    told = results(tmp_path)
+    assert (told["complete"], told["counts"]["failed"]) == (False, 1)
+    assert told["reason"].startswith("the run was cut short; by then: 1 finding(s) in 1 check(s)")
 
 
 def test_a_full_disk_leaves_valid_reports_that_say_so(live: Server, tmp_path: Path) -> None:
@@ -266,6 +289,42 @@ def test_a_full_disk_leaves_valid_reports_that_say_so(live: Server, tmp_path: Pa
     told = results(tmp_path)
     assert (told["complete"], told["status"]) == (False, 3)
     assert "cannot write catalog.json" in told["reason"]
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    """A disk of so many kB; only root can make one."""
+    mounted = []
+
+    def make(size: int) -> Path:
+        place = tmp_path / f"disk {size}"
+        place.mkdir()
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"size={size}k", "pgconform", place], capture_output=True, check=False
+        )
+        if done.returncode:
+            pytest.skip("no disk can be made here; the limit of a file's size stands for it")
+        mounted.append(place)
+        return place
+
+    yield make
+    for place in mounted:
+        subprocess.run(["umount", place], check=True)
+
+
+@pytest.mark.parametrize("room", [80, 100, 130])
+def test_a_disk_that_fills_leaves_valid_reports_that_say_so(
+    live: Server, disk: Callable[[int], Path], room: int
+) -> None:
+    """Each tells of the one that could not be written, whichever it is, or that its run was cut short."""
+    place = disk(room)
+    done = run(*asked(live, EVERY, "--history=none", "-p", "no:cacheprovider"), out=place)
+    assert done.returncode == 3, done.stdout
+    missing = re.findall(r"cannot write (\S+) to", done.stdout)
+    assert missing
+    assert "No space left on device" in done.stdout
+    told = told_everywhere(place, f"cannot write {missing[0]}")
+    assert told["counts"].get("passed", 0) > 10, "what fits is written, and what matters most first"
 
 
 def test_reports_do_not_slow_the_end_of_a_run(live: Server, tmp_path: Path) -> None:

@@ -2,57 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import re
-import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 from pgconform.reports import html, write
-from pgconform.reports.beside import ACCESS, BENCH, keep
+from pgconform.reports.beside import ACCESS, BENCH
+from pgconform.reports.html_figures import amount
 from pgconform.reports.locks import lock
 
-from pgconform.results import Run
-from tests.runs import HOSTILE, large, small
+from tests.pages import Opened, beside, covered, written
+from tests.runs import large, small
 
 LOADS, FILTERS, LARGEST = 300, 100, 1_000_000  # milliseconds, milliseconds, bytes, at 3,000 checks
-SLACK = 3  # what a machine with other work on it may add
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Debian's Chromium; that it is missing fails, since the report would go unseen."""
-    from playwright.sync_api import sync_playwright
-
-    binary = shutil.which("chromium")
-    assert binary, "Chromium is not installed: apt-get install chromium"
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=binary, args=["--no-sandbox", "--disable-gpu"])
-        yield started
-        started.close()
-
-
-class Opened:
-    """A page, what its console said, and what it asked the network for."""
-
-    def __init__(self, browser: Any, path: Path, anchor: str = "", **options: Any) -> None:
-        context = browser.new_context(**options)
-        context.grant_permissions(["clipboard-read", "clipboard-write"])
-        self.page = context.new_page()
-        self.errors: list[str] = []
-        self.requests: list[str] = []
-        self.page.on("console", lambda message: self.errors.append(message.text) if message.type == "error" else None)
-        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.goto(path.as_uri() + anchor)
-
-
-def written(run: Run, folder: Path) -> Path:
-    path = folder / "report.html"
-    path.write_text(html.render(run), encoding="utf-8")
-    return path
+TRIES = 5  # of which the best counts: other work on the machine must not
+FILTERING = (
+    "() => { const t = document.getElementById('text'); const s = performance.now(); t.value = 'table_29';"
+    " t.dispatchEvent(new Event('input')); document.body.offsetHeight; return performance.now() - s; }"
+)
 
 
 @pytest.fixture
@@ -68,7 +39,7 @@ def test_what_a_reader_acts_on_comes_first(page: Opened) -> None:
     titles = page.page.locator("h1, h2").all_inner_texts()
     assert [re.sub(r" \(\d+\)", "", title) for title in titles] == [
         "does not conform: 1 finding(s) in 1 check(s)", "Changes since the last run", "Failures", "Not verified",
-        "Advice", "Waived", "Skipped", "Passed",
+        "Not examined", "Advice", "Waived", "Passed", "Findings by relation and check", "Measured",
     ]  # fmt: skip
     said = page.page.locator("ul.few").first.inner_text()
     assert "new: row-security-enabled" in said
@@ -99,12 +70,25 @@ def test_filter_by_words_and_verdict(page: Opened) -> None:
 
 def test_a_permalink_opens_what_is_folded(browser: Any, tmp_path: Path) -> None:
     opened = Opened(browser, written(small(), tmp_path), "#" + quote("muva/grants-excess/public.p"))
-    assert opened.page.locator("li", has_text="public.p").first.is_visible()
+    case = opened.page.locator("details:target")
+    assert case.evaluate("e => e.open")
+    assert "public.p" in case.inner_text()
+    assert covered(opened, "[data-v]:target") is False
     link = opened.page.locator("article h3 a").first
     link.click()
     assert opened.page.locator("article:target").count() == 1
+    assert covered(opened, "article:target h3") is False
     assert opened.errors == []
     opened.page.context.close()
+
+
+def test_the_contents_lead_to_every_heading(page: Opened) -> None:
+    links = page.page.locator("nav a")
+    titles = page.page.locator("h2").all_inner_texts()
+    assert links.all_inner_texts() == titles
+    links.last.click()
+    assert page.page.locator("h2:target").inner_text() == "Measured"
+    assert page.page.locator("h2:target").evaluate("e => e.getBoundingClientRect().top < innerHeight")
 
 
 def test_a_remedy_is_copied(page: Opened) -> None:
@@ -128,41 +112,40 @@ def test_both_colour_schemes_at_any_width(browser: Any, tmp_path: Path, scheme: 
     opened.page.context.close()
 
 
-def test_three_thousand_checks_load_and_filter_fast(browser: Any, tmp_path: Path) -> None:
-    path = written(large(), tmp_path)
+@pytest.mark.parametrize("ids", [120, 3000])
+def test_three_thousand_checks_load_and_filter_fast(browser: Any, tmp_path: Path, ids: int) -> None:
+    """Each with a past in which every verdict occurs."""
+    path = written(large(ids), tmp_path)
     assert path.stat().st_size <= LARGEST
-    opened = Opened(browser, path)
-    loads = opened.page.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd")
-    filters = opened.page.evaluate(
-        "() => { const t = document.getElementById('text'); const s = performance.now(); t.value = 'table_29';"
-        " t.dispatchEvent(new Event('input')); document.body.offsetHeight; return performance.now() - s; }"
-    )
-    print(f"{path.stat().st_size / 1e6:.2f} MB, loads in {loads:.0f} ms, filters in {filters:.0f} ms")
-    assert loads <= SLACK * LOADS
-    assert filters <= SLACK * FILTERS
-    opened.page.context.close()
+    opened, times = [Opened(browser, path) for _ in range(TRIES)], []
+    for each in opened:
+        loads = each.page.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd")
+        filters = each.page.evaluate(FILTERING)
+        times.append((loads, filters))
+    if os.getloadavg()[0] > 2 * (os.cpu_count() or 1):  # the clock would measure the other work on this machine
+        page = opened[0].page
+        times.append((busy(opened[0], page.reload), busy(opened[0], lambda: page.evaluate(FILTERING))))
+    loads, filters = map(min, zip(*times, strict=True))
+    print(f"{path.stat().st_size / 1e6:.2f} MB, loads in {loads:.0f} ms, filters in {filters:.0f} ms, of {times}")
+    assert loads <= LOADS
+    assert filters <= FILTERS
+    for each in opened:
+        assert each.errors == []
+        each.page.context.close()
 
 
-def beside(folder: Path) -> None:
-    """What access and bench leave among the reports, twice, with names that try to break out."""
-    cells = [
-        {"relation": HOSTILE, "role": "anon", "command": command, "declared": "own", "observed": observed,
-         "verdict": verdict, "why": HOSTILE}
-        for command, observed, verdict in (("select", "own", "agrees"), ("insert", "all", "differs"),
-                                           ("update", "untried", "unverified"))
-    ]  # fmt: skip
-    keep(folder, ACCESS, {"contracts": [{"contract": "muva", "permissions": cells}]})
-    case = {"case": HOSTILE, "rows": 5, "returned": 1.0, "expected": 2.0, "recall": 0.5, "worst": 0.0, "foreign": 0,
-            "unordered": 0, "p50": 1.0, "p95": 2.0}  # fmt: skip
-    for factor in (1.0, 2.0):
-        points = [
-            {"settings": {"hnsw.ef_search": str(n)},
-             "tried": {"a": {"recall": n / 4, "milliseconds": factor * n, "ratio": n}}}
-            for n in (1, 2, 3)
-        ]  # fmt: skip
-        problems = [{"case": HOSTILE, "kind": "recall"}]
-        outcome = {"contract": "muva", "cases": [case], "problems": problems, "curves": {HOSTILE: points, "none": []}}
-        keep(folder, BENCH, [outcome, {**outcome, "contract": "another"}])
+def busy(opened: Opened, action: Callable[[], Any]) -> float:
+    """Milliseconds for which the page's own thread worked at it."""
+    session = opened.page.context.new_cdp_session(opened.page)
+    session.send("Performance.enable", {"timeDomain": "threadTicks"})
+
+    def spent() -> float:
+        metrics = session.send("Performance.getMetrics")["metrics"]
+        return next(1000 * metric["value"] for metric in metrics if metric["name"] == "TaskDuration")
+
+    before = spent()
+    action()
+    return spent() - before
 
 
 def test_access_and_searches_stand_in_the_page(browser: Any, tmp_path: Path) -> None:
@@ -180,7 +163,12 @@ def test_access_and_searches_stand_in_the_page(browser: Any, tmp_path: Path) -> 
     assert colours[0] != colours[1], "the measurement before is grey"
     heights = page.locator("svg.curve .new circle").evaluate_all("all => all.map(e => +e.getAttribute('cy'))")
     assert heights == sorted(heights, reverse=True), "more recall stands higher"
-    assert page.locator("summary", has_text="Findings by relation and check").count() == 1
+    assert page.locator("h2").all_inner_texts()[-4:] == [
+        "Findings by relation and check",
+        "Access",
+        "Searches",
+        "Measured",
+    ]
     assert page.locator("script").count() == 1
     assert opened.errors == []
     page.context.close()
@@ -190,8 +178,26 @@ def test_the_trend_of_searches_stands_among_what_was_measured() -> None:
     run = small()
     run.past["muva"].figures["search of f: p95"] = [(1.0, 10.0), (2.0, 11.0), (3.0, 12.5)]
     (row,) = [line for line in html.render(run).split("<tr>") if "search of f: p95" in line]
-    assert '<td class="n">12.5 <td class="n">11<td>' in row
+    assert '<td class="n">12.5<td class="n old">11<td>' in row
     assert "3 runs, from 10 to 12.5" in row
+
+
+@pytest.mark.parametrize(("value", "unit", "shown"), [
+    (23_477_300, "bytes", "22.4 MB"), (1023, "bytes", "1023 bytes"), (1024, "bytes", "1.0 kB"),
+    (5e15, "bytes", "4.4 PB"), (1_048_575, "bytes", "1.0 MB"), (0, "bytes", "0 bytes"), (150 * 1024, "bytes", "150 kB"),
+    (0.0123, "share", "1.23 %"), (12.5, "ms", "12.5 ms"), (23_477_300, "rows", "23,477,300 rows"),
+    (23_477_300.4, "", "23,477,300"), (0.5, "", "0.5"),
+])  # fmt: skip
+def test_amounts_are_read_by_people(value: float, unit: str, shown: str) -> None:
+    assert amount(value, unit) == shown
+
+
+def test_the_run_before_is_grey_beside_the_trend(page: Opened) -> None:
+    page.page.locator("#s-measured + details > summary").click()
+    row = page.page.locator("tr", has_text="size of public.p")
+    assert row.inner_text().startswith("size of public.p\t12 bytes\t11 bytes")
+    colours = row.locator("circle").evaluate_all("all => all.map(e => getComputedStyle(e).fill)")
+    assert len(set(colours)) == len(colours) == 2, "the run before, and this one"
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"when": 1, "told": 5}', '{"when": "x", "told": {"contracts": [{}]}}'])

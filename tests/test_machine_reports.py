@@ -23,6 +23,7 @@ from pgconform.reports import (
     findings,
     github,
     gitlab,
+    html,
     junit,
     markdown,
     prometheus,
@@ -267,8 +268,6 @@ def test_prometheus_reads_what_is_written() -> None:
 @pytest.mark.parametrize("name", [*RENDERED, "html"])
 def test_a_run_that_has_not_finished_says_so_in_every_report(name: str) -> None:
     """What stands there from the start of a run until its end, and after whatever ends it by force."""
-    from pgconform.reports import html
-
     run = run_of([])
     run.finished = None
     text = {**RENDERED, "html": html.render}[name](run)
@@ -279,6 +278,28 @@ def test_a_run_that_has_not_finished_says_so_in_every_report(name: str) -> None:
         assert (told["status"], told["complete"], told["finished"]) == (2, False, None)
     else:
         assert "cut short" in text
+
+
+@pytest.mark.parametrize("name", [*RENDERED, "html", "terminal"])
+def test_every_report_tells_that_only_a_part_was_asked(name: str) -> None:
+    """Whoever reads 'conforms' learns of how many cases that was not said, and by which options."""
+    run = run_of([Result("grants-excess", "muva", Verdict.PASSED, "Grants", examined=4)])
+    renders = {**RENDERED, "html": html.render, "terminal": lambda run: "".join(dict(terminal.lines(run, full=True)))}
+    assert "not asked: " not in renders[name](run)
+    run.selection, run.unasked = "-m gate -k 'a or b'", 1355
+    text = re.sub(r"\\(.)", r"\1", renders[name](run)) if name in ("markdown", "github") else renders[name](run)
+    if name == "prometheus":
+        assert "pgconform_run_cases_not_asked 1355.0" in text
+    else:
+        assert "1,355 case(s) not asked: -m gate -k 'a or b'" in text.replace("&#x27;", "'").replace("&apos;", "'")
+    if name == "findings":
+        told = json.loads(text)
+        assert (told["selection"], told["unasked"], told["complete"]) == (run.selection, 1355, True)
+        assert findings.render(findings._run(told)) == text
+    if name == "junit":
+        JENKINS.validate(StringIO(text))
+    if name == "sarif":
+        SARIF.validate(json.loads(text))
 
 
 NAMES = st.text(min_size=1, max_size=40)
@@ -301,16 +322,16 @@ def test_any_text_survives_in_every_machine_report(name: str, observed: str, rea
     list(text_string_to_metric_families(prometheus.render(run)))
 
 
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)  # eight documents each
 @given(NAMES, NAMES)
 def test_a_run_read_again_gives_the_same_reports(name: str, observed: str) -> None:
     run = small()
     run.results.append(Result("z", "muva", Verdict.FAILED, "t", name, findings=(Finding(name, observed, observed),)))
-    run.past = {}
     text = findings.render(run)
     path = Path(resolve("muva"))
     again = findings._run(json.loads(text))
     assert again.files == {"muva": Path("fixtures/contracts/muva.toml")} != {"muva": path}
+    assert again.past == run.past
     assert findings.render(again) == text
-    for render in (junit.render, sarif.render, gitlab.render, markdown.render, prometheus.render):
+    for render in (junit.render, sarif.render, gitlab.render, markdown.render, prometheus.render, html.render):
         assert render(again) == render(run)

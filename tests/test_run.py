@@ -18,6 +18,7 @@ from psycopg import sql
 from pgconform.catalogue_of_checks import load
 from pgconform.targets.embedded import server
 from pgconform.targets.server import Server
+from tests.incomplete import CUT, EVERY, told_everywhere
 from tests.proving import contract_of
 
 READER = Path(__file__).parent.parent / "pgconform" / "reader.sql"
@@ -232,16 +233,18 @@ class TestExitStatus:
         assert {r["verdict"] for r in results(tmp_path)["results"]} <= {"skipped", "passed"}
 
     def test_75_unreachable(self, tmp_path: Path, workers: tuple[str, ...]) -> None:
-        done = run("--contract=muva", "--target=live:host=/nowhere dbname=x password=c4n4ry", *workers, out=tmp_path)
+        target = "--target=live:host=/nowhere dbname=x password=c4n4ry"
+        done = run("--contract=muva", target, EVERY, *workers, out=tmp_path)
         assert done.returncode == 75
         assert "cannot be reached" in done.stdout + done.stderr
         assert "c4n4ry" not in done.stdout + done.stderr
         assert_short(done)
+        told_everywhere(tmp_path, "cannot be reached")
 
     def test_75_lost_in_the_middle(self, tmp_path: Path, workers: tuple[str, ...]) -> None:
         with server(["victorysync"]) as dying:
             command = [sys.executable, "-m", "pgconform", "run", f"--out={tmp_path}", "--contract=victorysync",
-                       f"--target=live:{dying.dsn('victorysync')}", *workers, "-v", "-v"]  # fmt: skip
+                       f"--target=live:{dying.dsn('victorysync')}", EVERY, *workers, "-v", "-v"]  # fmt: skip
             process = subprocess.Popen(
                 command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path
             )
@@ -253,8 +256,11 @@ class TestExitStatus:
             output = process.communicate(timeout=60)[0]
         assert process.returncode == 75, output
         assert "went away" in output or "cannot be reached" in output
-        assert results(tmp_path)["complete"] is False
-        assert results(tmp_path)["counts"]["passed"] > 10
+        lost = results(tmp_path)["lost"]
+        assert lost
+        told = told_everywhere(tmp_path, lost)
+        assert told["counts"]["passed"] > 10
+        assert CUT not in told["reason"], "it was not we who ended it"
 
 
 def altered(out: Path, name: str, *pairs: str) -> Path:

@@ -29,6 +29,7 @@ def call(known: argparse.Namespace, _: list[str]) -> int:
     """The matrix of role, relation and command of each contract: declared beside observed."""
     from pgconform.attacks.access import observe
     from pgconform.model import Effort
+    from pgconform.reports import again
     from pgconform.reports.access import Matrix, as_json, as_text, status
     from pgconform.reports.beside import ACCESS, keep
 
@@ -41,5 +42,6 @@ def call(known: argparse.Namespace, _: list[str]) -> int:
             made.append(Matrix(name, facts, cells, attempts, services))
     if known.out:
         keep(Path(known.out), ACCESS, json.loads(as_json(made, effort)))
+        again(Path(known.out))
     show((as_json if known.format == "json" else as_text)(made, effort))
     return int(status(made)[0])

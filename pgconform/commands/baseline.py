@@ -48,5 +48,6 @@ def call(known: argparse.Namespace, _: list[str]) -> int:
     kept = text.count('\n    "')  # a key a line
     broken = run.counts()[Verdict.BROKEN]
     more = f"; {broken} check(s) could not be verified, and have no known findings" if broken else ""
-    print(f"wrote {known.out}: {kept} known finding(s){more}")
+    left = f"; {part}" if (part := run.selected()) else ""  # what those cases find will be new
+    print(f"wrote {known.out}: {kept} known finding(s){more}{left}")
     return 0

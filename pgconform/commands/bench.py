@@ -42,6 +42,7 @@ def call(known: argparse.Namespace, _: list[str]) -> int:
 
     from pgconform.history import append_figures
     from pgconform.model import Effort
+    from pgconform.reports import again
     from pgconform.reports.bench import as_json, as_text
     from pgconform.reports.beside import BENCH, keep
 
@@ -65,6 +66,7 @@ def call(known: argparse.Namespace, _: list[str]) -> int:
         append_figures(Path(known.history), databases.now, outcome.contract, where, outcome.status, outcome.figures())
     if known.out:
         keep(Path(known.out), BENCH, json.loads(as_json(outcomes)))
+        again(Path(known.out))
     show(as_json(outcomes) if known.format == "json" else "\n\n".join(map(as_text, outcomes)))
     found = {outcome.status for outcome in outcomes}
     return next((status for status in (1, 3, 0) if status in found), 5)

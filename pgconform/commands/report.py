@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 EPILOG = """\
 examples:
-  pgconform report reports/out --report=sarif
-  pgconform report nightly/out --since=yesterday/out --out=morning
+  pgconform report reports/out --report=sarif                      adds it; report.html stays as it is
+  pgconform report nightly/out --since=yesterday/out --out=morning  report.html, beside another run
 
 No database is asked. exit status: 0, or 4 where there is no such run
 """
@@ -25,18 +25,23 @@ def add(commands: Commands) -> None:
     command.add_argument(
         "run", nargs="?", default="reports/out", metavar="RUN", help="a run's findings.json, or its directory"
     )
-    command.add_argument("--report", default="", metavar="LIST", help="sarif, github, gitlab, markdown, prometheus")
+    command.add_argument(
+        "--report",
+        default="html",
+        metavar="LIST",
+        help="html (default), junit, sarif, github, gitlab, markdown, prometheus",
+    )
     command.add_argument("--since", metavar="RUN", help="an earlier run, to say what changed since")
     command.add_argument("--out", metavar="DIR", help="where they go (default: the run's directory)")
     command.set_defaults(command=call)
 
 
 def call(known: argparse.Namespace, _: list[str]) -> int:
-    """Writes the HTML report, and those that are named. Raises Mistake."""
-    from pgconform.asked import reports_of
+    """Writes the reports that are named, and no other. Raises Mistake."""
+    from pgconform.asked import REPORTS, reports_of
     from pgconform.changes import as_past
     from pgconform.model import Mistake
-    from pgconform.reports import write
+    from pgconform.reports import beside, write
     from pgconform.reports.findings import read
 
     place = Path(known.run)
@@ -45,7 +50,8 @@ def call(known: argparse.Namespace, _: list[str]) -> int:
         run.past = as_past(read(Path(known.since)))
     troubles = len(run.troubles)
     out = Path(known.out) if known.out else place if place.is_dir() else place.parent
-    names = ("html", *reports_of(known.report))
+    run.beside = beside.read(place if place.is_dir() else place.parent)
+    names = reports_of(known.report, (*REPORTS, "html", "junit"))
     write(run, out, names)
     if run.troubles[troubles:]:
         raise Mistake(run.troubles[troubles])
