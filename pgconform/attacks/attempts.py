@@ -16,7 +16,7 @@ from pgconform.attacks.stopped import passes_beyond
 from pgconform.catalog import Table
 from pgconform.checks import Evidence
 from pgconform.database import Outcome
-from pgconform.identities import SIMPLEST, Identity, identities
+from pgconform.identities import SIMPLEST, Identity, identities, represented
 from pgconform.model import Nothing, NotVerified
 from pgconform.names import literal, quote
 from pgconform.probes.visibility import belongs
@@ -59,6 +59,7 @@ def breaches(evidence: Evidence, table: Table, roads: Iterable[Road]) -> Iterato
             doubts.append(doubt)
     if doubts:
         raise doubts[0]
+    represented(evidence, table)
     if not tried:
         raise Nothing(f"nobody is kept from any row of {table}")
 
@@ -87,10 +88,11 @@ def whom(evidence: Evidence, road: Road) -> list[Identity]:
     if evidence.effort.examples:
         return people
     if road.commands != ("select",):
-        chosen = [*{(p.tenancy, p.kind, p.after): p for p in people}.values()]  # the last of each
+        chosen = [*{(p.role, p.tenancy, p.kind, p.after): p for p in people}.values()]  # the last of each
     else:
         ends = (people, people[::-1])
-        chosen = [p for end in ends for p in {(p.tenancy, p.kind, p.rank, p.after): p for p in end}.values()]
+        known = [{(p.role, p.tenancy, p.kind, p.rank, p.after): p for p in end} for end in ends]
+        chosen = [p for each in known for p in each.values()]
     return [p for p in people if p in chosen]
 
 
@@ -195,4 +197,5 @@ def script(evidence: Evidence, breach: Breach) -> str:
             f"grant select on {quote(given.copy[1])} to public;"] if rows else []  # fmt: skip
     become = f"set local role {quote(breach.identity.role)};"
     after = [f"{breach.road.after};"] if breach.road.after else []
-    return "\n".join(["begin;", *made, *settings, become, f"{breach.command};", *after, "rollback;"])
+    data = ["\\."] if breach.command.template.endswith("from stdin") else []  # psql reads rows up to here: none
+    return "\n".join(["begin;", *made, *settings, become, f"{breach.command};", *data, *after, "rollback;"])

@@ -42,7 +42,7 @@ def writes(evidence: Evidence, table: Table) -> Iterator[Write]:
     given = bait(evidence, table)
     made = 0
     for road in OWN:
-        seen: set[str] = set()
+        seen: set[tuple[str, str]] = set()
         for identity in identities(evidence):
             own = shares(evidence, given, identity)[0]
             allowed = evidence.contract.scope(given.declared, identity.role, road.commands[0]) != "none"
@@ -52,10 +52,10 @@ def writes(evidence: Evidence, table: Table) -> Iterator[Write]:
                 not own
                 or not allowed
                 or identity.kind == "posing"
-                or (identity.kind in seen and not evidence.effort.examples)
+                or ((identity.role, identity.kind) in seen and not evidence.effort.examples)
             ):
                 continue
-            seen.add(identity.kind)
+            seen.add((identity.role, identity.kind))
             for number in own if evidence.effort.examples else own[:1]:
                 made += 1
                 yield write_own(evidence, given, road, identity, number)

@@ -24,7 +24,11 @@ def passes_beyond(evidence: Evidence, given: Bait, who: Identity, command: State
     Raises NotVerified where more are reached, but too many are the caller's to tell.
     """
     drills, what = evidence.drills, "counting the rows that a statement reaches"
-    for text in ("drop sequence if exists {s}", "create sequence {s} minvalue 0", "grant all on sequence {s} to public"):
+    for text in (
+        "drop sequence if exists {s}",
+        "create sequence {s} minvalue 0",
+        "grant all on sequence {s} to public",
+    ):
         drills.run(statement(text, s=_TURN), what)
     settings = (*who.settings, *_ORDERED)
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from pgconform.catalog import Table
 from pgconform.checks import Evidence, check
+from pgconform.identities import represented
 from pgconform.model import Finding, Nothing
 from pgconform.names import quote
 from pgconform.probes.visibility import Sight, readable_tables, seen, sights
@@ -48,7 +49,8 @@ def test_members_see_no_row_of_another_tenant(table: Table, evidence: Evidence) 
         worst = max(leaks, key=lambda s: s.foreign)
         observed = f"{_who(leaks)} sees {worst.foreign} row(s) that are not its own"
         yield Finding(str(table), observed, close(evidence, table))
-    elif not looks:
+    represented(evidence, table)
+    if not looks:
         raise Nothing(f"no member can read {table}")
 
 
@@ -74,9 +76,12 @@ def test_every_readable_relation_answers(table: Table, evidence: Evidence) -> It
 
     A policy that looks up its own table fails every query with SQLSTATE 42P17: what looks protected is broken.
     """
-    looks = [s for s in sights(evidence) if s.identity.kind not in TENTATIVE]  # may be refused
-    refused = [s for s in looks if s.table == str(table) and s.error]
+    looks = [s for s in sights(evidence) if s.table == str(table) and s.identity.kind not in TENTATIVE]
+    refused = [s for s in looks if s.error]  # those that were left out may be
     if refused:
         roles = dict.fromkeys(quote(s.identity.role) for s in refused)
         observed = f"{', '.join(roles)}: {refused[0].error}"
         yield Finding(str(table), observed, reopen(evidence, table))
+    represented(evidence, table)
+    if not looks:
+        raise Nothing(f"no session reads {table}")
