@@ -101,6 +101,7 @@ LAYERS = (
         "expression_ties",
         "database",
     ),
+    ("sequences",),
     ("contract_file", "introspect", "expressions", "subjects", "subjects_operations", "checks"),
     ("people", "posing", "identities", "callees"),
     ("drift",),

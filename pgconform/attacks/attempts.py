@@ -143,7 +143,7 @@ def _attempt(evidence: Evidence, given: Bait, road: Road, who: Identity, number:
     outcome = evidence.drills.attempt(who.role, (*who.settings, *road.settings), command, road.after)
     # What a view's CHECK OPTION says comes after constraints: a broken one tells nothing there (ExecInsert).
     through = road.through(outcome) and not (given.table.kind == "view" and outcome.state)
-    mine = _own_rows(evidence, given, who, road) if road.every and through else 0
+    mine = own_rows(evidence, given, who, road) if road.every and through else 0
     if through and mine and outcome.state:  # an own row may be what the constraint stopped
         through = passes_beyond(evidence, given, who, command, mine)
     elif mine:
@@ -153,7 +153,7 @@ def _attempt(evidence: Evidence, given: Bait, road: Road, who: Identity, number:
     return None
 
 
-def _own_rows(evidence: Evidence, given: Bait, who: Identity, road: Road) -> int:
+def own_rows(evidence: Evidence, given: Bait, who: Identity, road: Road) -> int:
     """How many rows of the relation the identity may touch with no condition."""
     if "none" in {evidence.contract.scope(given.declared, who.role, command) for command in road.commands}:
         return 0

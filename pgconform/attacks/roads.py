@@ -286,3 +286,5 @@ WRITES = (
 )
 # What must work on own rows, where the contract allows it.
 OWN = tuple(road for road in WRITES if road.name in ("insert", "update", "delete"))
+# What must work on them, too, in tables: by other commands, and on all of them.
+OWN_TOO = tuple(road for road in WRITES if road.name in ("upsert", "merge", "lock", "update all", "delete all"))
