@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from pgconform import sequences
 from pgconform.contract import Contract, Waiver
 from pgconform.model import (
     CADENCES,
@@ -155,7 +156,8 @@ def check(
 def evaluate(check: Check, evidence: Evidence, subjects: Sequence[Any] | None = None) -> Result:
     """Judge the subjects (all of the check's, where none are given) and say what came of it.
 
-    Never raises NotVerified: that is the verdict ``broken``. TargetLost passes through.
+    Never raises NotVerified: that is the verdict ``broken``. TargetLost passes through. Sequences that a drill advanced
+    are set back.
     """
     started = time.perf_counter()
     contract = evidence.contract
@@ -179,6 +181,8 @@ def evaluate(check: Check, evidence: Evidence, subjects: Sequence[Any] | None = 
     if check.by_contract and not given:
         empty.append(f"the contract declares none: {_lower(check.looked_for)}")
     parts: dict[str, Any] = {}
+    drilling = check.drill and not on_copies and bool(given)
+    counted = sequences.values(evidence) if drilling else {}
     for subject in given:
         if hidden and (locked := hidden & _relations(subject)):
             unverified.append((subject_name(subject), LOCKED.format(", ".join(sorted(locked)))))
@@ -208,6 +212,8 @@ def evaluate(check: Check, evidence: Evidence, subjects: Sequence[Any] | None = 
             unverified.append((subject_name(subject), own_error(error)))
         else:
             examined += 1
+    if why := sequences.restore(evidence, counted):
+        unverified.append(("sequences", why))
     failing, waived = _waive(check, found, contract.waivers, evidence.today)
     name = subject_name(subjects[0]) if check.by_contract and subjects else ""
     accepted = contract.skips.get(check.id) or contract.skips.get(f"{check.id}:{name}", "")

@@ -70,7 +70,7 @@ def _tenancy(contract: Contract, path: KeyPath, tenancy: Tenancy) -> Iterator[Pr
     """Its session exists and says who calls; its administrator's role is one of the members' roles."""
     blank = "{user}" if tenancy.members else "{tenant}"
     if session := contract.sessions.get(tenancy.session):
-        if not _mentions([session.claims, session.settings], blank):
+        if not mentions([session.claims, session.settings], blank):
             why = "has members" if tenancy.members else "has no members"
             yield ("sessions", tenancy.session), f"no claim or setting says {blank}, but {place(path)} {why}"
     else:
@@ -89,12 +89,12 @@ def _declared(contract: Contract, path: KeyPath, table: str) -> Iterator[Problem
         yield path, f"declare the table under [tables], too; {choice(table, contract.tables, 'tables')}"
 
 
-def _mentions(value: Any, blank: str) -> bool:
+def mentions(value: Any, blank: str) -> bool:
     """Whether any text in the value has the blank, at any depth."""
     if isinstance(value, dict):
         value = list(value.values())
     return (
-        any(_mentions(item, blank) for item in value)
+        any(mentions(item, blank) for item in value)
         if isinstance(value, list)
         else blank in str(value).replace(":number", "")
     )

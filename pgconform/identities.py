@@ -10,9 +10,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from pgconform.catalog import Table
 from pgconform.checks import Evidence
 from pgconform.contract import Contract, Session
+from pgconform.contract_agreement import mentions
 from pgconform.database import Database, claims_settings
+from pgconform.model import NotVerified
+from pgconform.names import quote
 from pgconform.people import Person, elsewhere, nobody, people, sole_members
 from pgconform.posing import poses
 
@@ -97,24 +101,51 @@ def members_of(evidence: Evidence, name: str) -> Callable[[str], Identity | None
     return member
 
 
+def represented(evidence: Evidence, table: Table) -> None:
+    """Raises NotVerified where a client role can reach the relation, and nobody signs in with that role."""
+    signed_in = {identity.role for identity in identities(evidence)}
+    for role in evidence.contract.roles.clients:
+        if role not in signed_in and table in evidence.privileges.reached((role,)):
+            raise NotVerified(
+                f"role {quote(role)} can reach {table}, and no session signs in with it: declare one under"
+                f' [sessions.NAME], with role = "{role}", and the claims or settings that say who calls'
+            )
+
+
 def _identities(evidence: Evidence) -> Iterator[Identity]:
     contract = evidence.contract
     there = {role.name for role in evidence.catalog.roles}  # that one is not there is another check's finding
-    if (session := contract.sessions.get("anonymous")) and session.role in there:
-        yield _identity(contract, session, "anonymous", 0, "", Person("anonymous", "", ()))
+    used = {tenancy.session for tenancy in contract.tenancies.values()}
+    spare = [session for name, session in contract.sessions.items() if name not in used and session.role in there]
+    nobodys = [session for session in spare if not _says(session, "{user}") and not _says(session, "{tenant}")]
+    for number, session in enumerate(nobodys):
+        number += number > 0  # the first has none
+        yield _identity(contract, session, "anonymous", number, "", Person("anonymous", "", ()))
     for name, tenancy in contract.tenancies.items():
-        if (session := contract.sessions[tenancy.session]).role not in there:
-            continue
-        counted: dict[str, int] = {}
-        members: list[Identity] = []
-        for person in people(evidence, name, tenancy):
-            counted[person.kind] = counted.get(person.kind, 0) + 1
-            also = elsewhere(evidence, name, person.user)
-            members.append(_identity(contract, session, person.kind, counted[person.kind], name, person, also))
-        yield from members
-        kind = "unknown" if tenancy.members else "bare"
-        yield _identity(contract, session, kind, 1, name, Person(kind, nobody(evidence, tenancy), ()))
-        yield from _posing(evidence, session, members)
+        blank = "{user}" if tenancy.members else "{tenant}"
+        sessions = [contract.sessions[tenancy.session], *(session for session in spare if _says(session, blank))]
+        for session in sessions:
+            if session.role in there:
+                yield from _of_tenancy(evidence, name, session)
+
+
+def _of_tenancy(evidence: Evidence, name: str, session: Session) -> Iterator[Identity]:
+    """The people of one tenancy, as they sign in by one kind of session."""
+    contract, tenancy = evidence.contract, evidence.contract.tenancies[name]
+    counted: dict[str, int] = {}
+    members: list[Identity] = []
+    for person in people(evidence, name, tenancy):
+        counted[person.kind] = counted.get(person.kind, 0) + 1
+        also = elsewhere(evidence, name, person.user)
+        members.append(_identity(contract, session, person.kind, counted[person.kind], name, person, also))
+    yield from members
+    kind = "unknown" if tenancy.members else "bare"
+    yield _identity(contract, session, kind, 1, name, Person(kind, nobody(evidence, tenancy), ()))
+    yield from _posing(evidence, session, members)
+
+
+def _says(session: Session, blank: str) -> bool:
+    return mentions([session.claims, session.settings], blank)
 
 
 def _posing(evidence: Evidence, session: Session, members: list[Identity]) -> Iterator[Identity]:

@@ -12,6 +12,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from pgconform import sequences
 from pgconform.catalogue_of_checks import load
 from pgconform.checks import COPIED, DRILL, Evidence, evaluate
 from pgconform.database import Database, Outcome
@@ -220,3 +221,34 @@ def test_joining_what_is_there_is_a_breach_and_founding_is_not(connect: Connect)
         judged = drilled(connection, "victorysync", Effort.of("default", "1"), "functions-keep-tenants")
     assert {f.key.partition(": ")[2] for r in judged for f in r.findings if "join_org" in f.object} >= {"joins"}
     assert not [f.key for r in judged for f in r.findings if "create_org" in f.object]
+
+
+SERIAL = """
+alter table public.contacts add column number bigserial;
+create unique index on public.contacts (number);
+create sequence public.unused start 7;
+grant usage on sequence public.contacts_number_seq to authenticated
+"""
+RAW = """
+select s.last_value, s.is_called from public.contacts_number_seq as s
+union all select s.last_value, s.is_called from public.unused as s
+"""
+
+
+def test_sequences_that_attacks_advance_are_set_back(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copies of rows draw new keys, which no rollback undoes."""
+    connection = connect("victorysync")
+    moved: list[bool] = []
+    restore = sequences.restore
+
+    def spied(evidence: Evidence, before: sequences.Values) -> str:
+        moved.append(sequences.values(evidence) != before)
+        return restore(evidence, before)
+
+    monkeypatch.setattr(sequences, "restore", spied)
+    with transaction(connection, contract_of("victorysync")):
+        connection.execute(SERIAL.encode())
+        before = connection.execute(RAW.encode()).fetchall()
+        drilled(connection, "victorysync", Effort.of("quick", "1"), "own-rows-writable")
+        assert connection.execute(RAW.encode()).fetchall() == before
+    assert moved == [True]

@@ -102,6 +102,7 @@ LAYERS = (
         "database",
         "reproduce",
     ),
+    ("sequences",),
     ("contract_file", "introspect", "expressions", "subjects", "subjects_operations", "subjects_queries", "checks"),
     ("people", "posing", "identities", "callees"),
     ("drift",),

@@ -71,7 +71,7 @@ def misuses(evidence: Evidence, function: Function) -> Iterator[Misuse]:
 
 def _callers(evidence: Evidence, function: Function) -> Iterator[Identity]:
     """One session of each kind and rank in each tenancy that may execute the function, and those that pose."""
-    chosen = {(i.tenancy, i.kind, i.rank, i.after): i for i in reversed(identities(evidence))}
+    chosen = {(i.role, i.tenancy, i.kind, i.rank, i.after): i for i in reversed(identities(evidence))}
     for identity in sorted(chosen.values(), key=lambda i: SIMPLEST.index(i.kind)):
         if evidence.privileges.may(identity.role, "EXECUTE", function):
             patience = ("statement_timeout", str(evidence.contract.limits.call_timeout))
@@ -234,5 +234,8 @@ def call_script(misuse: Misuse) -> str:
     ran = "pgc_ran" in str(misuse.command)
     made = ["create temporary sequence pgc_ran;", "grant all on sequence pg_temp.pgc_ran to public;"] if ran else []
     seen = ["reset role;", "select is_called from pg_temp.pgc_ran;"] if ran else []
-    beside = [f"{misuse.beside};  -- nobody has this identifier"] if misuse.beside else []
-    return "\n".join(["begin;", *made, *settings, become, f"{misuse.command};", *beside, *seen, "rollback;"])
+    asked = [misuse.command, *([misuse.beside] if misuse.beside else [])]
+    calls = [line for command in asked for line in ("savepoint asked;", f"{command};", "rollback to savepoint asked;")]
+    if misuse.beside:  # either call may fail, which is what tells
+        calls.insert(3, "-- nobody has this identifier")
+    return "\n".join(["begin;", *made, *settings, become, *calls, *seen, "rollback;"])

@@ -89,7 +89,8 @@ def _cast(evidence: Evidence, table: Table) -> Cast:
     assert promise, "only declared tables are looked at"
     tenancy = contract.tenancy_of(promise)
     name = next(n for n, t in contract.tenancies.items() if t is tenancy)
-    everybody = [i for i in identities(evidence) if i.tenancy == name]
+    role = contract.sessions[tenancy.session].role
+    everybody = [i for i in identities(evidence) if i.tenancy == name and i.role == role]
     one = [i for i in everybody if i.kind == "one"]
     chosen = one[:1] + [i for i in one if not i.tenants & one[0].tenants][:1] if one else []
     chosen += [i for i in everybody if i.kind == "none" and tenancy.members][:1]

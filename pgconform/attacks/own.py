@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from pgconform.attacks.attempts import own_rows
 from pgconform.attacks.bait import Bait, bait, naming_users, shares
 from pgconform.attacks.roads import OWN, Aim, Road
 from pgconform.attacks.side import changed_rows
@@ -17,6 +18,8 @@ from pgconform.statements import Statement
 
 # The row was wrong (22), a rule of the application refused it (P0), or the server was busy (40, 53, 55P03, 57).
 _OTHER = ("22", "P0", "40", "53", "55P03", "57")
+# A table with rules has no ON CONFLICT and no MERGE (0A), nor one with a key of another kind (42P10).
+_UNKNOWN = ("0A", "21", "42P10")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,52 +30,78 @@ class Write:
     identity: Identity
     command: Statement
     outcome: Outcome
+    wanted: int = 1  # rows that must be touched
 
     @property
     def refused(self) -> bool:
-        """True where privileges, policies or the relation itself stood in the way."""
-        return not self.outcome.passed
+        """True where privileges, policies or the relation itself stood in the way of a row."""
+        return not self.outcome.passed or (not self.outcome.state and self.outcome.rows < self.wanted)
+
+    def __str__(self) -> str:
+        why = f": {self.outcome.said}" if self.outcome.state else ""
+        if self.outcome.rows and not why:
+            why = f": {self.outcome.rows} of {self.wanted} were touched"
+        return f"{self.identity} cannot {self.road.name} own rows{why}"
 
 
-def writes(evidence: Evidence, table: Table) -> Iterator[Write]:
+def writes(evidence: Evidence, table: Table, roads: tuple[Road, ...] = OWN) -> Iterator[Write]:
     """Every write of own rows that the contract allows: by one member of each kind, or by all with more effort.
 
     Raises Nothing where nobody may write or has rows, NotVerified where something else stood in the way.
     """
     given = bait(evidence, table)
     made = 0
-    for road in OWN:
-        seen: set[str] = set()
+    for road in roads if table.kind in ("table", "partitioned") else OWN:
+        seen: set[tuple[str, str]] = set()
         for identity in identities(evidence):
             own = shares(evidence, given, identity)[0]
-            allowed = evidence.contract.scope(given.declared, identity.role, road.commands[0]) != "none"
+            scopes = {evidence.contract.scope(given.declared, identity.role, command) for command in road.commands}
             held = {h.privilege.lower() for h in evidence.privileges.on(identity.role, table)}
-            allowed = allowed and {"select", road.commands[0]} <= held  # what is not granted is another check's finding
+            # What is not granted is another check's finding.
+            allowed = "none" not in scopes and {"select", *road.commands} <= held
             if (
                 not own
                 or not allowed
                 or identity.kind == "posing"
-                or (identity.kind in seen and not evidence.effort.examples)
+                or ((identity.role, identity.kind) in seen and not evidence.effort.examples)
             ):
                 continue
-            seen.add(identity.kind)
-            for number in own if evidence.effort.examples else own[:1]:
+            seen.add((identity.role, identity.kind))
+            for number in own if evidence.effort.examples and not road.every else own[:1]:
                 made += 1
-                yield write_own(evidence, given, road, identity, number)
+                if road in OWN:
+                    yield write_own(evidence, given, road, identity, number)
+                elif write := _write_too(evidence, given, road, identity, number):
+                    yield write
     if not made:
         raise Nothing(f"nobody may write {table}, or has rows there")
 
 
 def write_own(evidence: Evidence, given: Bait, road: Road, who: Identity, number: int) -> Write:
     """One write of an own row. Raises NotVerified where something else than the privileges stood in the way."""
-    author = (naming_users(evidence, given.table), who.user)
-    aim = Aim(given, who.role, number, number, evidence.privileges, evidence.catalog.server.version, author)
-    command = road.build(aim)
+    command = road.build(_aim(evidence, given, who, number))
     assert command is not None, "plain writes are possible everywhere"
     outcome = evidence.drills.attempt(who.role, who.settings, command)
     if not outcome.passed and outcome.state.startswith(_OTHER):
         raise NotVerified(f"{who} could not {road.name} an own row of {given}: {outcome.said}")
     return Write(road, who, command, outcome)
+
+
+def _write_too(evidence: Evidence, given: Bait, road: Road, who: Identity, number: int) -> Write | None:
+    """A write by another command, or of all own rows; None where something else than the privileges may stand in the
+    way: of one row of many, or of a command that not every table knows."""
+    command = road.build(_aim(evidence, given, who, number))
+    if command is None:
+        return None
+    outcome = evidence.drills.attempt(who.role, who.settings, command)
+    if not outcome.passed and outcome.state.startswith((*_OTHER, *_UNKNOWN)):
+        return None
+    return Write(road, who, command, outcome, own_rows(evidence, given, who, road) if road.every else 1)
+
+
+def _aim(evidence: Evidence, given: Bait, who: Identity, number: int) -> Aim:
+    author = (naming_users(evidence, given.table), who.user)
+    return Aim(given, who.role, number, number, evidence.privileges, evidence.catalog.server.version, author)
 
 
 def strays(evidence: Evidence, table: Table) -> Iterator[tuple[Write, list[str]]]:

@@ -180,12 +180,17 @@ def _overwrite(aim: Aim) -> Statement:
 
 
 def _take(aim: Aim) -> Statement | None:
-    """An own tenant's name on all rows: what a policy asks of the new row is then true."""
+    """An own tenant's name on all rows, and the own parents that go with it: what a policy asks of the new row is then
+    true, and what a foreign key asks, too."""
     if not aim.own or not aim.bait.holder:
         return None
+    holder, able = aim.bait.holder, {c.name for c in aim.may("UPDATE")}
+    keys = [c.columns for c in aim.bait.table.foreign_keys() if holder in c.columns]
+    changed = list(dict.fromkeys([holder, *(name for key in keys for name in key if name in able)]))
     return statement(
-        "update {t} set {h} = (select b.{h} from {copy} as b where {row})",
-        t=aim.table, h=Name((aim.bait.holder,)), copy=aim.bait.copy, row=row(aim.own),
+        "update {t} set ({changed}) = (select {values} from {copy} as b where {row})",
+        t=aim.table, changed=joined(Name((name,)) for name in changed),
+        values=joined(column(name, "b") for name in changed), copy=aim.bait.copy, row=row(aim.own),
     )  # fmt: skip
 
 
@@ -281,3 +286,5 @@ WRITES = (
 )
 # What must work on own rows, where the contract allows it.
 OWN = tuple(road for road in WRITES if road.name in ("insert", "update", "delete"))
+# What must work on them, too, in tables: by other commands, and on all of them.
+OWN_TOO = tuple(road for road in WRITES if road.name in ("upsert", "merge", "lock", "update all", "delete all"))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pgconform.attacks.bait import Bait, bait, shares
 from pgconform.attacks.own import write_own
 from pgconform.attacks.roads import OWN, READS, WRITES, Aim, Road
+from pgconform.attacks.stopped import passes_beyond
 from pgconform.catalog import Table
 from pgconform.checks import Evidence
 from pgconform.contract import Command, TablePromise
@@ -16,7 +17,7 @@ from pgconform.database import Outcome
 from pgconform.identities import Identity, identities
 from pgconform.model import Nothing, NotVerified
 from pgconform.probes.visibility import belongs, sights
-from pgconform.statements import Name, statement
+from pgconform.statements import Name, Statement, statement
 
 WIDE = ("shared", "all")
 # What may be observed beside the contract's own words.
@@ -215,7 +216,11 @@ def _try(
     if outcome.state.startswith(_BUSY):
         tally.trouble = tally.trouble or f"{who} could not try to {road.name} rows of {given}: {outcome.said}"
         return
-    passed = _beyond(evidence, given, who, outcome, tally, blind) if road.every else outcome.passed
+    try:
+        passed = _beyond(evidence, given, who, command, outcome, tally, blind) if road.every else outcome.passed
+    except NotVerified as refusal:
+        tally.trouble = tally.trouble or str(refusal)
+        return
     if road.every and not passed:
         return
     tally.foreign += 1
@@ -224,20 +229,25 @@ def _try(
         tally.tell("foreign", f"{who} could {road.words} rows that are not its own")
 
 
-def _beyond(evidence: Evidence, given: Bait, who: Identity, outcome: Outcome, tally: Tally, blind: bool) -> bool:
+def _beyond(
+    evidence: Evidence, given: Bait, who: Identity, command: Statement, outcome: Outcome, tally: Tally, blind: bool
+) -> bool:
     """True where more rows were touched than are the session's own; a role that cannot read aims at own ones so, too.
 
-    What a constraint stopped may be the fault of the own rows: it tells nothing here.
+    What a constraint stopped may be the fault of the own rows: they are then taken one at a time.
     """
     if given.promise.holds in ("shared", "service"):
         return outcome.rows > 0
-    if outcome.state.startswith("23") or not (outcome.rows or blind):
+    stopped = outcome.state.startswith("23")
+    if (stopped and given.table.kind == "view") or not (outcome.rows or stopped or blind):
         return False
     question = statement(
         "select pg_catalog.count(*) from {t} as r where {own}",
         t=Name.of(str(given.table)), own=belongs(evidence, given.declared, who),
     )  # fmt: skip
     mine = int(evidence.drills.remembered(question, f"counting rows of {given}")[0][0])
+    if stopped:
+        return outcome.passed and passes_beyond(evidence, given, who, command, mine)
     if blind and mine:
         tally.own += 1
         tally.own_passed += outcome.rows >= mine

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 
 from pgconform.catalog import Table
 from pgconform.checks import Evidence, check
+from pgconform.identities import represented
 from pgconform.model import Finding, Nothing
 from pgconform.names import quote
 from pgconform.probes.visibility import Sight, readable_tables, seen, sight_script, sights
@@ -61,7 +62,8 @@ def test_members_see_no_row_of_another_tenant(table: Table, evidence: Evidence) 
         observed = f"{_who(leaks)} sees {worst.foreign} row(s) that are not its own"
         how, whose = sight_script(evidence, table, worst), _tenants((s, s.foreign) for s in leaks)
         yield Finding(str(table), observed, close(evidence, table), script=how, tenants=whose)
-    elif not looks:
+    represented(evidence, table)
+    if not looks:
         raise Nothing(f"no member can read {table}")
 
 
@@ -88,10 +90,13 @@ def test_every_readable_relation_answers(table: Table, evidence: Evidence) -> It
 
     A policy that looks up its own table fails every query with SQLSTATE 42P17: what looks protected is broken.
     """
-    looks = [s for s in sights(evidence) if s.identity.kind not in TENTATIVE]  # may be refused
-    refused = [s for s in looks if s.table == str(table) and s.error]
+    looks = [s for s in sights(evidence) if s.table == str(table) and s.identity.kind not in TENTATIVE]
+    refused = [s for s in looks if s.error]  # those that were left out may be
     if refused:
         roles = dict.fromkeys(quote(s.identity.role) for s in refused)
         observed = f"{', '.join(roles)}: {refused[0].error}"
         how = sight_script(evidence, table, refused[0])
         yield Finding(str(table), observed, reopen(evidence, table), script=how)
+    represented(evidence, table)
+    if not looks:
+        raise Nothing(f"no session reads {table}")
