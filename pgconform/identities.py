@@ -26,9 +26,10 @@ KINDS = {
     "bare": "signed in without a tenant",
     "anonymous": "anonymous",
     "posing": "member who sets what sessions may set",
+    "malformed": "signed in by a malformed token",
 }
 # What says most comes first: that anybody can do it.
-SIMPLEST = ("anonymous", "unknown", "none", "bare", "former", "one", "many", "posing")
+SIMPLEST = ("anonymous", "unknown", "none", "bare", "former", "one", "many", "posing", "malformed")
 
 
 @dataclass(frozen=True, slots=True)

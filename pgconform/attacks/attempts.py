@@ -18,6 +18,7 @@ from pgconform.database import Outcome
 from pgconform.identities import SIMPLEST, Identity, identities
 from pgconform.model import Nothing
 from pgconform.names import literal, quote
+from pgconform.probes.malformed import BLIND, writers
 from pgconform.probes.visibility import belongs
 from pgconform.statements import Name, Statement, column, joined, statement
 
@@ -76,16 +77,17 @@ def _cases(evidence: Evidence, given: Bait, road: Road, people: Iterable[Identit
 
 def whom(evidence: Evidence, road: Road) -> list[Identity]:
     """The sessions that attack: all of them, or with the least effort the first and the last of each kind and rank, who
-    read, and one of each kind, who writes."""
+    read, and one of each kind, who writes; and those with malformed tokens by the roads that read nothing."""
     people = list(identities(evidence))
+    odd = writers(evidence) if road.name in BLIND else []
     if evidence.effort.examples:
-        return people
+        return people + odd
     if road.commands != ("select",):
         chosen = [*{(p.tenancy, p.kind, p.after): p for p in people}.values()]  # the last of each
     else:
         ends = (people, people[::-1])
         chosen = [p for end in ends for p in {(p.tenancy, p.kind, p.rank, p.after): p for p in end}.values()]
-    return [p for p in people if p in chosen]
+    return [p for p in people if p in chosen] + odd
 
 
 def _simplest(evidence: Evidence, given: Bait, road: Road, cases: list[Case]) -> Breach | None:
