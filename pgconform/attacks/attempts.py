@@ -153,8 +153,17 @@ def _own_rows(evidence: Evidence, given: Bait, who: Identity, road: Road) -> int
 
 def script(evidence: Evidence, breach: Breach) -> str:
     """SQL for psql that shows the breach and undoes it. Names rows by their keys, and holds none of their content."""
-    given, rows = breach.bait, []
-    for number in breach.numbers:
+    settings = [f"select pg_catalog.set_config({literal(n)}, {literal(v)}, true);" for n, v in breach.identity.settings]
+    made = laid_out(evidence, breach.bait, breach.numbers)
+    become = f"set local role {quote(breach.identity.role)};"
+    after = [f"{breach.road.after};"] if breach.road.after else []
+    return "\n".join(["begin;", *made, *settings, become, f"{breach.command};", *after, "rollback;"])
+
+
+def laid_out(evidence: Evidence, given: Bait, numbers: Iterable[int]) -> list[str]:
+    """SQL that makes the table of the rows that a script aims at; nothing for none."""
+    rows = []
+    for number in numbers:
         wanted = row(number, "r")
         if given.key:
             values = statement("{k}", k=joined(statement("{c}::text", c=column(k)) for k in given.key))
@@ -175,9 +184,5 @@ def script(evidence: Evidence, breach: Breach) -> str:
         f" from {given} as r where {wanted})"
         for number, wanted in rows
     )
-    settings = [f"select pg_catalog.set_config({literal(n)}, {literal(v)}, true);" for n, v in breach.identity.settings]
-    made = [f"create temporary table {quote(given.copy[1])} as\n  {source};",
-            f"grant select on {quote(given.copy[1])} to public;"] if rows else []  # fmt: skip
-    become = f"set local role {quote(breach.identity.role)};"
-    after = [f"{breach.road.after};"] if breach.road.after else []
-    return "\n".join(["begin;", *made, *settings, become, f"{breach.command};", *after, "rollback;"])
+    made = f"create temporary table {quote(given.copy[1])} as\n  {source};"
+    return [made, f"grant select on {quote(given.copy[1])} to public;"] if rows else []

@@ -30,7 +30,16 @@ class Ledger:
             return [self._gone(user, tenant)]
         if act == "join":
             return [self._gone(user, tenant), *self._made(user, tenant)]
+        if act in ("promote", "demote"):
+            return self._ranked(user, tenant, self.members.roles[0 if act == "promote" else -1])
         return self._switched(user, tenant, on=act == "restore")
+
+    @property
+    def acts(self) -> tuple[str, ...]:
+        """The changes that the contract has words for."""
+        members = self.members
+        ranks = ("promote", "demote") if members.role and len(members.roles) > 1 else ()
+        return ("join", "leave", *(("suspend", "restore") if members.active or members.expires else ()), *ranks)
 
     def _pair(self, user: str, tenant: str) -> Statement:
         return statement(
@@ -72,6 +81,15 @@ class Ledger:
             "(select v.{key} from {t} as v where v.{key}::text = {text} limit 1)",
             key=Name((key,)), t=Name(tuple(table)), text=text,
         )  # fmt: skip
+
+    def _ranked(self, user: str, tenant: str, rank: str) -> list[Statement]:
+        """The membership given another role, one that somebody has."""
+        changed = statement(
+            "update {t} as m set {c} = coalesce({other}, {c}) where {pair}",
+            t=Name.of(self.members.table), c=Name((self.members.role,)), pair=self._pair(user, tenant),
+            other=self._value(self.members.role, rank, ""),
+        )  # fmt: skip
+        return [changed]
 
     def _switched(self, user: str, tenant: str, on: bool) -> list[Statement]:
         """The membership set to count, or not to, where the table has a word for that."""
