@@ -103,9 +103,9 @@ def _posing(evidence: Evidence, session: Session, members: list[Identity]) -> It
         claims = _filled(session.claims, {"user": me.user, "tenant": min(me.tenants)})
         ends = slice(None, None, max(1, len(tenants) - 1))  # of the first and the last
         said = poses(evidence.catalog, contract, claims, tenants[ends], users[:1])
-        for number, (tenant, carried, chosen) in enumerate(said, 1):
+        for number, (how, tenant, carried, chosen) in enumerate(said, 1):
             settings = dict(me.settings) | claims_settings(contract.claims_setting, carried, chosen)
-            yield replace(me, kind="posing", number=number, settings=tuple(settings.items()), rank="", after=tenant)
+            yield replace(me, kind="posing", number=number, settings=tuple(settings.items()), rank=how, after=tenant)
 
 
 def _identity(
