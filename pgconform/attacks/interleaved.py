@@ -170,10 +170,11 @@ def _usual(cast: Cast) -> list[Step]:
     home = min(cast.tenants.index(t) for t in cast.people[1].tenants)
     away = min(n for n, t in enumerate(cast.tenants) if t not in cast.people[1].tenants)
     inserted = [Step("insert", 1, home)] if "insert" in cast.roads else []
-    after = {"suspend": [*again, *blind, *inserted], "leave": [*again, *blind, *inserted]}
-    changes = [("promote", home), ("demote", home), ("suspend", home), ("restore", home), ("leave", home)]
-    changes = [each for each in changes if each[0] in cast.ledger.acts]
-    history = [step for act, there in changes for step in (Step(act, 1, there), look, *after.get(act, ()))]
+    ended = (*again, *blind, *inserted)
+    after = dict.fromkeys(("suspend", "expire", "leave"), ended)
+    changes = ("promote", "demote", "suspend", "restore", "expire", "restore", "leave")
+    known = [Step(act, 1, home) for act in changes if act in cast.ledger.acts]
+    history = [step for change in known for step in (change, look, *after.get(change.act, ()))]
     moves = [("join", away), ("leave", away), ("join", home)]
     return [*looks, *history, *(step for act, there in moves for step in (Step(act, 1, there), look))]
 

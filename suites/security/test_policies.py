@@ -1,5 +1,6 @@
 """Policies: one for each command that the grants allow, each of them tied to the tenant, for old rows and new."""
 
+import re
 from collections.abc import Iterator
 
 from pgconform.callees import functions_behind
@@ -197,3 +198,44 @@ def test_no_policy_trusts_a_setting_of_anybody(
         yield Finding(str(table), observed, tie(contract, declared, table, policy), detail=quote(policy.name))
     elif declared and found:
         raise NotVerified(f"policy {quote(policy.name)} reads a setting whose name cannot be told from its text")
+
+
+def _overlooked(table: Table, policy: Policy, catalog: Catalog, contract: Contract) -> Iterator[str]:
+    """What the contract asks of a membership, and a policy that looks memberships up does not.
+
+    A helper or a view may ask, a restrictive policy, or the policies of the members' own table: the lookup passes them.
+    """
+    texts = [text for text in (policy.using, policy.check) if text]
+    shapes = [shape(text, table.name) for text in texts]
+    for members in (tenancy.members for tenancy in contract.tenancies.values() if tenancy.members):
+        there = catalog.table(members.table)
+        looked_up = any(tuple(split(members.table)) in seen.relations for seen in shapes)
+        if there is None or there == table or not looked_up:
+            continue
+        asking = [*(p for p in table.policies if not p.permissive), *(there.policies if there.row_security else ())]
+        said = [*texts, *(f"{p.using} {p.check}" for p in asking)]
+        said += [f.body for seen in shapes for f in functions_behind(seen, catalog)]
+        said += [t.definition for t in catalog.tables if t.definition and _names(said, t.name)]
+        wanted = [column for column in (members.active, members.expires) if column]
+        yield from (column for column in wanted if not _names(said, column))
+
+
+def _names(texts: list[str], name: str) -> bool:
+    """True where one of the texts has the name in it."""
+    return any(re.search(rf"\b{re.escape(name)}\b", text) for text in texts)
+
+
+@check("policy-members-current", guide=["vs-14", "muva-42"], when=EVERY_AUDIT, of=policies)
+def test_policies_ask_whether_a_membership_counts(
+    subject: tuple[Table, Policy], catalog: Catalog, contract: Contract
+) -> Iterator[Finding]:
+    """Policies that look a membership up ask what the contract asks of one: that it is active, and has not expired.
+
+    A row in the table of members is not yet a right: who has left keeps the row.
+    """
+    table, policy = subject
+    declared = declared_name(catalog, contract, table)
+    overlooked = sorted(set(_overlooked(table, policy, catalog, contract)))
+    if declared and overlooked:
+        observed = f"policy {quote(policy.name)} looks memberships up without {', '.join(map(quote, overlooked))}"
+        yield Finding(str(table), observed, tie(contract, declared, table, policy), detail=quote(policy.name))
