@@ -48,14 +48,13 @@ def _sequences(evidence: Evidence, client: str) -> Iterator[Way]:
             "select s.tableoid::bigint, s.last_value, s.is_called from {s} as s", s=Name.of(str(sequence))
         )
         oid, value, called = evidence.drills.one(state, f"looking at sequence {sequence}")
-        command = statement(
-            "select pg_catalog.setval({oid}::oid::regclass, {value}::bigint, {called}::boolean)",
-            oid=oid, value=value, called=statement(str(called).lower()),
-        )  # fmt: skip
+        text = "select pg_catalog.setval({it}::regclass, {value}::bigint, {called}::boolean)"
+        names = statement("{oid}::oid", oid=oid), statement("{n}", n=str(sequence))  # a number needs no schema
+        command, shown = (statement(text, it=it, value=value, called=statement(str(called).lower())) for it in names)
         if evidence.drills.attempt(client, (), command).passed:
             held = [h for h in evidence.privileges.on(client, sequence) if h.privilege == "UPDATE"]
             remedy = "\n".join(revoke(h, f"sequence {sequence}", client, evidence.privileges) for h in held)
-            yield Way(f"sequence {sequence}", f"it could set sequence {sequence}", remedy, _script(client, command))
+            yield Way(f"sequence {sequence}", f"it could set sequence {sequence}", remedy, _script(client, shown))
 
 
 def _roles(evidence: Evidence, client: str) -> Iterator[Way]:
