@@ -49,7 +49,9 @@ class Outcome:
     constraint: str = ""  # that was broken
     raised: bool = False  # by a function of theirs, perhaps before any policy was asked
     answer: tuple[Row, ...] = ()  # of the statement itself: never to be shown
-    told: str = ""  # the server's own words, message, detail and hint: never to be shown
+    told: str = (
+        ""  # what a function of theirs said when it raised: never to be shown; a constraint's words hold defaults
+    )
 
     @property
     def passed(self) -> bool:
@@ -186,7 +188,7 @@ class Database:
                 said(error),
                 constraint=error.diag.constraint_name or "",
                 raised=_raised(error),
-                told=_told(error),
+                told=_told(error) if _raised(error) else "",
             )
         self._message(_UNDO)
         return outcome
