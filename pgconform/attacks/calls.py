@@ -154,7 +154,7 @@ def _combinations(evidence: Evidence, function: Function, identity: Identity) ->
 def _holds(
     evidence: Evidence, identity: Identity, outcome: Outcome, given: tuple[Given, ...], hidden: tuple[Secret, ...]
 ) -> str:
-    """What of others' rows an answer or a raised error holds; '' for nothing. What the caller said, or is also the own rows',
+    """What of others' rows an answer or error holds; '' for nothing. What the caller said, or is also the own rows',
     is none."""
     text = "\n".join([*(str(value) for row in outcome.answer for value in row), outcome.told])
     said = [*(g.text for g in given), *(value for _, value in identity.settings)]
