@@ -49,6 +49,9 @@ class Outcome:
     constraint: str = ""  # that was broken
     raised: bool = False  # by a function of theirs, perhaps before any policy was asked
     answer: tuple[Row, ...] = ()  # of the statement itself: never to be shown
+    told: str = (
+        ""  # what a function of theirs said when it raised: never to be shown; a constraint's words hold defaults
+    )
 
     @property
     def passed(self) -> bool:
@@ -185,6 +188,7 @@ class Database:
                 said(error),
                 constraint=error.diag.constraint_name or "",
                 raised=_raised(error),
+                told=_told(error) if _raised(error) else "",
             )
         self._message(_UNDO)
         return outcome
@@ -274,6 +278,11 @@ def said(error: psycopg.Error) -> str:
     safe = (error.sqlstate or "")[:2] in _SAFE_CLASSES and not _raised(error)
     detail = (error.diag.message_primary or "") if safe else ""
     return f"{' '.join((detail or type(error).__name__).split())} ({_code(error)})"
+
+
+def _told(error: psycopg.Error) -> str:
+    parts = (error.diag.message_primary, error.diag.message_detail, error.diag.message_hint)
+    return "\n".join(filter(None, parts))
 
 
 def _raised(error: psycopg.Error) -> bool:

@@ -30,9 +30,10 @@ KINDS = {
     "bare": "signed in without a tenant",
     "anonymous": "anonymous",
     "posing": "member who sets what sessions may set",
+    "malformed": "signed in by a malformed token",
 }
 # What says most comes first: that anybody can do it.
-SIMPLEST = ("anonymous", "unknown", "none", "bare", "former", "one", "many", "posing")
+SIMPLEST = ("anonymous", "unknown", "none", "bare", "former", "one", "many", "posing", "malformed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,9 +158,9 @@ def _posing(evidence: Evidence, session: Session, members: list[Identity]) -> It
         claims = _filled(session.claims, {"user": me.user, "tenant": min(me.tenants)})
         ends = slice(None, None, max(1, len(tenants) - 1))  # of the first and the last
         said = poses(evidence.catalog, contract, claims, tenants[ends], users[:1])
-        for number, (tenant, carried, chosen) in enumerate(said, 1):
+        for number, (how, tenant, carried, chosen) in enumerate(said, 1):
             settings = dict(me.settings) | claims_settings(contract.claims_setting, carried, chosen)
-            yield replace(me, kind="posing", number=number, settings=tuple(settings.items()), rank="", after=tenant)
+            yield replace(me, kind="posing", number=number, settings=tuple(settings.items()), rank=how, after=tenant)
 
 
 def _identity(

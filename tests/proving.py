@@ -52,6 +52,7 @@ WORDS = (
     "mend",
     "server",
     "backup",
+    "review",
 )
 QUICK = Effort.of("quick", "1")
 ROUNDS = 4  # a remedy may uncover what another check then finds
@@ -66,7 +67,8 @@ class Fault:
     ``promise`` are lines of TOML that the contract has besides. ``history`` are earlier runs: how many days ago, and
     what part of the reference's figures they measured. ``mend`` is SQL in place of a remedy that no SQL can be, or says
     why there can be none. ``server`` is 'contrib' where it takes extensions that the embedded one has not.
-    ``backup`` are those that a provider lists: hours ago, bytes, and a status.
+    ``backup`` are those that a provider lists: hours ago, bytes, and a status. ``review`` says, of what only attempts
+    find, why the review of the catalogue cannot: 'none, because ...'.
     """
 
     path: Path
@@ -83,6 +85,7 @@ class Fault:
     mend: str = ""
     server: str = ""
     backups: tuple[str, ...] = ()
+    review: str = ""
 
     @property
     def name(self) -> str:
@@ -116,7 +119,7 @@ def read(path: Path) -> Fault:
         path, path.parent.name, contract[0], finds, errata, path.read_text(encoding="utf-8"),
         " ".join(said["committed"]), said["beside"], "\n".join(said["promise"]), sum(map(float, said["wait"])),
         tuple(_point(text) for line in said["history"] for text in line.split(", ")), " ".join(said["mend"]),
-        " ".join(said["server"]), said["backup"],
+        " ".join(said["server"]), said["backup"], " ".join(said["review"]),
     )  # fmt: skip
 
 

@@ -139,6 +139,31 @@ def test_a_script_shows_what_came_through(connect: Connect, references: Server) 
     assert done.stdout.rstrip().endswith("ROLLBACK")
 
 
+@pytest.mark.parametrize(
+    ("fault", "check", "wanted"),
+    [
+        ("access-follows-membership/copied-deletes", "access-follows-membership", "DELETE 140"),
+        ("access-follows-membership/kept-deletes", "access-follows-membership", "DELETE 1\n"),
+        ("clients-stay-clients/taken-on", "clients-stay-clients", "\n t\n"),
+        ("clients-stay-clients/sets-back", "clients-stay-clients", "\n setval \n"),
+    ],
+)
+def test_a_script_of_several_steps_shows_it(
+    connect: Connect, references: Server, fault: str, check: str, wanted: str
+) -> None:
+    connection, broken = connect("victorysync"), read(FAULTS / f"{fault}.sql")
+    with transaction(connection, contract_of("victorysync")):
+        connection.execute(broken.sql.encode())
+        found = [f for r in drilled(connection, "victorysync", Effort.of("quick", "1"), check) for f in r.findings]
+    assert len(found) == 1
+    script = found[0].script.replace("begin;", f"begin;\n{broken.sql}", 1)
+    command = [str(find_binaries("16") / "psql"), "-X", "-v", "ON_ERROR_STOP=1", references.dsn("victorysync")]
+    done = subprocess.run(command, input=script, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert wanted in done.stdout
+    assert done.stdout.rstrip().endswith("ROLLBACK")
+
+
 def test_drills_are_not_run_on_a_live_target_and_listed(tmp_path: Path) -> None:
     with server(["muva"]) as started:
         done = run("--contract=muva", f"--target=live:{started.dsn('muva')}", out=tmp_path)

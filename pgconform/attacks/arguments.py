@@ -78,6 +78,8 @@ def values(evidence: Evidence, function: Function, argument: Argument, identity:
     found = [_given(label, text, kind, foreign, keys) for label, text, foreign in _ids(evidence, function, identity)
              if keys or _fits(text, base)]  # fmt: skip
     if base in TEXTS:
+        found += [_given(f"a value of a row of {table} that is not its own", text, kind, True)
+                  for table, text in _others(evidence, function, identity)]  # fmt: skip
         words = [w for w in dict.fromkeys(_KEY.findall(function.body)) if kind == base][:_WORDS]
         found += [_given("a word of the function", word, kind) for word in words]
         found += _relations(evidence, function, kind)
@@ -184,15 +186,52 @@ def _ids(evidence: Evidence, function: Function, identity: Identity) -> Iterator
     users = sorted({i.user for i in others if i.user and i.user != identity.user and i.kind in ("one", "many")
                     and not i.tenants & identity.tenants})  # fmt: skip
     yield from (("the id of a user of another tenant", user, True) for user in users[:1])
-    text = "\n".join(f.body for f in (function, *functions_called(function, evidence.catalog)))
-    for table in evidence.catalog.tables:
-        named = re.search(rf"\b{re.escape(table.name)}\b", text)
-        if named and promise_of(evidence.catalog, evidence.contract, table):
+    for table in _named(evidence, function):
+        if promise_of(evidence.catalog, evidence.contract, table):
             yield from ((f"the key of a row of {table} that is not its own", key, True)
                         for key in _keys(evidence, table, identity))  # fmt: skip
     yield from (("its own tenant's id", tenant, False) for tenant in sorted(identity.tenants)[:1])
     if identity.user:
         yield "its own user's id", identity.user, False
+
+
+def _text(evidence: Evidence, function: Function) -> str:
+    """The body, and those of the functions that it calls."""
+    return "\n".join(f.body for f in (function, *functions_called(function, evidence.catalog)))
+
+
+def _named(evidence: Evidence, function: Function) -> Iterator[Table]:
+    """The relations that a function names."""
+    text = _text(evidence, function)
+    yield from (t for t in evidence.catalog.tables if re.search(rf"\b{re.escape(t.name)}\b", text))
+
+
+def _others(evidence: Evidence, function: Function, identity: Identity) -> Iterator[tuple[Table, str]]:
+    """Texts that tell rows of others apart, of columns that the function names: a telephone number, an address."""
+    text = _text(evidence, function)
+    for table in _named(evidence, function):
+        promise = promise_of(evidence.catalog, evidence.contract, table)
+        if promise is None or promise.holds not in ("tenant", "user", "child"):
+            continue
+        for each in table.columns:
+            if each.type.partition("(")[0] in TEXTS and re.search(rf"\b{re.escape(each.name)}\b", text):
+                yield from ((table, value) for value in _distinct(evidence, table, each.name, identity))
+
+
+def _distinct(evidence: Evidence, table: Table, name: str, identity: Identity) -> list[str]:
+    """One of a column's values in rows that are not the identity's, where no two rows that were copied share one."""
+    try:
+        given = bait(evidence, table)
+    except Nothing:
+        return []
+    foreign = shares(evidence, given, identity)[1]
+    question = statement(
+        "select pg_catalog.min(r.{c}::text) filter (where r.pgc_row = any({numbers}::int[])) from {copy} as r"
+        " having pg_catalog.count(distinct r.{c}) = pg_catalog.count(r.{c}) and pg_catalog.count(r.{c}) > 2",
+        c=Name((name,)), copy=given.copy, numbers=foreign,
+    )  # fmt: skip
+    values = evidence.drills.remembered(question, f"looking up a value of {table}")
+    return [str(value) for (value,) in values if value and name not in (given.holder, *given.key)]
 
 
 def _once(evidence: Evidence, identity: Identity) -> list[str]:

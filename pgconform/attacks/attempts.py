@@ -19,6 +19,7 @@ from pgconform.database import Outcome
 from pgconform.identities import SIMPLEST, Identity, identities, represented
 from pgconform.model import Nothing, NotVerified
 from pgconform.names import literal, quote
+from pgconform.probes.malformed import BLIND, writers
 from pgconform.probes.visibility import belongs
 from pgconform.statements import Name, Statement, column, joined, statement
 
@@ -83,17 +84,18 @@ def _cases(evidence: Evidence, given: Bait, road: Road, people: Iterable[Identit
 
 def whom(evidence: Evidence, road: Road) -> list[Identity]:
     """The sessions that attack: all of them, or with the least effort the first and the last of each kind and rank, who
-    read, and one of each kind, who writes."""
+    read, and one of each kind, who writes; and those with malformed tokens by the roads that read nothing."""
     people = list(identities(evidence))
+    odd = writers(evidence) if road.name in BLIND else []
     if evidence.effort.examples:
-        return people
+        return people + odd
     if road.commands != ("select",):
         chosen = [*{(p.role, p.tenancy, p.kind, p.after): p for p in people}.values()]  # the last of each
     else:
         ends = (people, people[::-1])
         known = [{(p.role, p.tenancy, p.kind, p.rank, p.after): p for p in end} for end in ends]
         chosen = [p for each in known for p in each.values()]
-    return [p for p in people if p in chosen]
+    return [p for p in people if p in chosen] + odd
 
 
 def _simplest(evidence: Evidence, given: Bait, road: Road, cases: list[Case]) -> Breach | None:
@@ -170,8 +172,18 @@ def own_rows(evidence: Evidence, given: Bait, who: Identity, road: Road) -> int:
 
 def script(evidence: Evidence, breach: Breach) -> str:
     """SQL for psql that shows the breach and undoes it. Names rows by their keys, and holds none of their content."""
-    given, rows = breach.bait, []
-    for number in breach.numbers:
+    settings = [f"select pg_catalog.set_config({literal(n)}, {literal(v)}, true);" for n, v in breach.identity.settings]
+    made = laid_out(evidence, breach.bait, breach.numbers)
+    become = f"set local role {quote(breach.identity.role)};"
+    after = [f"{breach.road.after};"] if breach.road.after else []
+    data = ["\\."] if breach.command.template.endswith("from stdin") else []  # psql reads rows up to here: none
+    return "\n".join(["begin;", *made, *settings, become, f"{breach.command};", *data, *after, "rollback;"])
+
+
+def laid_out(evidence: Evidence, given: Bait, numbers: Iterable[int]) -> list[str]:
+    """SQL that makes the table of the rows that a script aims at; nothing for none."""
+    rows = []
+    for number in numbers:
         wanted = row(number, "r")
         if given.key:
             values = statement("{k}", k=joined(statement("{c}::text", c=column(k)) for k in given.key))
@@ -192,10 +204,5 @@ def script(evidence: Evidence, breach: Breach) -> str:
         f" from {given} as r where {wanted})"
         for number, wanted in rows
     )
-    settings = [f"select pg_catalog.set_config({literal(n)}, {literal(v)}, true);" for n, v in breach.identity.settings]
-    made = [f"create temporary table {quote(given.copy[1])} as\n  {source};",
-            f"grant select on {quote(given.copy[1])} to public;"] if rows else []  # fmt: skip
-    become = f"set local role {quote(breach.identity.role)};"
-    after = [f"{breach.road.after};"] if breach.road.after else []
-    data = ["\\."] if breach.command.template.endswith("from stdin") else []  # psql reads rows up to here: none
-    return "\n".join(["begin;", *made, *settings, become, f"{breach.command};", *data, *after, "rollback;"])
+    made = f"create temporary table {quote(given.copy[1])} as\n  {source};"
+    return [made, f"grant select on {quote(given.copy[1])} to public;"] if rows else []

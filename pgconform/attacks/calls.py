@@ -154,14 +154,18 @@ def _combinations(evidence: Evidence, function: Function, identity: Identity) ->
 def _holds(
     evidence: Evidence, identity: Identity, outcome: Outcome, given: tuple[Given, ...], hidden: tuple[Secret, ...]
 ) -> str:
-    """What of others' rows an answer holds; '' for nothing. What the caller said, or is also the own rows', is none."""
-    text = "\n".join(str(value) for row in outcome.answer for value in row)
+    """What of others' rows an answer or error holds; '' for nothing. What the caller said, or is also the own rows',
+    is none."""
+    text = "\n".join([*(str(value) for row in outcome.answer for value in row), outcome.told])
     said = [*(g.text for g in given), *(value for _, value in identity.settings)]
-    found = [s for s in hidden if s.value in text and not any(s.value in known for known in said)] if text else []
+    found = (
+        [s for s in hidden if s.value in text and not any(s.value in known for known in said)] if text.strip() else []
+    )
     tables = Counter(s.table for s in found)
     for secret in sorted(found, key=lambda s: (-tables[s.table], s.table)):
         if not shown_anyway(evidence, identity, secret.value):
-            return f"a value of a row of {secret.table} that is not its own"
+            where = ", in the words of an error" if outcome.state else ""
+            return f"a value of a row of {secret.table} that is not its own{where}"
     return ""
 
 

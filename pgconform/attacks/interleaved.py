@@ -1,8 +1,8 @@
 """Several sessions on one connection, as a pooler makes them, with memberships granted and ended between statements.
 
-What one of them sees must follow from who it is now: not from who asked before it, nor from what it was. A plan that
-was made for another caller, an answer that a function keeps in a setting, a list of tenants that is copied elsewhere,
-all are right until somebody's membership changes.
+What one of them sees and writes must follow from who it is now: not from who asked before it, nor from what it was. A
+plan that was made for another caller, an answer that a function keeps in a setting, a list of tenants that is copied
+elsewhere, all are right until somebody's membership changes.
 """
 
 from __future__ import annotations
@@ -12,25 +12,37 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
+from pgconform.attacks.attempts import laid_out
+from pgconform.attacks.bait import Bait, bait, naming_users
 from pgconform.attacks.memberships import Ledger
+from pgconform.attacks.roads import WRITES, Aim
 from pgconform.catalog import Catalog, Table
 from pgconform.checks import Evidence
-from pgconform.contract import Contract
+from pgconform.contract import Command, Contract
 from pgconform.identities import Identity, identities
 from pgconform.model import Nothing
 from pgconform.people import memberships
 from pgconform.privileges import Privileges
-from pgconform.statements import Name, column, joined, statement
+from pgconform.statements import Name, Statement, column, joined, statement
 from pgconform.subjects import promise_of, reachable_tables
 
 _LOCAL = re.compile(r"set_config\(\s*'([^']+)'\s*,[^;]*?,\s*true\s*\)", re.IGNORECASE)
-_ACTS = ("look", "look again", "join", "leave", "suspend", "restore")
+_LOOKS = ("look", "look again")
+_AGAIN = " again"  # by a plan that is kept
+_ROADS = {road.name: road for road in WRITES}
+# For each command a road to one row, and one to all rows that it reaches, reading nothing.
+_WRITES: dict[Command, tuple[str, ...]] = {
+    "insert": ("insert",),
+    "update": ("update", "overwrite all"),
+    "delete": ("delete", "delete all"),
+}
 _LONGEST = 10  # steps of one history
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One thing that happens: a session looks at a table, or a membership changes. Numbers count in the cast."""
+    """One thing that happens: a session looks at a table or writes it, or a membership changes. Numbers count in the
+    cast; an act that ends with "again" goes by a plan that is kept, and is undone."""
 
     act: str
     person: int
@@ -39,7 +51,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Surprise:
-    """A session that saw what it must not, or not what it must, at the end of a history."""
+    """A session that saw or wrote what it must not, or saw not what it must, at the end of a history."""
 
     observed: str
     script: str
@@ -47,8 +59,8 @@ class Surprise:
 
 @dataclass
 class Cast:
-    """Who takes part: people, tenants, the table that they look at by its tenant's column, and the ledger of
-    memberships where there is one."""
+    """Who takes part: people, tenants, the table that they look at by its tenant's column, the ledger of memberships
+    where there is one, and the rows to write: ``rows`` holds the number of a row of each tenant, by tenant."""
 
     evidence: Evidence
     people: list[Identity]
@@ -57,7 +69,22 @@ class Cast:
     column: str
     ledger: Ledger | None
     blank: tuple[str, ...]  # settings that end with each request
+    roads: tuple[str, ...] = ()  # by which it is written
+    given: Bait | None = None
+    rows: dict[str, int] = field(default_factory=dict)
     sent: list[str] = field(default_factory=list)
+    aimed: set[int] = field(default_factory=set)  # numbers of rows that were sent for
+    planned: set[str] = field(default_factory=set)  # acts whose plans are kept by now
+
+    @property
+    def blind(self) -> list[str]:
+        """Roads to all rows."""
+        return [name for name in self.roads if _ROADS[name].every]
+
+    def acts(self) -> list[str]:
+        """All that can happen."""
+        again = [name + _AGAIN for name in self.blind]
+        return [*_LOOKS, *(self.ledger.acts if self.ledger else ()), *self.roads, *again]
 
 
 def shared_tables(catalog: Catalog, contract: Contract, privileges: Privileges) -> Iterator[Table]:
@@ -99,7 +126,28 @@ def _cast(evidence: Evidence, table: Table) -> Cast:
         raise Nothing(f"tenancy {name} has no two members of two tenants")
     ledger = Ledger(evidence, tenancy) if tenancy.members else None
     blanks = _blanks(evidence.catalog, contract, chosen)
-    return Cast(evidence, chosen, tenants, table, promise.column or tenancy.column, ledger, blanks)
+    cast = Cast(evidence, chosen, tenants, table, promise.column or tenancy.column, ledger, blanks)
+    _arm(cast, chosen[0].role)
+    return cast
+
+
+def _arm(cast: Cast, role: str) -> None:
+    """Gives the cast roads and rows to write, where the role may write own rows of a table that has some."""
+    evidence, table = cast.evidence, cast.table
+    if table.kind not in ("table", "partitioned"):
+        return
+    try:
+        given = bait(evidence, table)
+    except Nothing:
+        return
+    held = {h.privilege.lower() for h in evidence.privileges.on(role, table)}
+    may = [c for c in _WRITES if c in held and evidence.contract.scope(given.declared, role, c) in ("own", "none")]
+    question = statement(
+        "select {h}::text, pg_catalog.min(r.pgc_row) from {copy} as r where {h}::text = any({t}::text[]) group by 1",
+        h=column(cast.column), copy=given.copy, t=tuple(cast.tenants),
+    )  # fmt: skip
+    cast.given, cast.rows = given, dict(evidence.drills.rows(question, f"choosing rows of {table}"))
+    cast.roads = tuple(road for command in may for road in _WRITES[command])
 
 
 def _blanks(catalog: Catalog, contract: Contract, people: list[Identity]) -> tuple[str, ...]:
@@ -109,15 +157,27 @@ def _blanks(catalog: Catalog, contract: Contract, people: list[Identity]) -> tup
 
 
 def _usual(cast: Cast) -> list[Step]:
-    """Two sessions look, by a plan that is made once; the second changes its memberships, and looks again."""
-    look = Step("look", 1)
-    looks = [Step("look again", 0), Step("look again", 1), look]
+    """Two sessions look and write, by plans that are made once; the second changes its memberships, and does it again.
+
+    It writes all that it reaches only after its memberships have ended, so that there is something left to see.
+    """
+    look, blind = Step("look", 1), [Step(name, 1) for name in cast.blind]
+    again = [replace(step, act=step.act + _AGAIN) for step in blind]
+    mine = min(cast.tenants.index(t) for t in cast.people[0].tenants)
+    first = [Step(name, 0, mine) for name in cast.roads if name not in cast.blind]
+    looks = [Step("look again", 0), Step("look again", 1), look, *first, *(replace(s, person=0) for s in again)]
     if cast.ledger is None:
-        return looks
+        return [*looks, *again, *blind]
     home = min(cast.tenants.index(t) for t in cast.people[1].tenants)
     away = min(n for n, t in enumerate(cast.tenants) if t not in cast.people[1].tenants)
-    changes = [("suspend", home), ("restore", home), ("leave", home), ("join", away), ("leave", away), ("join", home)]
-    return looks + [step for act, tenant in changes for step in (Step(act, 1, tenant), look)]
+    inserted = [Step("insert", 1, home)] if "insert" in cast.roads else []
+    ended = (*again, *blind, *inserted)
+    after = dict.fromkeys(("suspend", "expire", "leave"), ended)
+    changes = ("promote", "demote", "suspend", "restore", "expire", "restore", "leave")
+    known = [Step(act, 1, home) for act in changes if act in cast.ledger.acts]
+    history = [step for change in known for step in (change, look, *after.get(change.act, ()))]
+    moves = [("join", away), ("leave", away), ("join", home)]
+    return [*looks, *history, *(step for act, there in moves for step in (Step(act, 1, there), look))]
 
 
 def _drawn(cast: Cast) -> Surprise | None:
@@ -129,7 +189,7 @@ def _drawn(cast: Cast) -> Surprise | None:
     def number(things: Sequence[object]) -> st.SearchStrategy[int]:
         return st.integers(0, len(things) - 1)
 
-    acts = st.sampled_from(_ACTS if cast.ledger else _ACTS[:2])
+    acts = st.sampled_from(cast.acts())
     step = st.builds(Step, acts, number(cast.people), number(cast.tenants))
     effort = cast.evidence.effort
     draw = random.Random(f"{effort.seed} {cast.table}")
@@ -148,7 +208,8 @@ def _drawn(cast: Cast) -> Surprise | None:
 def _shortened(cast: Cast, history: list[Step]) -> list[Step]:
     """The history without the steps that it does not need, and without plans that it does not need."""
     for number in reversed(range(len(history))):
-        plain = [replace(history[number], act="look")] if history[number].act == "look again" else []
+        act = history[number].act
+        plain = [replace(history[number], act=act.removesuffix(_AGAIN))] if act.endswith(_AGAIN) else []
         for instead in ([], plain):
             shorter = history[:number] + instead + history[number + 1 :]
             if shorter != history and shorter and _played(cast, shorter):
@@ -161,17 +222,20 @@ def _played(cast: Cast, history: list[Step]) -> Surprise | None:
     """Plays a history until something surprises, and undoes it."""
     drills = cast.evidence.drills
     drills.send([statement("savepoint history")])
-    cast.sent = []
+    cast.sent, cast.aimed, cast.planned = [], set(), set()
     now = {i.user: set(i.tenants) for i in cast.people}
-    prepared = False
     try:
         for step in history:
-            if step.act.startswith("look"):
-                if observed := _look(cast, step, now[cast.people[step.person].user], prepared):
-                    return Surprise(f"{observed} {_when(history)}", _script(cast))
-                prepared = prepared or step.act == "look again"
+            own = now[cast.people[step.person].user]
+            if step.act in _LOOKS:
+                observed = _look(cast, step, own)
+            elif step.act.removesuffix(_AGAIN) in _ROADS:
+                observed = _write(cast, step, own)
             else:
+                observed = ""
                 _change(cast, step, now)
+            if observed:
+                return Surprise(f"{observed} {_when(history)}", _script(cast))
     finally:
         ends = ("rollback to savepoint history", "release savepoint history", "deallocate all")
         drills.send([statement(text) for text in ends])
@@ -179,12 +243,14 @@ def _played(cast: Cast, history: list[Step]) -> Surprise | None:
 
 
 def _when(history: list[Step]) -> str:
-    """What came before the last look, in words."""
-    changes = dict.fromkeys(step.act for step in history if not step.act.startswith("look"))
+    """What came before the last step, in words."""
+    acts = [step.act for step in history]
+    changes = dict.fromkeys(act for act in acts if act not in _LOOKS and act.removesuffix(_AGAIN) not in _ROADS)
     if changes:
         return f"after a change of memberships ({', '.join(changes)})"
-    again = any(step.act == "look again" for step in history)
-    return "by a plan that was made for another one" if again else "after another one has looked"
+    if any(act.endswith(_AGAIN) for act in acts):
+        return "by a plan that was made for another one"
+    return "after another one has looked" if all(act in _LOOKS for act in acts) else "after another one has been there"
 
 
 def _change(cast: Cast, step: Step, now: dict[str, set[str]]) -> None:
@@ -199,24 +265,18 @@ def _change(cast: Cast, step: Step, now: dict[str, set[str]]) -> None:
         now[person.user] = {own for (own,) in answers[-1][1]}
 
 
-def _look(cast: Cast, step: Step, own: set[str], prepared: bool) -> str:
+def _look(cast: Cast, step: Step, own: set[str]) -> str:
     """What is wrong with what a session sees; '' for nothing. One that is refused sees nothing."""
-    person, table, tenant = cast.people[step.person], Name.of(str(cast.table)), column(cast.column)
+    table, tenant = Name.of(str(cast.table)), column(cast.column)
     question = statement(
         "select {tenant}::text, pg_catalog.count(*) from {t} as r group by 1 order by 1", tenant=tenant, t=table
     )
-    asked = [question]
-    if step.act == "look again":
-        made = [] if prepared else [statement("prepare pgc_look as {q}", q=question)]
-        asked = [*made, statement("execute pgc_look")]
-    settings = dict.fromkeys(cast.blank, "") | dict(person.settings) | {"row_security": "on"}
-    begun = joined(statement("pg_catalog.set_config({n}, {v}, true)", n=n, v=v) for n, v in settings.items())
-    become = [statement("select {begun}", begun=begun), statement("set local role {role}", role=Name((person.role,)))]
-    back = [statement("reset role"), statement("set local row_security = off")]
     truth = statement(
         "select {tenant}::text, pg_catalog.count(*) from {t} as r where {tenant}::text = any({own}::text[]) group by 1",
         tenant=tenant, t=table, own=tuple(sorted(own)),
     )  # fmt: skip
+    become, back = _session(cast, step)
+    asked = _planned(cast, step, question)
     cast.sent += [f"{s};" for s in (*become, *asked, back[0])]
     cast.evidence.drills.attempts += 1
     answers = cast.evidence.drills.tried([*become, *asked, *back, truth])
@@ -230,5 +290,55 @@ def _look(cast: Cast, step: Step, own: set[str], prepared: bool) -> str:
     return f"a session sees {shown} of its {there} own rows" if shown < there else ""
 
 
+def _write(cast: Cast, step: Step, own: set[str]) -> str:
+    """What is wrong with what a session writes; '' for nothing, and for what is refused."""
+    person, road, tenant = cast.people[step.person], _ROADS[step.act.removesuffix(_AGAIN)], cast.tenants[step.tenant]
+    number, evidence = cast.rows.get(tenant), cast.evidence
+    if number is None or cast.given is None:
+        return ""
+    author = (naming_users(evidence, cast.table), person.user)
+    version = evidence.catalog.server.version
+    command = road.build(Aim(cast.given, person.role, number, number, evidence.privileges, version, author))
+    assert command, "these roads can be built everywhere"
+    holder = column(cast.column)
+    question = statement(
+        "select pg_catalog.count(*) from {t} as r where {h}::text = any({own}::text[])",
+        h=holder, t=Name.of(str(cast.table)), own=tuple(sorted(own)),
+    )  # fmt: skip
+    become, back = _session(cast, step)
+    done = [*become, *_planned(cast, step, command), back[0]]
+    if step.act.endswith(_AGAIN):
+        done = [statement("savepoint once"), *done, statement("rollback to savepoint once")]
+    evidence.drills.attempts += 1
+    answers = evidence.drills.tried([question, *done, back[1]])
+    if not answers:
+        return ""
+    cast.sent += [f"{s};" for s in done]
+    cast.aimed.add(number)
+    touched = answers[-4 if step.act.endswith(_AGAIN) else -3][0]
+    mine = answers[0][1][0][0] if road.every else touched if tenant in own else 0
+    return f"a session could {road.words} {touched - mine} row(s) that are not its own" if touched > mine else ""
+
+
+def _planned(cast: Cast, step: Step, command: Statement) -> list[Statement]:
+    """The command, or what runs it by a plan that is made once."""
+    if not step.act.endswith(_AGAIN):
+        return [command]
+    name = Name(("pgc " + step.act,))
+    made = [] if step.act in cast.planned else [statement("prepare {n} as {q}", n=name, q=command)]
+    cast.planned.add(step.act)
+    return [*made, statement("execute {n}", n=name)]
+
+
+def _session(cast: Cast, step: Step) -> tuple[list[Statement], list[Statement]]:
+    """How a session begins, and how it ends."""
+    person = cast.people[step.person]
+    settings = dict.fromkeys(cast.blank, "") | dict(person.settings) | {"row_security": "on"}
+    begun = joined(statement("pg_catalog.set_config({n}, {v}, true)", n=n, v=v) for n, v in settings.items())
+    become = [statement("select {begun}", begun=begun), statement("set local role {role}", role=Name((person.role,)))]
+    return become, [statement("reset role"), statement("set local row_security = off")]
+
+
 def _script(cast: Cast) -> str:
-    return "\n".join(["begin;", *cast.sent, "rollback;"])
+    made = laid_out(cast.evidence, cast.given, sorted(cast.aimed)) if cast.given else []
+    return "\n".join(["begin;", *made, *cast.sent, "rollback;"])

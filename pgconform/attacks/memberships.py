@@ -30,7 +30,17 @@ class Ledger:
             return [self._gone(user, tenant)]
         if act == "join":
             return [self._gone(user, tenant), *self._made(user, tenant)]
-        return self._switched(user, tenant, on=act == "restore")
+        if act in ("promote", "demote"):
+            return self._ranked(user, tenant, self.members.roles[0 if act == "promote" else -1])
+        return self._switched(user, tenant, act)
+
+    @property
+    def acts(self) -> tuple[str, ...]:
+        """The changes that the contract has words for."""
+        members = self.members
+        ranks = ("promote", "demote") if members.role and len(members.roles) > 1 else ()
+        ends = (*(("suspend",) if members.active else ()), *(("expire",) if members.expires else ()))
+        return ("join", "leave", *ends, *(("restore",) if ends else ()), *ranks)
 
     def _pair(self, user: str, tenant: str) -> Statement:
         return statement(
@@ -73,10 +83,21 @@ class Ledger:
             key=Name((key,)), t=Name(tuple(table)), text=text,
         )  # fmt: skip
 
-    def _switched(self, user: str, tenant: str, on: bool) -> list[Statement]:
-        """The membership set to count, or not to, where the table has a word for that."""
-        members, changes = self.members, []
-        if members.active and members.active_values:
+    def _ranked(self, user: str, tenant: str, rank: str) -> list[Statement]:
+        """The membership given another role, one that somebody has."""
+        changed = statement(
+            "update {t} as m set {c} = coalesce({other}, {c}) where {pair}",
+            t=Name.of(self.members.table), c=Name((self.members.role,)), pair=self._pair(user, tenant),
+            other=self._value(self.members.role, rank, ""),
+        )  # fmt: skip
+        return [changed]
+
+    def _switched(self, user: str, tenant: str, act: str) -> list[Statement]:
+        """The membership set to count, or not to, where the table has a word for that: one word at a time."""
+        members, changes, on = self.members, [], act == "restore"
+        if act == "expire":
+            pass
+        elif members.active and members.active_values:
             other = statement(
                 "(select v.{c} from {t} as v where {not}coalesce(v.{c}::text = any({values}::text[]), false)"
                 " order by 1 limit 1)",
@@ -86,7 +107,7 @@ class Ledger:
             changes.append(statement("{c} = coalesce({other}, {c})", c=Name((members.active,)), other=other))
         elif members.active:
             changes.append(statement("{c} = {on}", c=Name((members.active,)), on=statement(str(on).lower())))
-        if members.expires:
+        if members.expires and act != "suspend":
             ends = statement("null" if on else "pg_catalog.now() - interval '1 day'")
             changes.append(statement("{c} = {ends}", c=Name((members.expires,)), ends=ends))
         pair = self._pair(user, tenant)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pgconform.attacks.attempts import own_rows
 from pgconform.attacks.bait import Bait, bait, naming_users, shares
+from pgconform.attacks.lures import lures
 from pgconform.attacks.roads import OWN, Aim, Road
 from pgconform.attacks.side import changed_rows
 from pgconform.catalog import Table
@@ -105,11 +106,17 @@ def _aim(evidence: Evidence, given: Bait, who: Identity, number: int) -> Aim:
 
 
 def strays(evidence: Evidence, table: Table) -> Iterator[tuple[Write, list[str]]]:
-    """Writes of own rows after which other relations' foreign rows were not what they were, with those relations."""
+    """Writes of own rows after which other relations' foreign rows were not what they were, with those relations.
+
+    An own row that names somebody else's in a free column is an own row, too.
+    """
     done: set[str] = set()
     for write in writes(evidence, table):
         if write.road.name in done or not write.outcome.rows:
             continue
         done.add(write.road.name)
-        if others := changed_rows(evidence, write.identity, write.command):
-            yield write, others
+        named = lures(evidence, table, write.identity) if write.road.name == "insert" else ()
+        for command in (write.command, *named):
+            if others := changed_rows(evidence, write.identity, command):
+                yield replace(write, command=command), others
+                break

@@ -1,4 +1,4 @@
-"""Tokens that say nothing, nonsense, or more than they should: what a session with one of them sees. Reads only."""
+"""Tokens that say nothing, nonsense, or more than they should: what a session with one of them sees, and who writes."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pgconform.catalog import Catalog, Table
 from pgconform.checks import Evidence
 from pgconform.contract import Contract, Session
 from pgconform.database import Database
+from pgconform.identities import Identity
 from pgconform.model import NotVerified
 from pgconform.privileges import Privileges
 from pgconform.probes.visibility import readable_tables
@@ -32,7 +33,9 @@ _DOCUMENTS: tuple[tuple[str, str], ...] = (
     ("a list of", "[]"),
     ("textual", '"x"'),
 )
-
+# Enough for writing, where each session costs an attempt by each of the roads that read nothing.
+_WRITING = ("nothing", "null", "a wildcard", "the empty text", "a list", "no", "unreadable")
+BLIND = ("insert", "update all", "overwrite all", "delete all")
 
 _Settings = tuple[tuple[str, str], ...]
 _KNOWN: WeakKeyDictionary[Database, dict[tuple[str, _Settings], dict[str, int]]] = WeakKeyDictionary()
@@ -57,25 +60,39 @@ def leaks(evidence: Evidence, table: Table) -> Iterator[tuple[str, int]]:
             yield label, seen
 
 
+def writers(evidence: Evidence) -> list[Identity]:
+    """Sessions with malformed claims that try to write; of no tenant, and nobody."""
+    contract, found = evidence.contract, []
+    for name, session in contract.sessions.items():
+        tenancy = next((t for t, tenancy in contract.tenancies.items() if tenancy.session == name), "")
+        if tenancy and evidence.catalog.role(session.role):
+            for label, what, settings in _signed_in(contract, session, slice(None)):
+                if label in _WRITING:
+                    rank = f"{label} {what}".replace("no claims", "no claims at all")
+                    found.append(Identity("malformed", 0, tenancy, frozenset(), "", session.role, settings, rank=rank))
+    return found
+
+
 def _sessions(evidence: Evidence) -> Iterator[tuple[str, str, _Settings]]:
     contract = evidence.contract
     few = slice(None) if evidence.effort.examples else slice(4)  # the least effort tries the first of each list
     for session in contract.sessions.values():
         if evidence.catalog.role(session.role) is None:
             continue
-        for path in _blanks(session.claims):
-            for label, value in _VALUES[few]:
-                changed = _claims(contract, _changed(session.claims, path, value))
-                yield f"with {label} as claim {'.'.join(path)}", session.role, changed
-        for label, text in _DOCUMENTS[few] if session.claims else ():
-            yield f"with {label} claims", session.role, ((contract.claims_setting, text),)
-        for name, text in _settings(session):
-            yield f"with an odd setting {name}", session.role, ((name, text),)
+        for label, what, settings in _signed_in(contract, session, few):
+            yield f"with {label} {what}", session.role, settings
 
 
-def _settings(session: Session) -> Iterator[tuple[str, str]]:
-    texts = [str(value) for _, value in _VALUES if isinstance(value, str)]
-    yield from ((name, text) for name, value in session.settings.items() if "{" in value for text in texts)
+def _signed_in(contract: Contract, session: Session, few: slice) -> Iterator[tuple[str, str, _Settings]]:
+    """What is put in, in place of what, and the settings of the session that comes of it."""
+    for path in _blanks(session.claims):
+        for label, value in _VALUES[few]:
+            yield label, f"as claim {'.'.join(path)}", _claims(contract, _changed(session.claims, path, value))
+    for label, text in _DOCUMENTS[few] if session.claims else ():
+        yield label, "claims", ((contract.claims_setting, text),)
+    for name, value in session.settings.items():
+        if "{" in value:
+            yield from ((label, f"as setting {name}", ((name, str(v)),)) for label, v in _VALUES if isinstance(v, str))
 
 
 def _claims(contract: Contract, claims: dict[str, Any]) -> _Settings:

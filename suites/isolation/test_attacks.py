@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from pgconform.attacks.attempts import breaches, script
 from pgconform.attacks.bait import targets
+from pgconform.attacks.beside import clients, ways
 from pgconform.attacks.calls import call_script, callable_functions, misuses
 from pgconform.attacks.interleaved import shared_tables, surprise
 from pgconform.attacks.leaks import leak, leak_script
@@ -27,6 +28,7 @@ from pgconform.catalog import Catalog, Constraint, Function, Index, Schema, Tabl
 from pgconform.checks import Evidence, check
 from pgconform.contract import Contract
 from pgconform.model import Finding
+from pgconform.names import quote
 from pgconform.remedies import close, deny, reopen
 
 AUDIT = ["gate", "quarterly"]
@@ -151,3 +153,14 @@ def test_a_table_made_tomorrow_is_closed(subject: tuple[Schema, str], evidence: 
     for role, commands in open_tomorrow(evidence, schema, owner):
         observed = f"{role} may {', '.join(commands)} in a table that {owner} has just created"
         yield Finding(str(schema), observed, keep_closed(schema, owner, role), detail=f"{owner} {role}")
+
+
+@check("clients-stay-clients", guide=["muva-18", "vs-24", "muva-42"], when=AUDIT, of=clients, drill=True)
+def test_no_client_goes_around_the_tables(client: str, evidence: Evidence) -> Iterator[Finding]:
+    """No client session sets a sequence, takes on a role that shows it more, or reads a large object.
+
+    Row security has no say in any of these: a sequence set back makes others' keys clash, and a role that is taken on
+    is asked for its own policies.
+    """
+    for way in ways(evidence, client):
+        yield Finding(quote(client), way.observed, way.remedy, detail=way.what, script=way.script)

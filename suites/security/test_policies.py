@@ -8,10 +8,11 @@ from pgconform.catalog import Catalog, Policy, Table
 from pgconform.checks import check
 from pgconform.contract import COMMANDS, Command, Contract
 from pgconform.expressions import Shape, compares, constrains, shape
-from pgconform.model import Finding
+from pgconform.model import Finding, NotVerified
 from pgconform.names import quote, split
 from pgconform.privileges import Privileges
 from pgconform.remedies import create_policy, tie
+from pgconform.settings_read import settings_read
 from pgconform.subjects import declared_name, own_keys, policies, protectable_tables
 
 EVERY_AUDIT = ["gate", "weekly", "quarterly"]
@@ -158,19 +159,21 @@ def test_no_policy_compares_the_tenant_to_the_user(
         yield Finding(str(table), observed, tie(contract, declared, table, policy), detail=quote(policy.name))
 
 
-# What a function does is text: a policy's own expressions are parsed, bodies in any language are searched.
-_READS_SETTING = re.compile(r"\bcurrent_setting\s*\(\s*'([^']+)'", re.IGNORECASE)
 # Part of a token that its owner can write: what it says of the tenant proves nothing.
 EDITABLE = ("user_metadata", "raw_user_meta_data")
 
 
-def _odd(seen: Shape, catalog: Catalog, contract: Contract) -> Iterator[str]:
-    """What an expression reads of the session that proves nothing."""
+def _odd(text: str, seen: Shape, catalog: Catalog, contract: Contract) -> Iterator[str]:
+    """What an expression reads of the session that proves nothing; '' for a setting whose name cannot be told."""
     trusted = {contract.claims_setting, *(name for s in contract.sessions.values() for name in s.settings)}
     behind = functions_behind(seen, catalog)
-    read = seen.settings.union(*(_READS_SETTING.findall(f.body) for f in behind))
+    callers = [text, *(f.body for f in behind)]
+    calls = [*settings_read(text), *(names for f in behind for names in settings_read(f.body, f.name, callers))]
     legacy = contract.claims_setting.rstrip("s")  # request.jwt.claim.sub: an older API sets one for each claim
-    yield from (f"setting {n}" for n in read - trusted if n != legacy and not n.startswith(f"{legacy}."))
+    for names in calls:
+        odd = {n for n in names if n not in trusted and n != legacy and not n.startswith(f"{legacy}.")}
+        if odd == names:  # of a name that is put together, none that may be meant is trusted
+            yield from (f"setting {n}" for n in odd or ("",))
     claimed = {path[0] for path in seen.claims} | {key for key in EDITABLE for f in behind if key in f.body}
     carried = {key for s in contract.sessions.values() for key in s.claims}
     yield from (f"claim {key}" for key in claimed - carried if key in EDITABLE)
@@ -187,8 +190,52 @@ def test_no_policy_trusts_a_setting_of_anybody(
     """
     table, policy = subject
     declared = declared_name(catalog, contract, table)
-    shapes = [shape(text, table.name) for text in (policy.using, policy.check) if text]
-    odd = sorted({each for seen in shapes for each in _odd(seen, catalog, contract)})
+    texts = [text for text in (policy.using, policy.check) if text]
+    found = {each for text in texts for each in _odd(text, shape(text, table.name), catalog, contract)}
+    odd = sorted(found - {"setting "})
     if declared and odd:
         observed = f"policy {quote(policy.name)} trusts the {', the '.join(odd)}"
+        yield Finding(str(table), observed, tie(contract, declared, table, policy), detail=quote(policy.name))
+    elif declared and found:
+        raise NotVerified(f"policy {quote(policy.name)} reads a setting whose name cannot be told from its text")
+
+
+def _overlooked(table: Table, policy: Policy, catalog: Catalog, contract: Contract) -> Iterator[str]:
+    """What the contract asks of a membership, and a policy that looks memberships up does not.
+
+    A helper or a view may ask, a restrictive policy, or the policies of the members' own table: the lookup passes them.
+    """
+    texts = [text for text in (policy.using, policy.check) if text]
+    shapes = [shape(text, table.name) for text in texts]
+    for members in (tenancy.members for tenancy in contract.tenancies.values() if tenancy.members):
+        there = catalog.table(members.table)
+        looked_up = any(tuple(split(members.table)) in seen.relations for seen in shapes)
+        if there is None or there == table or not looked_up:
+            continue
+        asking = [*(p for p in table.policies if not p.permissive), *(there.policies if there.row_security else ())]
+        said = [*texts, *(f"{p.using} {p.check}" for p in asking)]
+        said += [f.body for seen in shapes for f in functions_behind(seen, catalog)]
+        said += [t.definition for t in catalog.tables if t.definition and _names(said, t.name)]
+        wanted = [column for column in (members.active, members.expires) if column]
+        yield from (column for column in wanted if not _names(said, column))
+
+
+def _names(texts: list[str], name: str) -> bool:
+    """True where one of the texts has the name in it."""
+    return any(re.search(rf"\b{re.escape(name)}\b", text) for text in texts)
+
+
+@check("policy-members-current", guide=["vs-14", "muva-42"], when=EVERY_AUDIT, of=policies)
+def test_policies_ask_whether_a_membership_counts(
+    subject: tuple[Table, Policy], catalog: Catalog, contract: Contract
+) -> Iterator[Finding]:
+    """Policies that look a membership up ask what the contract asks of one: that it is active, and has not expired.
+
+    A row in the table of members is not yet a right: who has left keeps the row.
+    """
+    table, policy = subject
+    declared = declared_name(catalog, contract, table)
+    overlooked = sorted(set(_overlooked(table, policy, catalog, contract)))
+    if declared and overlooked:
+        observed = f"policy {quote(policy.name)} looks memberships up without {', '.join(map(quote, overlooked))}"
         yield Finding(str(table), observed, tie(contract, declared, table, policy), detail=quote(policy.name))
