@@ -27,13 +27,15 @@ RESULTS: pytest.StashKey[Results] = pytest.StashKey()
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One figure; ``limit`` is the least that it may be where ``least``, else the most; None where all is well."""
+    """One figure; ``limit`` is the least that it may be where ``least``, else the most; None where all is well.
+    One that is not ``shown`` is kept all the same, and shown where it exceeds its limit."""
 
     name: str
     value: float
     unit: str
     limit: float | None
     least: bool
+    shown: bool
 
     @property
     def ok(self) -> bool:
@@ -80,7 +82,8 @@ class Measured:
     def rounds(self, call: Callable[[], Result], count: int, warm: int = 0) -> list[Result]:
         """Calls it so many times, timed by pytest-benchmark; returns what the calls returned."""
         told: list[Result] = []
-        self._benchmark.pedantic(lambda: told.append(call()), rounds=count, iterations=1, warmup_rounds=warm)
+        pedantic = self._benchmark.pedantic
+        pedantic(lambda: told.append(call()), rounds=count, warmup_rounds=warm)  # type: ignore[no-untyped-call]
         return told[warm:]
 
     @property
@@ -89,12 +92,16 @@ class Measured:
         assert self._benchmark.stats, "benchmarks measure nothing under xdist: give -n0"
         return float(self._benchmark.stats.stats.median)
 
-    def row(self, name: str, value: float, unit: str = "", most: float | None = None, least: float | None = None) -> None:
+    def row(
+        self, name: str, value: float, unit: str = "", most: float | None = None, least: float | None = None,
+        shown: bool = True,
+    ) -> None:  # fmt: skip
         """One figure, with the most or the least that it may be."""
-        row = Row(name, float(value), unit, most if least is None else least, least is not None)
+        row = Row(name, float(value), unit, most if least is None else least, least is not None, shown)
         self._benchmark.extra_info[name] = {"value": row.value, "unit": unit, "limit": row.limit, "ok": row.ok}
         self._results.add(row)
-        self.say(row)
+        if row.shown or not row.ok:
+            self.say(row)
         if not row.ok:
             self.exceeded.append(row)
 
@@ -119,7 +126,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture
-def measured(benchmark: BenchmarkFixture, request: pytest.FixtureRequest, capfd: pytest.CaptureFixture[str]) -> Measured:
+def measured(
+    benchmark: BenchmarkFixture, request: pytest.FixtureRequest, capfd: pytest.CaptureFixture[str]
+) -> Measured:
     """Judged after the test, by the hook below."""
     results = request.config.stash[RESULTS]
 
@@ -143,7 +152,7 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     results = config.stash[RESULTS]
     terminalreporter.section(f"benchmarks, {results.form} form, {machine()}")
-    for row in results.rows:
+    for row in (row for row in results.rows if row.shown or not row.ok):
         terminalreporter.write_line(str(row))
     took = time.time() - results.started.timestamp()
     bad = sum(not row.ok for row in results.rows)

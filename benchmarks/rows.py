@@ -8,7 +8,7 @@ from typing import Any
 import numpy
 import psycopg
 
-from pgconform.vectors.oracle import Matrix
+from pgconform.vectors import oracle
 
 DIMENSION, CLUSTERS = 3072, 12
 SHARES = (0.55, 0.19, 0.11, 0.07, 0.05, 0.02, 0.01)  # of the reference database's tenants
@@ -40,7 +40,7 @@ def fill(connection: psycopg.Connection[Any], count: int) -> None:
     connection.execute("vacuum analyze texts")
 
 
-def drawn(count: int) -> Matrix:
+def drawn(count: int) -> oracle.Matrix:
     """Queries that no row has, drawn as the rows are."""
     draw = numpy.random.default_rng(1)
     centres = draw.normal(size=(CLUSTERS, DIMENSION))
