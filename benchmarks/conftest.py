@@ -156,6 +156,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.write_line(str(row))
     took = time.time() - results.started.timestamp()
     bad = sum(not row.ok for row in results.rows)
-    terminalreporter.write_line(f"{len(results.rows)} figures, {bad} beyond their limits, in {took:.0f} s")
+    terminalreporter.write_line(
+        f"{len(results.rows)} figures, {bad} beyond their limits, in {took:.0f} s,"
+        f" at a load of {os.getloadavg()[1]:.1f} on {os.cpu_count()} processors"
+    )
     if results.folder and (results.folder / INDEX).exists():
         (results.folder / INDEX).unlink()  # whoever looked meanwhile has indexed a part of this run's file

@@ -204,12 +204,12 @@ def test_a_question_takes_little_longer_than_by_hand(
     catalog = snapshot(connection)
     forget_peak()
     before = memory("VmRSS")
-    turns = measured.rounds(lambda: turn(connection, catalog, check, subject, BY_HAND[key]), 3)
+    turns = measured.rounds(lambda: turn(connection, catalog, check, subject, BY_HAND[key]), 3 if measured.long else 5)
     own = memory("VmHWM") - before
     connection.execute("rollback")
     ours, theirs, used = zip(*turns, strict=True)
-    beside = statistics.median(o / t for o, t in zip(ours, theirs, strict=True))
-    fast = statistics.median(ours) - statistics.median(theirs) < FLOOR
+    beside = min(ours) / min(theirs)  # other work on the machine only adds
+    fast = min(ours) - min(theirs) < FLOOR
     what = f"question {key} of {LONG if measured.long else SHORT:,} rows"
     measured.row(what, statistics.median(ours), "s", shown=False)
     measured.row(f"{what}, beside by hand", beside, "x", None if fast else LIMIT)
