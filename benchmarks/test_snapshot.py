@@ -1,6 +1,6 @@
 """How long a snapshot of the catalogue, and all checks of structure and security on it, take beside its own queries.
 
-At 30, 250, 1,000 and 10,000 tables of one schema, and at 1,000 schemas of 10 tables each; every time in a database of
+At 30, 1,000 and 10,000 tables of one schema, and at 1,000 schemas of 10 tables each; every time in a database of
 its own, as created (never analyzed: autovacuum is off) and in a copy after ANALYZE. The queries alone are fetched as
 tuples on the same connection, in turn with the snapshot and the checks, so that the ratios hold on a noisy machine.
 Memory is that of a process that does this once and nothing else. Growth is the time for one table beside that in a
