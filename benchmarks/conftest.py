@@ -21,6 +21,7 @@ from pgconform.model import Figure
 from pgconform.vectors.baseline import machine
 
 Result = TypeVar("Result")
+BUDGET = 8.0  # seconds that the rounds of a benchmark may take in the short form
 CONTRACT = "benchmarks"  # as the history calls their runs
 RESULTS: pytest.StashKey[Results] = pytest.StashKey()
 
@@ -79,12 +80,20 @@ class Measured:
         self.long = results.form == "long"
         self.exceeded: list[Row] = []
 
-    def rounds(self, call: Callable[[], Result], count: int, warm: int = 0) -> list[Result]:
-        """Calls it so many times, timed by pytest-benchmark; returns what the calls returned."""
+    def rounds(self, call: Callable[[], Result], count: int) -> list[Result]:
+        """Calls it so many times, timed by pytest-benchmark; returns what the calls returned.
+
+        Where that is several times, one more warms up and is forgotten; and where that one shows that the machine is
+        too busy for a short form of some minutes, there are fewer rounds, one at the least.
+        """
+        if count > 1:
+            started = time.perf_counter()
+            call()
+            took = time.perf_counter() - started
+            count = count if self.long else max(1, min(count, int(BUDGET / took)))
         told: list[Result] = []
-        pedantic = self._benchmark.pedantic
-        pedantic(lambda: told.append(call()), rounds=count, warmup_rounds=warm)  # type: ignore[no-untyped-call]
-        return told[warm:]
+        self._benchmark.pedantic(lambda: told.append(call()), rounds=count)  # type: ignore[no-untyped-call]
+        return told
 
     @property
     def median(self) -> float:

@@ -83,7 +83,7 @@ def test_a_search_takes_hardly_longer_than_by_pgbench(measured: Measured, tmp_pa
             one, other = (counted(dsn, way, transactions * TOGETHER) for way in ways)
             return one, other
 
-        turns = measured.rounds(turn, rounds, warm=1)
+        turns = measured.rounds(turn, rounds)
     ours, theirs = zip(*turns, strict=True)
     what = "a prepared search"
     measured.row(f"{what}: by us", 1000 * statistics.median(side.median for side in ours), "ms")

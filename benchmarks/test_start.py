@@ -25,7 +25,7 @@ ISOLATION_SECONDS = 90  # both reference databases
 @pytest.mark.parametrize("name", STARTS)
 def test_programs_begin_at_once(measured: Measured, name: str) -> None:
     command, limit = STARTS[name]
-    measured.rounds(lambda: subprocess.run(command, check=True, capture_output=True), 5, warm=1)
+    measured.rounds(lambda: subprocess.run(command, check=True, capture_output=True), 5)
     measured.row(f"start: {name}", measured.median, "s", limit)
 
 

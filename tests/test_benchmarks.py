@@ -20,7 +20,7 @@ OWN = """
 import os, signal, time, pytest
 
 def test_exceeds(measured):
-    assert measured.rounds(lambda: 7, 2, warm=1) == [7, 7]
+    assert measured.rounds(lambda: 7, 2) == [7, 7]
     measured.row("seconds of one", 2.0, "s", most=1.5)
     measured.row("a detail", 1.0, shown=False)
 
