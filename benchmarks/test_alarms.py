@@ -58,7 +58,8 @@ def test_an_unchanged_database_raises_no_alarm(measured: Measured, which: str) -
     for alarm in alarms:
         measured.say(alarm)
     pairs = [(found, first.cases[name]) for run in runs for name, found in run.now.cases.items()]
-    what = f"search benchmark of {which}, {len(runs)} runs"
+    what = f"search benchmark of {which}"
+    measured.row(f"{what}: runs", len(runs))
     measured.row(f"{what}: one run", measured.median, "s")
     measured.row(f"{what}: worst median beside the first", max(now.p50 / base.p50 for now, base in pairs), "x")
     measured.row(f"{what}: worst in calibrations", max(now.ratio / base.ratio for now, base in pairs), "x")
