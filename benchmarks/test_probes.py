@@ -1,6 +1,6 @@
 """How long each question to the data takes beside the best statement that we could write for it by hand.
 
-Both are sent in turn on one connection, so that the ratio holds on a noisy machine; of 100,000 rows, and in the long
+Both are sent in turn on one connection, so that the ratio holds on a noisy machine; of 200,000 rows, and in the long
 form of 5,000,000. Memory is what the server's process has of its own (RssAnon, sampled), beside what it had before: a
 question may take work_mem for each of its sorts and hashes, and no more. Python's is what ours grew by at most. No
 promise is broken, so that every question looks at all rows.
@@ -32,7 +32,7 @@ from pgconform.targets.server import running
 from .conftest import Measured
 from .processes import forget_peak, memory
 
-SHORT, LONG = 100_000, 5_000_000  # rows
+SHORT, LONG = 200_000, 5_000_000  # rows
 LIMIT = 1.3  # times the hand-written statement
 FLOOR = 0.02  # seconds that make no difference to anybody
 WORK_MEM_MB, PYTHON_MB = 64, 200
