@@ -3,11 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+MEASURE = $(BIN)/python -m pytest benchmarks -n0 --benchmark-only --benchmark-quiet -p no:cacheprovider
 
-.PHONY: help install conformance container test lint docs site remedies benchmark clean
+.PHONY: help install conformance container test lint docs site remedies benchmark benchmark-long clean
 
 help:  ## show the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -41,15 +42,11 @@ site: $(STAMP)  ## the documentation as a site, in build/site
 remedies: $(STAMP)  ## the remedies that explain shows, from the faults themselves
 	$(BIN)/python -m tests.remedies
 
-benchmark: $(STAMP)  ## the short benchmarks
-	$(BIN)/python -m benchmarks.snapshot --short
-	$(BIN)/python -m benchmarks.attacks
-	$(BIN)/python -m benchmarks.probes
-	$(BIN)/python -m benchmarks.restore
-	$(BIN)/python -m benchmarks.oracle --rows=5000 --sql=2
-	$(BIN)/python -m benchmarks.search --runs=5
-	$(BIN)/python -m benchmarks.overhead --rounds=5
-	$(BIN)/python -m benchmarks.indexes --rows=1000 --queries=10
+benchmark: $(STAMP)  ## the short benchmarks: one table, about four minutes
+	$(MEASURE)
+
+benchmark-long: $(STAMP)  ## the benchmarks at full size, about an hour
+	$(MEASURE) --long
 
 clean:  ## remove what can be made again
 	rm -rf $(VENV) reports/out build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,15 +1,12 @@
 """How long the restore drill takes beside plain pg_dump, pg_restore and one sequential scan of both sides.
 
-    python -m benchmarks.restore [--gb=0.05] [--rounds=1]
-
 The plain way and the drill are run in turn, on the MUVA reference database with its rows multiplied until it has the
-size that was asked for; the long form has --gb=1. Memory is the peak of our own process and of its programs.
+size that is wanted: as it is, in the long form 1 GB. Memory is the peak of a process that does the drill, and of its
+programs.
 """
 
 from __future__ import annotations
 
-import argparse
-import resource
 import statistics
 import subprocess
 import tempfile
@@ -27,8 +24,12 @@ from pgconform.recovery import compare, restored, tools
 from pgconform.recovery.copies import Copies
 from pgconform.targets.server import Server, find_binaries, running
 
+from .conftest import Measured
+from .processes import apart
+
 LIMIT, MEMORY_MB = 1.25, 300
 NAME = "muva"
+SHORT, LONG, GB_AT_ONE = 0.013, 1.0, 0.013  # GB; of the reference database as it is
 
 
 def plain(server: Server, tables: list[str]) -> float:
@@ -51,15 +52,15 @@ def plain(server: Server, tables: list[str]) -> float:
     return seconds
 
 
-def drill(server: Server) -> tuple[float, float]:
-    """Seconds of the drill, and of the dump and restore in it."""
+def drill(dsn: str) -> tuple[float, float]:
+    """Seconds of the drill, and of the dump and restore in it; for a process of its own."""
     contract = load(resolve(NAME))
-    with psycopg.connect(server.dsn(NAME), autocommit=True) as connection:
+    with psycopg.connect(dsn, autocommit=True) as connection:
         read_text(connection)
         begin(connection, contract.limits)
         catalog = snapshot(connection)
         started = time.monotonic()
-        with closing(Copies(server.dsn(NAME), catalog)) as copies:
+        with closing(Copies(dsn, catalog)) as copies:
             before = compare.sequences(Database(connection), catalog)
             made = copies.restored()
             found = list(restored.compared(made.copy, catalog, contract, Database(connection), before))
@@ -68,37 +69,25 @@ def drill(server: Server) -> tuple[float, float]:
     return seconds, made.seconds
 
 
-def main() -> int:
-    """Print the figures; returns 1 when the ratio or the memory exceeds its limit."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--gb", type=float, default=0.05)
-    parser.add_argument("--rounds", type=int, default=1)
-    asked = parser.parse_args()
+def test_the_restore_drill_takes_little_longer_than_dump_and_restore(measured: Measured) -> None:
     with running() as server:
         with psycopg.connect(server.dsn(), autocommit=True) as admin:
             admin.execute(f"create database {NAME}".encode())
             admin.execute("alter system set maintenance_work_mem = '1GB'")  # as the scratch server has
             admin.execute("select pg_catalog.pg_reload_conf()")
-        started = time.monotonic()
         with psycopg.connect(server.dsn(NAME)) as connection:
-            build(connection, NAME, scale=max(asked.gb / 0.013, 1.0))
+            build(connection, NAME, scale=max((LONG if measured.long else SHORT) / GB_AT_ONE, 1.0))
         with psycopg.connect(server.dsn(NAME), autocommit=True) as connection:
             tables = [str(table) for table in snapshot(connection).tables if table.kind == "table"]
         size = tools.size(server.dsn(NAME))
-        print(f"{size / 1e9:.3f} GB built in {time.monotonic() - started:.0f} s", flush=True)
-        drill(server)  # prepares the scratch server's empty cluster
-        pairs = [(plain(server, tables), drill(server)) for _ in range(asked.rounds)]
-    ratio = statistics.median(ours / theirs for theirs, (ours, _) in pairs)
-    for theirs, (ours, restoring) in pairs:
-        print(
-            f"plain {theirs:.1f} s; drill {ours:.1f} s, {restoring:.1f} s of them dump and restore: {ours / theirs:.2f}"
+        drill(server.dsn(NAME))  # prepares the scratch server's empty cluster
+        turns = measured.rounds(
+            lambda: (plain(server, tables), apart("benchmarks.test_restore:drill", server.dsn(NAME))), 1
         )
-    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-    print(f"{size / 1e6 / pairs[-1][1][1]:.1f} MB/s; ratio {ratio:.2f} (limit {LIMIT});"
-          f" peak memory {own:.0f} MB, of the largest program {children:.0f} MB (limit {MEMORY_MB})")  # fmt: skip
-    return int(ratio > LIMIT or max(own, children) > MEMORY_MB)
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+    what = f"restore drill of {size / 1e6:,.0f} MB"
+    measured.row(f"{what}: plain dump, restore, scans", statistics.median(theirs for theirs, _ in turns), "s")
+    measured.row(f"{what}: the drill", statistics.median(ours.told[0] for _, ours in turns), "s")
+    measured.row(f"{what}: dump and restore", statistics.median(size / 1e6 / ours.told[1] for _, ours in turns), "MB/s")
+    measured.row(f"{what}: drill beside plain", statistics.median(o.told[0] / t for t, o in turns), "x", LIMIT)
+    measured.row(f"{what}: memory", max(ours.peak for _, ours in turns), "MB", MEMORY_MB)
+    measured.row(f"{what}: memory of the largest program", max(ours.children for _, ours in turns), "MB", MEMORY_MB)

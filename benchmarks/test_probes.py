@@ -1,28 +1,25 @@
 """How long each question to the data takes beside the best statement that we could write for it by hand.
 
-    python -m benchmarks.probes [--rows=200000] [--rounds=3]
-
-Both are sent in turn on one connection, so that the ratio holds on a noisy machine. The long form has 5,000,000 rows.
-Memory is what the server's process has of its own (RssAnon, sampled), beside what it had before: a question may take
-work_mem for each of its sorts and hashes, and no more. No promise is broken, so that every question looks at all rows.
+Both are sent in turn on one connection, so that the ratio holds on a noisy machine; of 200,000 rows, and in the long
+form of 5,000,000. Memory is what the server's process has of its own (RssAnon, sampled), beside what it had before: a
+question may take work_mem for each of its sorts and hashes, and no more. Python's is what ours grew by at most. No
+promise is broken, so that every question looks at all rows.
 """
 
 from __future__ import annotations
 
-import argparse
-import resource
 import statistics
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import psycopg
+import pytest
 
+from pgconform.catalog import Catalog
 from pgconform.catalogue_of_checks import load
 from pgconform.checks import Check, Evidence, evaluate, subject_name
 from pgconform.contract import Contract
@@ -32,6 +29,10 @@ from pgconform.introspect import snapshot
 from pgconform.model import Verdict
 from pgconform.targets.server import running
 
+from .conftest import Measured
+from .processes import forget_peak, memory
+
+SHORT, LONG = 200_000, 5_000_000  # rows
 LIMIT = 1.3  # times the hand-written statement
 FLOOR = 0.02  # seconds that make no difference to anybody
 WORK_MEM_MB, PYTHON_MB = 64, 200
@@ -159,19 +160,15 @@ def _reads_rows(check: Check) -> bool:
 
 
 @contextmanager
-def memory(pid: int) -> Iterator[list[float]]:
+def sampled(pid: int) -> Iterator[list[float]]:
     """MB that the server's process, and its parallel workers, have of their own: the highest of the samples."""
     seen, done = [0.0], threading.Event()
 
-    def own() -> float:
-        text = Path(f"/proc/{pid}/status").read_text()
-        return next(int(line.split()[1]) for line in text.splitlines() if line.startswith("RssAnon")) / 1024
-
-    before = own()
+    before = memory("RssAnon", pid)
 
     def sample() -> None:
         while not done.wait(0.02):
-            seen[0] = max(seen[0], own() - before)
+            seen[0] = max(seen[0], memory("RssAnon", pid) - before)
 
     thread = threading.Thread(target=sample)
     thread.start()
@@ -182,60 +179,65 @@ def memory(pid: int) -> Iterator[list[float]]:
         thread.join()
 
 
-def main() -> int:
-    """Print the table; returns 1 when a ratio, the server's memory or our own exceeds its limit."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--rows", type=int, default=200_000)
-    parser.add_argument("--rounds", type=int, default=3)
-    asked = parser.parse_args()
-    contract = validate(_CONTRACT, "benchmark")
-    worst, most = 0.0, 0.0
+@pytest.fixture(scope="module")
+def connection(request: pytest.FixtureRequest) -> Iterator[psycopg.Connection[Any]]:
+    """To a database of the tables, filled."""
+    rows = LONG if request.config.getoption("long") else SHORT
     with running() as server, psycopg.connect(server.dsn(), autocommit=True) as connection:
-        started = time.perf_counter()
-        for statement in _TABLES.format(rows=asked.rows).split(";\n"):
+        for statement in _TABLES.format(rows=rows).split(";\n"):
             connection.execute(statement.encode())
         connection.execute("vacuum analyze")
-        print(f"{asked.rows:,} rows built in {time.perf_counter() - started:.0f} s", flush=True)
-        own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         connection.execute(f"set work_mem = '{WORK_MEM_MB}MB'")
-        print(f"{'question':28} {'ours s':>8} {'by hand s':>10} {'ratio':>6} {'server MB':>10}")
-        for key, check, subject in cases(contract):
-            ours, theirs, used = measure(connection, contract, check, subject, BY_HAND[key], asked.rounds)
-            ratio = statistics.median(o / t for o, t in zip(ours, theirs, strict=True))
-            small = statistics.median(ours) - statistics.median(theirs) < FLOOR
-            worst, most = max(worst, 0.0 if small else ratio), max(most, used)
-            o, t = statistics.median(ours), statistics.median(theirs)
-            print(f"{key:28} {o:>8.3f} {t:>10.3f} {ratio:>6.2f} {used:>10.0f}", flush=True)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - own
-    print(f"worst ratio {worst:.2f} (limit {LIMIT}); server's own memory {most:.0f} MB (limit {HASHES * WORK_MEM_MB});"
-          f" Python's {peak:.0f} MB more than before (limit {PYTHON_MB})")  # fmt: skip
-    return int(worst > LIMIT or most > HASHES * WORK_MEM_MB or peak > PYTHON_MB)
+        yield connection
 
 
-def measure(
-    connection: psycopg.Connection[Any], contract: Contract, check: Check, subject: Any, by_hand: str, rounds: int
-) -> tuple[list[float], list[float], float]:
-    """Seconds of the check and of the statement, in turn; MB that the server took for the check."""
-    ours: list[float] = []
-    theirs: list[float] = []
-    used = 0.0
-    begin(connection, contract.limits)
+CONTRACT = validate(_CONTRACT, "benchmark")
+
+
+@pytest.mark.parametrize(
+    "key, check, subject", [pytest.param(*case, id=f"{n}-{case[0]}") for n, case in enumerate(cases(CONTRACT))]
+)
+def test_a_question_takes_little_longer_than_by_hand(
+    measured: Measured, connection: psycopg.Connection[Any], key: str, check: Check, subject: Any
+) -> None:
+    begin(connection, CONTRACT.limits)
     catalog = snapshot(connection)
-    for _ in range(rounds):
-        started = time.perf_counter()
-        connection.execute(by_hand.encode()).fetchall()
-        theirs.append(time.perf_counter() - started)
-        evidence = Evidence(contract, catalog, Database(connection), datetime.now(UTC).date())
-        with memory(connection.info.backend_pid) as seen:
-            started = time.perf_counter()
-            result = evaluate(check, evidence, [subject])
-            ours.append(time.perf_counter() - started)
-        used = max(used, seen[0])
-        if result.verdict is not Verdict.PASSED:
-            sys.exit(f"{check.id} {subject_name(subject)}: {result.verdict} {result.reason} {result.findings[:1]}")
+    forget_peak()
+    before = memory("VmRSS")
+    turns = measured.confirmed(
+        lambda: turn(connection, catalog, check, subject, BY_HAND[key]),
+        3 if measured.long else 5,
+        lambda turns: beside(turns) <= LIMIT,
+    )
+    own = memory("VmHWM") - before
     connection.execute("rollback")
-    return ours, theirs, used
+    ours, _, used = zip(*turns, strict=True)
+    what = f"question {key} of {LONG if measured.long else SHORT:,} rows"
+    measured.row(what, statistics.median(ours), "s", shown=False)
+    measured.row(f"{what}, beside by hand", beside(turns), "x", LIMIT)
+    measured.row(f"{what}, server's memory", max(used), "MB", HASHES * WORK_MEM_MB, shown=False)
+    measured.row(f"{what}, Python's memory", own, "MB", PYTHON_MB, shown=False)
 
 
-if __name__ == "__main__":
-    raise SystemExit(main())
+def beside(turns: list[tuple[float, float, float]]) -> float:
+    """Our time over that by hand, both at their fastest, since other work on the machine only adds; 1 at the most where
+    the difference matters to nobody."""
+    ours, theirs = min(took for took, _, _ in turns), min(took for _, took, _ in turns)
+    return ours / theirs if ours - theirs >= FLOOR else min(1.0, ours / theirs)
+
+
+def turn(
+    connection: psycopg.Connection[Any], catalog: Catalog, check: Check, subject: Any, by_hand: str
+) -> tuple[float, float, float]:
+    """Seconds of the check and of the statement; MB that the server took for the check."""
+    started = time.perf_counter()
+    connection.execute(by_hand.encode()).fetchall()
+    theirs = time.perf_counter() - started
+    evidence = Evidence(CONTRACT, catalog, Database(connection), datetime.now(UTC).date())
+    with sampled(connection.info.backend_pid) as seen:
+        started = time.perf_counter()
+        result = evaluate(check, evidence, [subject])
+        ours = time.perf_counter() - started
+    told = f"{check.id} {subject_name(subject)}: {result.verdict} {result.reason} {result.findings[:1]}"
+    assert result.verdict is Verdict.PASSED, told
+    return ours, theirs, seen[0]

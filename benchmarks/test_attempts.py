@@ -1,7 +1,5 @@
 """How fast attempts are made: in one message each, beside a round trip for each of their statements.
 
-    python -m benchmarks.attacks
-
 Three ways make the same attempts on one connection to the VictorySync reference database, in turn, so that the ratios
 hold on a noisy machine: ``Database.attempt``; ``Database.acting``, as the engine asks whatever is not an attempt; and
 just the statements of an attempt, one by one. Choosing rows and building statements is left out.
@@ -28,6 +26,8 @@ from pgconform.model import Nothing, NotVerified
 from pgconform.names import literal, quote
 from pgconform.statements import Statement
 from pgconform.targets.embedded import server
+
+from .conftest import Measured
 
 CONTRACT = "victorysync"
 ROADS = tuple(road for road in (*READS, *WRITES) if road.name in ("select", "insert", "update", "delete"))
@@ -90,35 +90,29 @@ def become(who: Identity) -> tuple[str, str, str]:
 WAYS: dict[str, Way] = {"in one message": together, "by acting": acting, "one by one": apart}
 
 
-def main() -> int:
-    """Print the rates and their ratios; returns 1 when one message is not fast enough, or tells something else."""
+def test_attempts_go_in_one_message_faster_than_statement_by_statement(measured: Measured) -> None:
     contract = load(resolve(CONTRACT))
-    seconds: dict[str, list[float]] = {name: [] for name in WAYS}
     with server([CONTRACT]) as started, psycopg.connect(started.dsn(CONTRACT), autocommit=True) as connection:
         read_text(connection)
         begin(connection, contract.limits, read_only=False)
         database, today = Database(connection), datetime.datetime.now(datetime.UTC).date()
         evidence = Evidence(contract, snapshot(connection), database, today, lambda: database)
-        made = list(attempts(evidence))
-        for _ in range(ROUNDS):
-            told = []
-            for name, way in WAYS.items():
+        made = list(attempts(evidence))[:: 1 if measured.long else 5]
+
+        def turn() -> list[float]:
+            took, told = [], []
+            for way in WAYS.values():
                 started_at = time.perf_counter()
                 outcomes = [way(database, who, command) for who, command in made]
-                seconds[name].append(time.perf_counter() - started_at)
+                took.append(time.perf_counter() - started_at)
                 told.append([(outcome.rows, outcome.state) for outcome in outcomes])
-            if told[0] != told[1] or told[0] != told[2]:
-                print("the ways tell different things of the same attempts")
-                return 1
+            assert told[0] == told[1] == told[2], "the ways tell different things of the same attempts"
+            return took
+
+        turns = measured.rounds(turn, ROUNDS)
         connection.execute("rollback")
-    rates = ", ".join(f"{len(made) / statistics.median(each):,.0f}/s {name}" for name, each in seconds.items())
-    print(f"{len(made)} attempts, {ROUNDS} rounds: {rates}")
-    first, *others = (seconds[name] for name in WAYS)
-    ratios = [statistics.median(b / a for a, b in zip(first, each, strict=True)) for each in others]
-    print(f"one message is {ratios[0]:.2f} times as fast as acting, {ratios[1]:.2f} times as one by one")
-    print(f"at least {WANTED} times as fast as acting is wanted")
-    return int(ratios[0] < WANTED)
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+    for name, each in zip(WAYS, zip(*turns, strict=True), strict=True):
+        measured.row(f"attempts {name}", len(made) / statistics.median(each), "/s")
+    faster = [statistics.median(took[way] / took[0] for took in turns) for way in (1, 2)]
+    measured.row("attempts in one message beside by acting", faster[0], "x", least=WANTED)
+    measured.row("attempts in one message beside one by one", faster[1], "x")
