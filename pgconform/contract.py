@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from pgconform.contract_operations import Backups, Operations, Procedure, Trends
+from pgconform.contract_operations import Backups, Metrics, Operations, Procedure, Trends
 from pgconform.contract_section import Section, Share
 
 Scope = Annotated[
@@ -297,19 +297,6 @@ class Report(Section, frozen=True):
     aggregate: Literal["count", "count distinct", "sum", "avg", "min", "max"] = "count"
     of: str = ""
     where: dict[str, str] = {}
-
-
-class Metrics(Section, frozen=True):
-    """The table in which the database keeps its own measurements. ``figures`` maps metrics that pgconform may log there
-    to the figures that it measures."""
-
-    table: str
-    name: str = "metric_name"
-    value: str = "metric_value"
-    time: str = "recorded_at"
-    known: tuple[str, ...] = ()
-    hours: float = 24
-    figures: dict[str, str] = {}
 
 
 class Waiver(Section, frozen=True):

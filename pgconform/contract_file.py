@@ -23,7 +23,6 @@ from pgconform.contract import (
     Complete,
     Contract,
     Members,
-    Metrics,
     Query,
     Reference,
     Registry,
@@ -34,7 +33,7 @@ from pgconform.contract import (
     Total,
 )  # fmt: skip
 from pgconform.contract_agreement import disagreements
-from pgconform.contract_operations import Child, Imported, Procedure, Trends
+from pgconform.contract_operations import Child, Imported, Metrics, Procedure, Trends
 from pgconform.contract_words import (
     KeyPath,
     alternatives,

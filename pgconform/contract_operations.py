@@ -139,3 +139,16 @@ class Procedure(Section, frozen=True):
     changes: dict[str, tuple[str, ...]] = {}
     stamps: str = "updated_at"
     rows: dict[str, Imported] = {}
+
+
+class Metrics(Section, frozen=True):
+    """The table in which the database keeps its own measurements. ``figures`` maps metrics that pgconform may log there
+    to the figures that it measures."""
+
+    table: str
+    name: str = "metric_name"
+    value: str = "metric_value"
+    time: str = "recorded_at"
+    known: tuple[str, ...] = ()
+    hours: float = 24
+    figures: dict[str, str] = {}

@@ -17,7 +17,6 @@ from pgconform.contract import (
     Filled,
     Flag,
     FunctionPromise,
-    Metrics,
     Reference,
     Report,
     Retention,
@@ -26,6 +25,7 @@ from pgconform.contract import (
     Total,
     Vector,
 )  # fmt: skip
+from pgconform.contract_operations import Metrics
 from pgconform.model import Nothing
 from pgconform.names import qualified, quote, split, type_name
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from pgconform.contract import Allowed, Filled, Metrics, Report, Total
+from pgconform.contract import Allowed, Filled, Report, Total
+from pgconform.contract_operations import Metrics
 from pgconform.database import Database
 from pgconform.model import Finding, Nothing
 from pgconform.names import quote

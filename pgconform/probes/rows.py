@@ -8,7 +8,8 @@ from typing import Any
 
 from pgconform import names
 from pgconform.catalog import Column
-from pgconform.contract import Chunks, Contract, Flag, Members, Metrics, Reference, Registry, Retention
+from pgconform.contract import Chunks, Contract, Flag, Members, Reference, Registry, Retention
+from pgconform.contract_operations import Metrics
 from pgconform.database import Database
 from pgconform.model import Finding, Nothing
 from pgconform.people import active

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 from pgconform.checks import check
-from pgconform.contract import Allowed, Contract, Filled, Flag, Metrics, Report, Total
+from pgconform.contract import Allowed, Contract, Filled, Flag, Report, Total
+from pgconform.contract_operations import Metrics
 from pgconform.database import Database
 from pgconform.model import Finding
 from pgconform.probes import figures, rows
