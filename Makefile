@@ -43,10 +43,10 @@ remedies: $(STAMP)  ## the remedies that explain shows, from the faults themselv
 	$(BIN)/python -m tests.remedies
 
 benchmark: $(STAMP)  ## the short benchmarks: one table, about four minutes
-	$(MEASURE)
+	$(MEASURE) $(ASKED)
 
 benchmark-long: $(STAMP)  ## the benchmarks at full size, about an hour
-	$(MEASURE) --long
+	$(MEASURE) --long $(ASKED)
 
 clean:  ## remove what can be made again
 	rm -rf $(VENV) reports/out build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
