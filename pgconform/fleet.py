@@ -60,6 +60,7 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     report: str = ""
     fail_on: str = ""
     timeout: Annotated[int, Meta(gt=0)] = 3600  # seconds
+    history: str = ""  # directory of this target's runs; none is kept where it is empty
 
 
 class Fleet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -105,7 +106,15 @@ def read(path: Path) -> list[Target]:
 def _at(target: Target, home: Path) -> Target:
     """Files are named relative to the fleet's file."""
     paths = {key: str(home / text) for key in ("contract", "baseline") if "." in (text := getattr(target, key))}
+    paths |= {"history": str(home / target.history)} if target.history else {}
     return msgspec.structs.replace(target, **{key: os.path.abspath(path) for key, path in paths.items()})
+
+
+def recorded(target: Target, folder: str) -> Target:
+    """The target with a history of its own below that directory, unless the fleet's file names one or there is none."""
+    if target.history or not folder:
+        return target
+    return msgspec.structs.replace(target, history=os.path.abspath(os.path.join(folder, target.name)))
 
 
 def sharded(targets: Sequence[Target], shard: str) -> list[Target]:
@@ -150,7 +159,7 @@ def _attempt(target: Target, environment: dict[str, str], out: Path) -> Answer:
         "pgconform",
         "run",
         f"--out={out}",
-        "--history=none",
+        f"--history={target.history or 'none'}",
         "-p",
         "no:cacheprovider",
     ]
@@ -281,11 +290,18 @@ def run(
         yield answer
 
 
+def absent(folders: Sequence[Path]) -> list[Path]:
+    """The directories that no part of a fleet has written."""
+    return [folder for folder in folders if not (folder / EXPECTED).exists()]
+
+
 def answers(folders: Sequence[Path]) -> list[Answer]:
-    """One answer for each target that any of the directories expects, by name; lost where none came. Raises Mistake."""
+    """One answer for each target that any of the directories expects, by name; lost where none came. A directory that
+    is not there is that of a part that never ran. Raises Mistake, also where none is there."""
     expected: dict[str, None] = {}
     found: dict[str, Answer] = {}
-    for folder in folders:
+    missing = absent(folders)
+    for folder in missing if len(missing) == len(folders) else [f for f in folders if f not in missing]:
         try:
             told = json.loads((folder / EXPECTED).read_text(encoding="utf-8"))
             expected |= dict.fromkeys(str(target["name"]) for target in told["targets"])

@@ -191,11 +191,22 @@ def test_shards_are_merged_and_who_never_answered_is_told(fleet: Path, place: Se
     told = json.loads((whole / "fleet-report.json").read_text(encoding="utf-8"))["targets"]
     assert [target["reason"] for target in told if target["status"]] == ["it never answered"] * 2
     assert "it never answered" in (whole / "fleet.html").read_text(encoding="utf-8")
+    gone = pgconform(fleet, place, "merge", str(one), str(two), f"--out={whole}")
+    assert (gone.returncode, gone.stdout.splitlines()[0][: len(str(two)) + 11]) == (75, f"{two}: not there")
+    assert json.loads((whole / "fleet-report.json").read_text(encoding="utf-8"))["targets"] == told
+    none = pgconform(fleet, place, "merge", str(two), f"--out={whole}")
+    assert none.returncode == 4
+    assert "no directory of a fleet" in none.stderr + none.stdout
+    empty = pgconform(fleet, place, "four.toml", "--shard=9/9", f"--out={tmp_path / '9'}")
+    assert (empty.returncode, empty.stdout) == (0, "part 9/9 of 4 targets is empty\n")
     pgconform(fleet, place, "four.toml", "--shard=2/2", f"--out={two}")
     both = pgconform(fleet, place, "merge", str(one), str(two), f"--out={whole}")
     assert (both.returncode, both.stdout) == (0, f"4 of 4 targets conform; {whole}/fleet.html\n")
     shutil.rmtree(two / "targets" / NAMES[3])
-    resumed = pgconform(fleet, place, "four.toml", "--shard=2/2", "--resume", f"--out={two}")
+    kept = tmp_path / "kept"
+    resumed = pgconform(fleet, place, "four.toml", "--shard=2/2", "--resume", f"--out={two}", f"--history={kept}")
+    assert [path.name for path in kept.iterdir()] == [NAMES[3]]
+    assert len(list((kept / NAMES[3]).glob("*.jsonl"))) == 1
     assert resumed.stdout.startswith(NAMES[3])
     assert resumed.stdout.count("shop-") == 1
 

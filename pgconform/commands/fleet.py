@@ -31,13 +31,14 @@ def add(commands: Commands) -> None:
     command.add_argument("--shard", default="", metavar="I/N", help="only part I of N")
     command.add_argument("--scheduler", default="", metavar="ADDRESS", help="of a Dask cluster that does the work")
     command.add_argument("--resume", action="store_true", help="ask only targets that have not answered in DIR")
+    command.add_argument("--history", default="", metavar="DIR", help="record each target's runs below it, for changes")
     command.add_argument("--out", default="fleet-reports", metavar="DIR", help="default: fleet-reports")
     command.set_defaults(command=call)
 
 
 def call(known: argparse.Namespace, _: list[str]) -> int:
     """Runs a fleet, or merges what its parts left; returns the status of all targets that were asked for."""
-    from pgconform.fleet import answers, begin, pooled, read, run, scheduled, sharded, status
+    from pgconform.fleet import absent, answers, begin, pooled, read, recorded, run, scheduled, sharded, status
     from pgconform.model import Mistake
     from pgconform.reports.fleet import line, write
     from pgconform.targets.server import terminable
@@ -47,13 +48,15 @@ def call(known: argparse.Namespace, _: list[str]) -> int:
     if first == "merge":
         folders = [Path(name) for name in more or [known.out]]
         found = answers(folders)
+        for folder in absent(folders):
+            print(f"{folder}: not there; its targets never answered, unless elsewhere")
         write(found, out, folders)
     elif more:
         raise Mistake(f"one fleet at a time: {first}; or: pgconform fleet merge DIR ...")
     else:
         if known.jobs < 1:
             raise Mistake(f"--jobs={known.jobs}: wanted 1 or more")
-        fleet = read(Path(first))
+        fleet = [recorded(target, known.history) for target in read(Path(first))]
         mine = sharded(fleet, known.shard)
         hidden = sorted({target.dsn for target in fleet if target.dsn})
         waiting = begin(out, fleet, mine, known.resume)
@@ -65,6 +68,9 @@ def call(known: argparse.Namespace, _: list[str]) -> int:
         every = answers([out])
         write(every, out, [out])
         found = [answer for answer in every if answer.name in asked]
+        if not asked:
+            print(f"part {known.shard} of {len(fleet)} targets is empty")
+            return 0
     good = sum(answer.status == 0 for answer in found)
     print(f"{good} of {len(found)} targets conform; {out}/fleet.html")
     return status(found)
