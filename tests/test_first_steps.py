@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from pgconform.catalogue_of_checks import load
-from pgconform.cli import main
+from pgconform.cli import main, parser
+from pgconform.commands import ALL, run
 from pgconform.shown import REMEDIES, fault
 from pgconform.targets.server import Server
 from tests.remedies import remedies
@@ -192,6 +194,15 @@ def test_other_shells_get_a_script_with_every_command(shell: str) -> None:
 def test_help_teaches_by_examples() -> None:
     top = command("--help").stdout
     assert "begin here:" in top
-    for name in ("init", "plan", "explain", "new", "completion"):
-        assert "example" in command(name, "--help").stdout or name == "completion"
+    own = parser()
+    for module in ALL:
+        name = module.__name__.rpartition(".")[2]
+        _, _, examples = command(name, "--help").stdout.partition("\nexamples:\n")
+        shown = re.findall(r"pgconform (.*?)(?: {2,}| [|>] |$)", examples, re.M)
+        called = []
+        for each in shown:
+            known, rest = own.parse_known_args(shlex.split(each))
+            assert not rest or known.command is run.call, each
+            called.append(known.command)
+        assert module.call in called, name
     assert os.linesep in top

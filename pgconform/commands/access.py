@@ -7,18 +7,28 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pgconform.commands.common import asked_of, given, opened, show
+from pgconform.commands.common import asked_of, described, given, opened, show
 
 if TYPE_CHECKING:
     from pgconform.commands.common import Commands
 
+EPILOG = """\
+examples:
+  pgconform access --contract=contract.toml --target=live
+  pgconform access --contract=victorysync --format=json
+  pgconform access --contract=contract.toml --target=live --out=reports/out      also into that run's report.html
+
+exit status: 0 as declared, 1 something differs, 3 something could not be verified, 4 usage or contract error,
+5 nothing was examined, 75 the database cannot be reached or was lost
+"""
+
 
 def add(commands: Commands) -> None:
     command = commands.add_parser(
-        "access", help="whose rows each role may touch: what the contract declares beside what was observed",
-        epilog="exit status: 0 as declared, 1 something differs, 3 something could not be verified, 4 usage or contract"
-               " error, 5 nothing was examined, 75 the database cannot be reached or was lost",
-    )  # fmt: skip
+        "access",
+        help="whose rows each role may touch: what the contract declares beside what was observed",
+        **described(EPILOG),
+    )
     asked_of(command)
     command.add_argument("--format", choices=("text", "json"), default="text", help="text (default) or json")
     command.add_argument("--out", metavar="DIR", help="also into the directory of a run's reports, for its report.html")

@@ -6,14 +6,22 @@ import argparse
 import os
 from typing import TYPE_CHECKING
 
-from pgconform.commands.common import reference_of
+from pgconform.commands.common import described, reference_of
 
 if TYPE_CHECKING:
     from pgconform.commands.common import Commands
 
+EPILOG = """\
+examples:
+  pgconform build victorysync --dsn=postgresql:///staging
+  pgconform build muva --rows=20             twenty times as many rows
+"""
+
 
 def add(commands: Commands) -> None:
-    command = commands.add_parser("build", help="load a reference database into an empty database elsewhere")
+    command = commands.add_parser(
+        "build", help="load a reference database into an empty database elsewhere", **described(EPILOG)
+    )
     command.add_argument("contract", metavar="CONTRACT", help="a bundled contract's name, or a file")
     command.add_argument("--dsn", default="", metavar="URI", help="the empty database (default: libpq's environment)")
     command.add_argument("--rows", type=float, default=1.0, metavar="SCALE", help="multiplies the number of rows")

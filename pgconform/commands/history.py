@@ -5,17 +5,22 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from pgconform.commands.common import folder
+from pgconform.commands.common import described, folder
 
 if TYPE_CHECKING:
     from pgconform.commands.common import Commands
 
+EPILOG = """\
+examples:
+  pgconform history                          the last runs of each database
+  pgconform history "database size"          one figure, run by run
+
+exit status: 0, or 4 where no run is recorded, or none of that name
+"""
+
 
 def add(commands: Commands) -> None:
-    command = commands.add_parser(
-        "history", help="what earlier runs found and measured",
-        epilog="exit status: 0, or 4 where no run is recorded, or none of that name",
-    )  # fmt: skip
+    command = commands.add_parser("history", help="what earlier runs found and measured", **described(EPILOG))
     command.add_argument(
         "figure", nargs="?", default="", metavar="NAME", help="figures whose names begin so, run by run"
     )

@@ -6,18 +6,27 @@ import argparse
 import os
 from typing import TYPE_CHECKING
 
-from pgconform.commands.common import folder
+from pgconform.commands.common import described, folder
 
 if TYPE_CHECKING:
     from pgconform.commands.common import Commands
 
+EPILOG = """\
+examples:
+  pgconform metrics --contract=contract.toml              shows the rows; nothing is written
+  pgconform metrics --contract=contract.toml --write      inserts them
+
+--write is the only way in which pgconform writes to a live database.
+exit status: 0, 4 usage or contract error, 75 the database cannot be reached or was lost
+"""
+
 
 def add(commands: Commands) -> None:
     command = commands.add_parser(
-        "metrics", help="what the last recorded run measured, as rows of the contract's metrics table",
-        epilog="--write is the only way in which pgconform writes to a live database. exit status: 0, 4 usage or"
-               " contract error, 75 the database cannot be reached or was lost",
-    )  # fmt: skip
+        "metrics",
+        help="what the last recorded run measured, as rows of the contract's metrics table",
+        **described(EPILOG),
+    )
     command.add_argument("--contract", required=True, metavar="NAME|FILE", help="a bundled contract or a TOML file")
     command.add_argument("--target", metavar="KIND[:ID]", help="as for run (default: live)")
     command.add_argument(

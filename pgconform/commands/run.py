@@ -6,18 +6,30 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pgconform.commands.common import asked_of
+from pgconform.commands.common import asked_of, described
 
 if TYPE_CHECKING:
     from pgconform.commands.common import Commands
 
+EPILOG = """\
+examples:
+  pgconform run                                             both reference databases, on an embedded server
+  pgconform run --contract=contract.toml --target=live      your database, at PGC_DSN; it is only read
+  pgconform run --contract=contract.toml -m gate --prepare='make migrate'
+                                                            an empty database, filled by your migrations, and attacked
+  pgconform run --contract=muva --effort=nightly --seed=20261128 -k isolation
+
+exit status: 0 conforms, 1 findings, 2 interrupted, 3 something could not be verified, 4 usage or contract error,
+5 nothing was examined, 75 the database cannot be reached or was lost
+"""
+
 
 def add(commands: Commands) -> None:
     command = commands.add_parser(
-        "run", help="check databases; further arguments go to pytest (-m gate, -k, --lf, -n 2)",
-        epilog="exit status: 0 conforms, 1 findings, 2 interrupted, 3 something could not be verified, 4 usage or"
-               " contract error, 5 nothing was examined, 75 the database cannot be reached or was lost",
-    )  # fmt: skip
+        "run",
+        help="check databases; further arguments go to pytest (-m gate, -k, --lf, -n 2)",
+        **described(EPILOG),
+    )
     asked_of(command)
     command.add_argument("--out", metavar="DIR", help="where the reports go (default: reports/out)")
     command.add_argument(

@@ -7,14 +7,22 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
-from pgconform.commands.common import reference_of
+from pgconform.commands.common import described, reference_of
 
 if TYPE_CHECKING:
     from pgconform.commands.common import Commands
 
+EPILOG = """\
+examples:
+  pgconform up victorysync                   prints its address, and is gone when it is stopped
+  pgconform up muva --version=18
+"""
+
 
 def add(commands: Commands) -> None:
-    command = commands.add_parser("up", help="start a server with a reference database and print its address")
+    command = commands.add_parser(
+        "up", help="start a server with a reference database and print its address", **described(EPILOG)
+    )
     command.add_argument("contract", metavar="CONTRACT", help="a bundled contract's name, or a file")
     command.add_argument("--version", dest="major", default="", metavar="16|18", help="the server's major version")
     command.set_defaults(command=call)
