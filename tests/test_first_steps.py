@@ -197,7 +197,7 @@ def test_help_teaches_by_examples() -> None:
     own = parser()
     for module in ALL:
         name = module.__name__.rpartition(".")[2]
-        _, _, examples = command(name, "--help").stdout.partition("\nexamples:\n")
+        _, _, examples = command(name, "--help").stdout.partition("\nexample")
         shown = re.findall(r"pgconform (.*?)(?: {2,}| [|>] |$)", examples, re.M)
         called = []
         for each in shown:
