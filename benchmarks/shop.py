@@ -35,7 +35,7 @@ begin
   select near.id, 1 - near.distance from near order by near.distance;
 end $$;
 """
-WANTED = Wanted(30, (), False)
+WANTED = Wanted(30, (), False, pace=0.3)
 GOOD = "set ivfflat.probes = '12' set ivfflat.iterative_scan = 'relaxed_order'"
 INDEX = "create index texts_idx on shop.texts using ivfflat (embedding public.vector_cosine_ops) with (lists = 40);"
 _MAKE = f"""

@@ -2,8 +2,8 @@
 
 Distances are pgvector's: cosine is 1 - similarity, ip the negative inner product. A block's distances to all queries
 come from one matrix product in single precision, which only chooses: those that may be among the nearest are computed
-again in double precision. What single precision loses grows with the vectors, so every margin is a share of a magnitude:
-1 for cosine and jaccard, the product of the norms for ip, their sum for l2 and l1.
+again in double precision. What single precision loses grows with the vectors, so margins are shares of a magnitude: of
+the product of both norms for ip, of their sum for l2 and l1, of 1 for all others.
 """
 
 from __future__ import annotations
