@@ -191,6 +191,7 @@ def test_unusual_names_are_measured_and_mended(changed: Connection) -> None:
     changed.execute(text.replace("shop.search", RENAMED["shop.search"]).replace("t.embedding", 't."Em{b}"').encode())
     lost = benched(changed, promised=promised)
     (problem,) = [p for p in lost.problems if p.kind == "index"]
+    assert "index" in lost.refusal, "no baseline is made of it"
     assert problem.cause == "there is no approximate index"
     changed.execute(problem.remedy.encode())
     mended = benched(changed, promised=promised)

@@ -297,8 +297,8 @@ def paced(seconds: Matrix) -> float:
     """The median search's time in calibrations, of seconds of both (rounds x queries x 2).
 
     Other work on the machine only adds to a time: of each query and of its calibrations the shortest counts. Measured
-    while four processes wanted each processor, 12 repeats: ratios of one round differ by a standard deviation of 15 %, of
-    20 rounds by 1 %, but where sessions themselves differ, by 12 %.
+    while four processes wanted each processor, 12 repeats: ratios of two rounds differ by a standard deviation of 15 %,
+    of 20 rounds by 1 %, but where sessions themselves differ, by 12 %.
     """
     shortest = seconds.min(axis=0)
     return float(numpy.median(shortest[:, 1] / shortest[:, 0]))
