@@ -101,11 +101,14 @@ class Measuring:
         spec = search.promise.search
         assert extension, "a declared vector of a vector type needs the extension"
         assert spec, "only search functions are measured"
-        self.search, self.evidence, self.queries, self.sessions = search, evidence, queries, sessions
+        self.search, self.evidence, self.sessions = search, evidence, sessions
         self.schema, self.spec, self.pace = extension.schema, spec, pace
         self.cases = cases.cases(search, evidence)
         if not self.cases:
             raise NotVerified(f"nobody who may execute {search.function} owns a row of {search.table}")
+        # What a halfvec cannot hold is not asked for.
+        half = "halfvec" in (search.vector.type, cases.kind(self.cases[0]))
+        self.queries = queries.astype(numpy.float16).astype(numpy.float32) if half else queries
         self.margin = oracle.tolerance(search.vector.dimension, bool(index_cast(search.vector)))
         # As the suites take it, whatever the metric: similarity = 1 - distance.
         self.within = None if spec.default_threshold is None else 1 - spec.default_threshold
@@ -113,7 +116,7 @@ class Measuring:
         self.relations = asking.scanned(evidence.database, search.table)
         rows = self._rows(statement("true"))
         self.truth = oracle.nearest(
-            rows, queries, self.wanted, search.vector.metric, len(self.cases), self.within, self.margin
+            rows, self.queries, self.wanted, search.vector.metric, len(self.cases), self.within, self.margin
         )
 
     def indexes(self) -> list[Index]:
