@@ -48,6 +48,7 @@ def add(commands: Commands) -> None:
 
 def call(known: argparse.Namespace, _: list[str]) -> int:
     """Each contract's searches, measured beside the exact answer."""
+    from dataclasses import replace
     from functools import partial
 
     from pgconform.history import append_figures
@@ -58,9 +59,12 @@ def call(known: argparse.Namespace, _: list[str]) -> int:
     try:
         from pgconform.vectors import baseline
         from pgconform.vectors.bench import Wanted, measure
+        from pgconform.vectors.measuring import PACE, THOROUGH
     except ImportError:
         raise ValueError("pgconform bench needs numpy: python -m pip install 'pgconform[bench]'") from None
     wanted = Wanted.of(known.queries, known.clients, known.curves, known.seconds)
+    if known.update:
+        wanted = replace(wanted, pace=THOROUGH * PACE)
     outcomes, folder = [], Path(known.baseline)
     with opened(known, Effort()) as databases:
         for name in databases.facts():

@@ -35,7 +35,9 @@ if TYPE_CHECKING:
 CUSTOM = 5  # executions for which the server makes a plan each, before it may keep one (PostgreSQL's plancache.c)
 EXPLAINED = 3  # searches run under EXPLAIN: what they touch does not vary
 COLD = 3  # new sessions, for the first search in each
-PACE, ROUNDS = 1.0, 20  # all queries are timed again and again: for so many seconds a case, and so often at most
+# All queries are timed again and again: for so many seconds a case, and at most so many searches in a second.
+PACE, SAMPLES = 1.0, 800
+THOROUGH = 4  # times as long, where much depends on it: a baseline, and what confirms that a search is slower
 Sessions = Callable[[], AbstractContextManager["Database"]]
 
 
@@ -147,10 +149,10 @@ class Measuring:
         )  # fmt: skip
 
     def ratio(self, number: int) -> float:
-        """The median search's time in calibrations, measured anew."""
+        """The median search's time in calibrations, measured anew and more thoroughly."""
         case = self.cases[number]
         with self._asking(case, cases.call(case), cases.kind(case)) as asked:
-            return paced(self._rounds(asked, ()))
+            return paced(self._rounds(asked, (), THOROUGH))
 
     def _cold(self, case: Case, query: Matrix) -> float:
         """Milliseconds of the first search in a new session, before anything there has loaded the extension."""
@@ -160,11 +162,12 @@ class Measuring:
         ):
             return 1000 * (asked.preparing + asked.time(query))
 
-    def _rounds(self, asked: Asking, answers: Sequence[Asked]) -> Matrix:
+    def _rounds(self, asked: Asking, answers: Sequence[Asked], times: int = 1) -> Matrix:
         """Seconds of calibrations and searches, rounds x queries x 2: ``answers`` first, two rounds at least."""
-        ends = time.perf_counter() + self.pace
+        pace = times * self.pace
+        ends, most = time.perf_counter() + pace, pace * SAMPLES / len(self.queries)
         rounds = [[(answer.calibration, answer.seconds) for answer in answers]] if answers else []
-        while len(rounds) < 2 or (len(rounds) < ROUNDS and time.perf_counter() < ends):
+        while len(rounds) < 2 or (len(rounds) < most and time.perf_counter() < ends):
             rounds.append([(asked.calibrate(), asked.time(query)) for query in self.queries])
         return numpy.array(rounds)
 
