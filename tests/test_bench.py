@@ -247,16 +247,8 @@ def test_settings_of_each_method_that_there_is_an_index_of_are_tried(changed: Co
     changed.execute(b"drop index shop.texts_idx")
     outcome = benched(changed, wanted=Wanted(10, (), True, pace=0.1))
     points = outcome.curves["shop.search"]
-    assert [point.settings["hnsw.ef_search"] for point in points[:8]] == [
-        "10",
-        "20",
-        "40",
-        "80",
-        "160",
-        "320",
-        "640",
-        "1000",
-    ]
+    efforts = [10, 20, 40, 80, 160, 320, 640, 1000]
+    assert [int(point.settings["hnsw.ef_search"]) for point in points[:8]] == efforts
     assert points[0].least < points[7].least
     advice = outcome.advice["shop.search"]
     assert "set hnsw.ef_search = " in advice

@@ -70,8 +70,8 @@ def widest(method: str) -> dict[str, str]:
 
 
 def curve(measuring: Measuring) -> list[Point]:
-    """A point for each setting of each method that has an index, by the search that the contract implies; what is measured
-    is the index, so the planner is kept on it. Empty without an index. Raises NotVerified."""
+    """A point for each setting of each method that has an index, by the search that the contract implies; the index is
+    what is measured, so the planner is kept on it. Empty without one. Raises NotVerified."""
     indexes = measuring.indexes()
     version = measuring.evidence.catalog.extension("vector")
     iterative = version is not None and tuple(map(int, version.version.split(".")[:2])) >= (0, 8)
