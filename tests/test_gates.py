@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import msgspec
 import numpy
@@ -16,7 +18,7 @@ from pgconform.vectors.baseline import Baseline, Circumstances
 from pgconform.vectors.bench import Wanted
 from pgconform.vectors.gates import compared, promised
 from pgconform.vectors.measuring import Measured, Tried, fingerprint, paced, quantile
-from pgconform.vectors.sweep import Point, cheapest, settings
+from pgconform.vectors.sweep import Point, cheapest, curve, settings
 
 SPEC = Search("a.b.v", "q")
 SOUND = Measured(
@@ -158,6 +160,18 @@ def test_settings_go_from_the_cheapest_to_all() -> None:
     assert [s["ivfflat.probes"] for s in settings("ivfflat", 10, False)] == ["1", "2", "4", "8", "10"]
     assert [s["hnsw.ef_search"] for s in settings("hnsw", 0, False)][-2:] == ["640", "1000"]
     assert {s["hnsw.iterative_scan"] for s in settings("hnsw", 0, True)} == {"off", "strict_order", "relaxed_order"}
+
+
+def test_each_method_that_has_an_index_is_tried() -> None:
+    indexes = [SimpleNamespace(method="hnsw", options={}), SimpleNamespace(method="ivfflat", options={"lists": "3"})]
+    catalog = SimpleNamespace(extension=lambda _: SimpleNamespace(version="0.7.4"))
+    measuring: Any = SimpleNamespace(
+        indexes=lambda: indexes, evidence=SimpleNamespace(catalog=catalog),
+        cases=[SimpleNamespace(name="a", rows=1)], tried=lambda *_: Tried(1.0, 0, 1.0, 1.0, 1.0),
+    )  # fmt: skip
+    tried = [point.settings for point in curve(measuring)]
+    assert tried[-3:] == [{"ivfflat.probes": n} for n in ("1", "2", "3")]
+    assert [list(one) for one in tried[:-3]] == [["hnsw.ef_search"]] * 8
 
 
 def test_the_cheapest_setting_is_the_first_of_about_equally_fast_ones() -> None:
