@@ -129,7 +129,8 @@ class Measured:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="the full sizes: takes an hour")
-    parser.addoption("--tell", action="store_true", help="limits are told, not judged: where others use the machine, too")
+    told = "limits are told, not judged: where others use the machine, too"
+    parser.addoption("--tell", action="store_true", help=told)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,7 +30,16 @@ def add(commands: Commands) -> None:
     )
     how = command.add_mutually_exclusive_group()
     how.add_argument("--compare", action="store_true", help="compare with the baseline")
-    how.add_argument("--update-baseline", dest="update", action="store_true", help="make this the baseline")
+    how.add_argument(
+        "--update-baseline",
+        dest="update",
+        action="store_true",
+        help="make this the baseline, unless there are problems",
+    )
+    command.add_argument("--force", action="store_true", help="make this the baseline in spite of problems")
+    command.add_argument(
+        "--seconds", type=float, default=math.inf, metavar="N", help="begin nothing after so many: it is not measured"
+    )
     command.add_argument("--format", choices=("text", "json"), default="text", help="text (default) or json")
     command.add_argument("--history", metavar="DIR", help="record recall and times there, for trends")
     command.add_argument("--out", metavar="DIR", help="also into the directory of a run's reports, for its report.html")
@@ -38,6 +48,7 @@ def add(commands: Commands) -> None:
 
 def call(known: argparse.Namespace, _: list[str]) -> int:
     """Each contract's searches, measured beside the exact answer."""
+    from dataclasses import replace
     from functools import partial
 
     from pgconform.history import append_figures
@@ -49,9 +60,12 @@ def call(known: argparse.Namespace, _: list[str]) -> int:
     try:
         from pgconform.vectors import baseline
         from pgconform.vectors.bench import Wanted, measure
+        from pgconform.vectors.measuring import PACE, THOROUGH
     except ImportError:
         raise ValueError("pgconform bench needs numpy: python -m pip install 'pgconform[bench]'") from None
-    wanted = Wanted.of(known.queries, known.clients, known.curves)
+    wanted = Wanted.of(known.queries, known.clients, known.curves, known.seconds)
+    if known.update:
+        wanted = replace(wanted, pace=THOROUGH * PACE)
     outcomes, folder = [], Path(known.baseline)
     with opened(known, Effort()) as databases:
         for name in databases.facts():
@@ -59,7 +73,9 @@ def call(known: argparse.Namespace, _: list[str]) -> int:
             told = partial(print, file=sys.stderr) if sys.stderr.isatty() else lambda _: None
             outcomes.append(measure(databases.evidence(name), partial(databases.further, name), wanted, before, told))
     for outcome in outcomes if known.update else ():
-        if outcome.now.cases:
+        if (why := outcome.refusal) and not known.force:
+            print(f"the baseline of {outcome.contract} is not updated: {why}; --force updates it", file=sys.stderr)
+        elif outcome.now.cases:
             baseline.save(folder / f"{outcome.contract}.json", outcome.now)
     for outcome in outcomes if known.history else ():
         where = databases.opened[outcome.contract].identity
