@@ -3,6 +3,7 @@ trying its gates. The reference databases are too small for the planner to leave
 
 from __future__ import annotations
 
+import copy
 import datetime
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -35,13 +36,13 @@ begin
   select near.id, 1 - near.distance from near order by near.distance;
 end $$;
 """
-WANTED = Wanted(30, (), False)
+WANTED = Wanted(30, (), False, pace=0.3)
 GOOD = "set ivfflat.probes = '12' set ivfflat.iterative_scan = 'relaxed_order'"
 INDEX = "create index texts_idx on shop.texts using ivfflat (embedding public.vector_cosine_ops) with (lists = 40);"
 _MAKE = f"""
 create extension vector schema public;
 create schema shop;
-create role caller nologin;
+do $$ begin create role caller nologin; exception when duplicate_object then null; end $$;
 create table shop.texts (id bigint primary key, shop_id text not null, embedding public.vector({DIMENSION}));
 alter table shop.texts enable row level security;
 create policy own on shop.texts for select to caller
@@ -74,15 +75,22 @@ _RAW: dict[str, Any] = {
 }  # fmt: skip
 
 
-def contract(renamed: Mapping[str, str] | None = None) -> Contract:
-    """What the shop promises, with some of its names replaced."""
+def contract(
+    renamed: Mapping[str, str] | None = None, *, threshold: float = 0.2, texts: Any = None, query: str = ""
+) -> Contract:
+    """What the shop promises, with some of its names replaced; or with another threshold, table or type of query."""
 
     def named(part: Any) -> Any:
         if isinstance(part, dict):
             return {named(key): named(value) for key, value in part.items()}
         return (renamed or {}).get(part, part) if isinstance(part, str) else part
 
-    return validate(named(_RAW), "shop.toml")
+    raw = copy.deepcopy(_RAW)
+    search = raw["functions"]["shop.search"]
+    search["search"]["default_threshold"] = search["arguments"][2]["default"] = threshold
+    search["arguments"][0]["type"] = query or search["arguments"][0]["type"]
+    raw["tables"]["shop.texts"] = texts or raw["tables"]["shop.texts"]
+    return validate(named(raw), "shop.toml")
 
 
 def fill(connection: psycopg.Connection[Any]) -> None:
@@ -93,9 +101,9 @@ def fill(connection: psycopg.Connection[Any]) -> None:
     tenants = draw.choice(list(SHARES), ROWS, p=list(SHARES.values()))
     vectors = centres[draw.integers(0, CLUSTERS, ROWS)] + draw.normal(size=(ROWS, DIMENSION))
     vectors /= numpy.linalg.norm(vectors, axis=1, keepdims=True)
-    with connection.cursor() as cursor, cursor.copy("copy shop.texts from stdin") as copy:
+    with connection.cursor() as cursor, cursor.copy("copy shop.texts from stdin") as stream:
         for n, (tenant, vector) in enumerate(zip(tenants, vectors, strict=True)):
-            copy.write_row((n, str(tenant), str([round(float(x), 6) for x in vector])))
+            stream.write_row((n, str(tenant), str([round(float(x), 6) for x in vector])))
     connection.execute(INDEX)
     connection.execute("vacuum analyze shop.texts")
 

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import datetime
 import json
-import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from html import escape
 from pathlib import Path
 from typing import Any
 
+from .curves import bench_figure, scale_figure
 from .html_words import heading
 from .plain import plain
 
-ACCESS, BENCH = "access.json", "bench.json"
+ACCESS, BENCH, SCALE = "access.json", "bench.json", "scale.json"
 COMMANDS = ("select", "insert", "update", "delete")
-_WIDTH, _HEIGHT, _LEFT, _BOTTOM = 520, 200, 44, 28  # pixels
 
 
 def keep(out: Path, file: str, told: Any) -> None:
@@ -32,8 +31,11 @@ def keep(out: Path, file: str, told: Any) -> None:
 
 
 def read(out: Path) -> dict[str, Any]:
-    """Both documents, by file, where they are there; a damaged one counts as none."""
-    return {file: found for file in (ACCESS, BENCH) if (found := _read(out / file))}
+    """The documents, by file, where they are there; a damaged one counts as none."""
+    found: dict[str, Any] = {file: document for file in (ACCESS, BENCH) if (document := _read(out / file))}
+    with suppress(OSError, ValueError):
+        found[SCALE] = json.loads((out / SCALE).read_text(encoding="utf-8"))
+    return found
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -45,13 +47,26 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def sections(beside: dict[str, Any], contracts: set[str]) -> Iterator[str]:
-    """The access matrix, recall and time of searches by tenant, and recall against time with the run before in grey."""
-    with suppress(AttributeError, KeyError, TypeError, ValueError):  # of another version: then there is nothing to show
-        if found := list(_access(beside.get(ACCESS, {}), contracts)):
-            yield from (heading("access", "Access"), *found)
+    """The access matrix, recall and time of searches by tenant, recall against time with the run before in grey, and
+    time against number of rows."""
+    access = _whole(_access(beside.get(ACCESS, {}), contracts))
+    searches = _whole(_bench(beside.get(BENCH, {}), contracts)) + _whole(_scale(beside.get(SCALE, ())))
+    if access:
+        yield from (heading("access", "Access"), *access)
+    if searches:
+        yield from (heading("searches", "Searches"), *searches)
+
+
+def _whole(part: Iterator[str]) -> list[str]:
+    """All of it; of another version's document nothing."""
     with suppress(AttributeError, KeyError, TypeError, ValueError):
-        if found := list(_bench(beside.get(BENCH, {}), contracts)):
-            yield from (heading("searches", "Searches"), *found)
+        return list(part)
+    return []
+
+
+def _scale(points: Sequence[dict[str, Any]]) -> Iterator[str]:
+    figure = scale_figure(points)
+    yield f"{_fold('Searches as the table grows', f'{len(points)} measurements', False)}{figure}</details>"
 
 
 def _text(value: object) -> str:
@@ -100,7 +115,8 @@ def _bench(document: dict[str, Any], contracts: set[str]) -> Iterator[str]:
         bad = {(problem["case"], problem["kind"]) for problem in outcome["problems"]}
         told = f"{len(bad)} problem(s); {document['when']}"
         yield _fold(f"Searches of {name}: recall and time for each tenant", told, bool(bad))
-        heads = ("caller", "rows", "found", "recall", "worst", "foreign", "order", "p50 ms", "p95 ms", "before")
+        heads = ("caller", "rows", "found", "recall", "worst", "foreign", "order", "cold ms", "p50 ms", "p95 ms",
+                 "before", "searches/s", "scans")  # fmt: skip
         yield f'<table class="grid"><tr>{"".join(f"<th>{head}" for head in heads)}</tr>'
         old = {case["case"]: case for case in before.get(name, {}).get("cases", ())}
         for case in outcome["cases"]:
@@ -109,7 +125,7 @@ def _bench(document: dict[str, Any], contracts: set[str]) -> Iterator[str]:
         for function, points in outcome["curves"].items():
             if points:
                 earlier = before.get(name, {}).get("curves", {}).get(function, ())
-                yield curve(function, _points(points), _points(earlier))
+                yield bench_figure(function, points, earlier)
         yield "</details>"
 
 
@@ -118,54 +134,13 @@ def _row(case: dict[str, Any], old: dict[str, Any] | None, bad: set[str]) -> str
     found = f"{case['returned']:.1f} of {case['expected']:.1f}"
     cells = (
         ("rows", found), ("recall", f"{case['recall']:.3f}"), ("recall", f"{case['worst']:.2f}"),
-        ("foreign rows", case["foreign"]), ("order", case["unordered"]), ("time", f"{case['p50']:.2f}"),
-        ("latency", f"{case['p95']:.2f}"),
+        ("foreign rows", case["foreign"]), ("order", case["unordered"]), ("cold", f"{case['cold']:.1f}"),
+        ("time", f"{case['p50']:.2f}"), ("latency", f"{case['p95']:.2f}"),
     )  # fmt: skip
     shown = "".join(f'<td class="n{" f" if kind in bad else ""}">{_text(value)}' for kind, value in cells)
     before = f"{old['p95']:.2f}" if old else ""
-    return f'<tr><td>{_text(case["case"])}<td class="n">{case["rows"]:,}{shown}<td class="n">{before}</tr>'
-
-
-def _points(points: Any) -> list[tuple[float, float, str]]:
-    """Milliseconds of the slowest caller, recall of the worst, and the settings, by time."""
-    found = []
-    for point in points:
-        tried = list(point["tried"].values())
-        settings = ", ".join(f"{name} = {value}" for name, value in point["settings"].items())
-        slowest = max(tried, key=lambda one: float(one["ratio"]))
-        found.append((float(slowest["milliseconds"]), min(float(one["recall"]) for one in tried), settings))
-    return sorted(found)
-
-
-def curve(title: str, now: list[tuple[float, float, str]], before: list[tuple[float, float, str]]) -> str:
-    """Recall, 0 to 1, against milliseconds on a logarithmic scale; a dot for each setting, earlier ones in grey."""
-    times = [time for time, _, _ in (*now, *before) if time > 0]
-    low, high = math.log10(min(times)), math.log10(max(times))
-    span = (high - low) or 1.0
-
-    def at(time: float, recall: float) -> tuple[float, float]:
-        x = _LEFT + 8 + (_WIDTH - _LEFT - 16) * (math.log10(time) - low) / span
-        return x, 8 + (_HEIGHT - _BOTTOM - 8) * (1 - recall)
-
-    parts = []
-    for points, kind in ((before, "old"), (now, "new")):
-        placed = [(*at(time, recall), f"{what}: recall {recall:.3f}, {time:.2f} ms") for time, recall, what in points]
-        if placed:
-            path = "L".join(f"{x:.1f} {y:.1f}" for x, y, _ in placed)
-            dots = "".join(_dot(x, y, told) for x, y, told in placed)
-            parts.append(f'<g class="{kind}"><path d="M{path}"/>{dots}</g>')
-    for exponent, anchor in ((low, "start"), (high, "end")):
-        x = at(10**exponent, 0)[0]
-        parts.append(f'<text x="{x:.0f}" y="{_HEIGHT - 8}" text-anchor="{anchor}">{10**exponent:.2g} ms</text>')
-    for recall in (0.0, 0.5, 1.0):
-        y = at(10**low, recall)[1]
-        parts.append(f'<path d="M{_LEFT} {y:.0f}H{_WIDTH}"/><text x="4" y="{y + 4:.0f}">{recall:.1f}</text>')
-    told = _text(f"{title}: recall of the worst caller against the time of the slowest, {len(now)} settings")
+    loads = ", ".join(f"{load['rate']:.0f} by {clients}" for clients, load in case["clients"].items())
     return (
-        f'<figure><figcaption class="soft">{told}</figcaption><svg class="curve" role="img" aria-label="{told}"'
-        f' viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}">{"".join(parts)}</svg></figure>'
+        f'<tr><td>{_text(case["case"])}<td class="n">{case["rows"]:,}{shown}<td class="n">{before}'
+        f"<td>{_text(loads)}<td{' class=f' if 'index' in bad else ''}>{_text(case['plan'])}</tr>"
     )
-
-
-def _dot(x: float, y: float, told: str) -> str:
-    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4"><title>{_text(told)}</title></circle>'

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 from pgconform.reports import html
-from pgconform.reports.beside import ACCESS, BENCH, keep
+from pgconform.reports.beside import ACCESS, BENCH, SCALE, keep
 
 from pgconform.results import Run
 from tests.runs import HOSTILE
@@ -56,13 +57,21 @@ def beside(folder: Path) -> None:
     ]  # fmt: skip
     keep(folder, ACCESS, {"contracts": [{"contract": "muva", "permissions": cells}]})
     case = {"case": HOSTILE, "rows": 5, "returned": 1.0, "expected": 2.0, "recall": 0.5, "worst": 0.0, "foreign": 0,
-            "unordered": 0, "p50": 1.0, "p95": 2.0}  # fmt: skip
+            "unordered": 0, "cold": 9.0, "p50": 1.0, "p95": 2.0, "plan": f"hnsw index {HOSTILE}",
+            "clients": {"1": {"rate": 700.0, "p50": 1.0, "p95": 2.0}}}  # fmt: skip
     for factor in (1.0, 2.0):
         points = [
             {"settings": {"hnsw.ef_search": str(n)},
-             "tried": {"a": {"recall": n / 4, "milliseconds": factor * n, "ratio": n}}}
+             "tried": {share: {"recall": n / (3 + part), "milliseconds": factor * (part + 0.2) * n, "ratio": n}
+                       for part, share in enumerate((HOSTILE, "tenant with 1 %", "largest tenant"))}}
             for n in (1, 2, 3)
         ]  # fmt: skip
         problems = [{"case": HOSTILE, "kind": "recall"}]
         outcome = {"contract": "muva", "cases": [case], "problems": problems, "curves": {HOSTILE: points, "none": []}}
         keep(folder, BENCH, [outcome, {**outcome, "contract": "another"}])
+    points = [{"rows": rows, "method": method, "scan": scan, "ms": ms, "recall": 0.97}
+              for method, ms, scan in (("ivfflat", 2.0, "index"), (HOSTILE, 0.9, "index"),
+                                       ("exact", 40.0, "sequential"))
+              for rows in (1000, 10_000, 100_000)]  # fmt: skip
+    points.append({"rows": 20_000, "method": "ivfflat", "scan": "sequential", "ms": 30.0, "recall": 1.0})
+    (folder / SCALE).write_text(json.dumps(points), encoding="utf-8")

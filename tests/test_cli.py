@@ -166,6 +166,11 @@ def test_bench_keeps_a_baseline_and_compares_with_it(tmp_path: Path) -> None:
     done = command(*asked, "--compare", "--format=json")
     (told,) = json.loads(done.stdout)
     assert (done.returncode, told["problems"], told["unverified"]) == (0, [], {})
+    kept = (tmp_path / "muva.json").read_bytes()
+    cut = command(*asked, "--update-baseline", "--seconds=0.000001")
+    assert cut.returncode == 3
+    assert cut.stderr == "the baseline of muva is not updated: it was not measured to the end; --force updates it\n"
+    assert (tmp_path / "muva.json").read_bytes() == kept
 
 
 def test_bench_says_what_it_takes() -> None:

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import pytest
 from pgconform.reports import html, write
-from pgconform.reports.beside import ACCESS, BENCH
+from pgconform.reports.beside import ACCESS, BENCH, SCALE
 from pgconform.reports.html_figures import amount
 from pgconform.reports.locks import lock
 
@@ -156,12 +156,16 @@ def test_access_and_searches_stand_in_the_page(browser: Any, tmp_path: Path) -> 
     assert page.locator("summary", has_text="Access of muva").inner_text().count("2 of 3 not as declared") == 1
     assert page.locator("td.f").first.inner_text() == "all"
     assert page.locator("td.b").first.inner_text() == "untried"
-    assert page.locator("figure").count() == 1, "of this run's contract, and of searches with settings"
-    assert page.locator("svg.curve .new circle").count() == page.locator("svg.curve .old circle").count() == 3
-    colours = [page.locator(f"svg.curve .{kind} circle").first.evaluate("e => getComputedStyle(e).fill")
-               for kind in ("new", "old")]  # fmt: skip
-    assert colours[0] != colours[1], "the measurement before is grey"
-    heights = page.locator("svg.curve .new circle").evaluate_all("all => all.map(e => +e.getAttribute('cy'))")
+    assert page.locator("figure").count() == 2, "settings of this run's contract, and the scale"
+    settings = page.locator("figure").first.locator("svg[role=img]")
+    assert [settings.locator(f".new.s{n}").count() for n in range(4)] == [1, 1, 1, 0], "a series for each caller"
+    assert settings.locator(".old").count() == 3
+    assert settings.locator(".new circle").count() == settings.locator(".old circle").count() == 3
+    assert page.locator("figure").first.locator(".key").nth(2).inner_text().strip() == "largest tenant"
+    colours = {settings.locator(f"{series} path").first.evaluate("e => getComputedStyle(e).stroke")
+               for series in (".new.s0", ".new.s1", ".new.s2", ".old")}  # fmt: skip
+    assert len(colours) == 4, "each series has a colour, and the measurement before is grey"
+    heights = settings.locator(".new circle").evaluate_all("all => all.map(e => +e.getAttribute('cy'))")
     assert heights == sorted(heights, reverse=True), "more recall stands higher"
     assert page.locator("h2").all_inner_texts()[-4:] == [
         "Findings by relation and check",
@@ -169,9 +173,42 @@ def test_access_and_searches_stand_in_the_page(browser: Any, tmp_path: Path) -> 
         "Searches",
         "Measured",
     ]
+    scale = page.locator("figure").nth(1).locator("svg[role=img]")
+    assert scale.locator(".mark").count() == 10
+    assert scale.locator(".hollow").count() == 4, "where the table was scanned"
+    assert scale.locator("text").all_text_contents() == ["0.9 ms", "40 ms", "1,000 rows", "100,000 rows"]
+    (row,) = page.locator("table.grid tr", has_text="700 by 1").all()
+    assert "hnsw index" in row.inner_text()
     assert page.locator("script").count() == 1
     assert opened.errors == []
     page.context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_curves_can_be_read_in_both_colour_schemes(browser: Any, tmp_path: Path, scheme: str) -> None:
+    beside(tmp_path)
+    write(small(), tmp_path)
+    opened = Opened(browser, tmp_path / "report.html", color_scheme=scheme)
+    opened.page.evaluate("for (const d of document.querySelectorAll('details')) d.open = true")
+    paper = opened.page.evaluate("getComputedStyle(document.body).backgroundColor")
+    for number, figure in enumerate(opened.page.locator("figure").all()):
+        figure.scroll_into_view_if_needed()
+        figure.screenshot(path=tmp_path / f"{scheme}-{number}.png")
+        inks = figure.locator("svg[role=img] .new > :last-child").evaluate_all(
+            "all => all.map(e => getComputedStyle(e).stroke)"
+        )
+        assert paper not in inks
+        assert len(inks) == len(set(inks)) == 3
+    opened.page.context.close()
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", "5", '[{"rows": 1}]', '[{"rows": "x", "method": 1, "scan": 1, "ms": 1}]'])
+def test_a_damaged_scale_is_left_out(tmp_path: Path, text: str) -> None:
+    (tmp_path / SCALE).write_text(text, encoding="utf-8")
+    run = small()
+    write(run, tmp_path)
+    assert run.troubles == []
+    assert "as the table grows" not in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_the_trend_of_searches_stands_among_what_was_measured() -> None:

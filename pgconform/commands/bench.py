@@ -4,22 +4,33 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pgconform.commands.common import opened, show, target_of
+from pgconform.commands.common import described, opened, show, target_of
 
 if TYPE_CHECKING:
     from pgconform.commands.common import Commands
 
+EPILOG = """\
+examples:
+  pgconform bench --contract=contract.toml --target=live --update-baseline      a first baseline
+  pgconform bench --contract=contract.toml --target=live --compare              what has become worse, and why
+  pgconform bench --contract=muva --clients=4 --queries=100
+
+exit status: 0 as promised, 1 something is not, or is worse than the baseline, 3 something could not be measured,
+4 usage or contract error, 5 no search is declared, 75 the database cannot be reached
+"""
+
 
 def add(commands: Commands) -> None:
     command = commands.add_parser(
-        "bench", help="how well, and how fast, each declared vector search finds what it should",
-        epilog="exit status: 0 as promised, 1 something is not, or is worse than the baseline, 3 something could not be"
-               " measured, 4 usage or contract error, 5 no search is declared, 75 the database cannot be reached",
-    )  # fmt: skip
+        "bench",
+        help="how well, and how fast, each declared vector search finds what it should",
+        **described(EPILOG),
+    )
     target_of(command)
     command.add_argument("--queries", default="40", metavar="N|FILE", help="how many, or vectors as JSON, one a line")
     command.add_argument("--clients", type=int, default=2, metavar="N", help="at most so many at once (default: 2)")
@@ -29,7 +40,16 @@ def add(commands: Commands) -> None:
     )
     how = command.add_mutually_exclusive_group()
     how.add_argument("--compare", action="store_true", help="compare with the baseline")
-    how.add_argument("--update-baseline", dest="update", action="store_true", help="make this the baseline")
+    how.add_argument(
+        "--update-baseline",
+        dest="update",
+        action="store_true",
+        help="make this the baseline, unless there are problems",
+    )
+    command.add_argument("--force", action="store_true", help="make this the baseline in spite of problems")
+    command.add_argument(
+        "--seconds", type=float, default=math.inf, metavar="N", help="begin nothing after so many: it is not measured"
+    )
     command.add_argument("--format", choices=("text", "json"), default="text", help="text (default) or json")
     command.add_argument("--history", metavar="DIR", help="record recall and times there, for trends")
     command.add_argument("--out", metavar="DIR", help="also into the directory of a run's reports, for its report.html")
@@ -38,6 +58,7 @@ def add(commands: Commands) -> None:
 
 def call(known: argparse.Namespace, _: list[str]) -> int:
     """Each contract's searches, measured beside the exact answer."""
+    from dataclasses import replace
     from functools import partial
 
     from pgconform.history import append_figures
@@ -49,9 +70,12 @@ def call(known: argparse.Namespace, _: list[str]) -> int:
     try:
         from pgconform.vectors import baseline
         from pgconform.vectors.bench import Wanted, measure
+        from pgconform.vectors.measuring import PACE, THOROUGH
     except ImportError:
         raise ValueError("pgconform bench needs numpy: python -m pip install 'pgconform[bench]'") from None
-    wanted = Wanted.of(known.queries, known.clients, known.curves)
+    wanted = Wanted.of(known.queries, known.clients, known.curves, known.seconds)
+    if known.update:
+        wanted = replace(wanted, pace=THOROUGH * PACE)
     outcomes, folder = [], Path(known.baseline)
     with opened(known, Effort()) as databases:
         for name in databases.facts():
@@ -59,7 +83,9 @@ def call(known: argparse.Namespace, _: list[str]) -> int:
             told = partial(print, file=sys.stderr) if sys.stderr.isatty() else lambda _: None
             outcomes.append(measure(databases.evidence(name), partial(databases.further, name), wanted, before, told))
     for outcome in outcomes if known.update else ():
-        if outcome.now.cases:
+        if (why := outcome.refusal) and not known.force:
+            print(f"the baseline of {outcome.contract} is not updated: {why}; --force updates it", file=sys.stderr)
+        elif outcome.now.cases:
             baseline.save(folder / f"{outcome.contract}.json", outcome.now)
     for outcome in outcomes if known.history else ():
         where = databases.opened[outcome.contract].identity

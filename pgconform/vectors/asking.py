@@ -1,4 +1,4 @@
-"""One search, prepared on a connection and asked many times as one caller: rows, time, index scans, buffers, plan.
+"""One search, prepared on a connection and asked many times as one caller: rows, time, scans, buffers.
 
 Statements go through libpq directly, with the query vector in binary: text of 3072 numbers would cost more than many a
 search. The prepared statement has a name of ours, and is gone afterwards.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -33,6 +33,26 @@ _SCANS = (
     b"select coalesce(pg_catalog.sum(pg_catalog.pg_stat_get_xact_numscans(o)), 0)::bigint"
     b" from pg_catalog.unnest($1::oid[]) as o"
 )
+_EACH = (
+    b"select o::bigint, coalesce(pg_catalog.pg_stat_get_xact_numscans(o), 0)::bigint"
+    b" from pg_catalog.unnest($1::oid[]) as o"
+)
+# A partition is not named: it may be called like a tenant.
+_SCANNED = """
+with parts as (
+  select c.oid, false as part from pg_catalog.pg_class as c join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
+   where n.nspname = {s} and c.relname = {t}
+  union all
+  select p.relid::oid, true from pg_catalog.pg_class as c join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
+   cross join pg_catalog.pg_partition_tree(c.oid) as p where n.nspname = {s} and c.relname = {t} and p.level > 0
+)
+select p.oid::bigint, 'sequential scan' || case when p.part then ' of a partition' else '' end from parts as p
+union all
+select i.indexrelid::bigint, a.amname || ' index ' || case when p.part then 'of a partition' else c.relname end
+  from parts as p join pg_catalog.pg_index as i on i.indrelid = p.oid
+  join pg_catalog.pg_class as c on c.oid = i.indexrelid join pg_catalog.pg_am as a on a.oid = c.relam
+ order by 2, 1
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +65,6 @@ class Asked:
     seconds: float
     calibration: float
     scanned: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """``buffers`` are pages hit and read; ``shape`` the kinds of nodes from the top, with the index's name."""
-
-    buffers: int
-    shape: str
 
 
 def encoded(vector: Matrix, kind: str) -> tuple[bytes, int]:
@@ -74,10 +86,14 @@ class Asking:
         text, values = call.run_text(database.connection)
         self._text, self._kind, self._place = text.encode(), kind, values.index(None)
         self._values = [None if value is None else str(value).encode() for value in values]
-        self._indexes = f"{{{','.join(map(str, indexes))}}}".encode()
+        self._indexes = _array(indexes)
+        self.preparing = 0.0
 
     def prepare(self) -> None:
+        """Parses the search; ``preparing`` is then how many seconds that took."""
+        started = time.perf_counter()
         self._checked(self._pgconn.prepare(NAME, self._text))
+        self.preparing = time.perf_counter() - started
 
     def ask(self, vector: Matrix) -> Asked:
         """Asks for one vector. Raises psycopg.Error."""
@@ -114,13 +130,27 @@ class Asking:
         """Scans of the indexes in this transaction so far: functions' own among them, seen by any role."""
         return int(self._rows(self._checked(self._pgconn.exec_params(_SCANS, [self._indexes])))[0][0] or 0)
 
-    def explained(self, vector: Matrix) -> Plan:
-        """Runs the search once under EXPLAIN: what it touched, and how."""
+    def buffers(self, vector: Matrix) -> int:
+        """The pages that one search hits and reads, by EXPLAIN."""
         parameters, formats = self._parameters(vector)
         text = b"explain (analyze, buffers, timing off, format json) " + self._text
         answer = self._checked(self._pgconn.exec_params(text, parameters, param_formats=formats))
         root = json.loads(self._rows(answer)[0][0] or "[]")[0]["Plan"]
-        return Plan(int(root["Shared Hit Blocks"]) + int(root["Shared Read Blocks"]), " > ".join(_nodes(root)))
+        return int(root["Shared Hit Blocks"]) + int(root["Shared Read Blocks"])
+
+    def shape(self, vector: Matrix, relations: Mapping[int, str]) -> str:
+        """Which of these tables and indexes one search scans, and how often: also inside a function, where EXPLAIN does
+        not look. Names are the values of ``relations``, by OID."""
+        before = self._each(relations)
+        self.time(vector)
+        found: dict[str, int] = {}
+        for oid, scans in self._each(relations).items():
+            found[relations[oid]] = found.get(relations[oid], 0) + scans - before[oid]
+        return ", ".join(name if scans == 1 else f"{name} x {scans}" for name, scans in found.items() if scans)
+
+    def _each(self, relations: Mapping[int, str]) -> dict[int, int]:
+        counted = self._rows(self._checked(self._pgconn.exec_params(_EACH, [_array(relations)])))
+        return {int(oid or 0): int(scans or 0) for oid, scans in counted}
 
     def _parameters(self, vector: Matrix) -> tuple[list[Any], list[int]]:
         parameters: list[Any] = list(self._values)
@@ -145,13 +175,8 @@ class Asking:
         return [tuple(text(n, c) for c in range(answer.nfields)) for n in range(answer.ntuples)]
 
 
-def _nodes(plan: dict[str, Any]) -> Iterator[str]:
-    """The kinds of nodes along the way that most rows come."""
-    name = plan.get("Index Name") or plan.get("Function Name")
-    yield str(plan["Node Type"]) + (f" {name}" if name else "")
-    below = [p for p in plan.get("Plans", ()) if p.get("Parent Relationship") in ("Outer", "Member", "Subquery")]
-    if below:
-        yield from _nodes(below[0])
+def _array(oids: Iterable[int]) -> bytes:
+    return f"{{{','.join(map(str, oids))}}}".encode()
 
 
 @contextmanager
@@ -202,3 +227,10 @@ def oids(database: Database, names: Sequence[Name]) -> list[int]:
         )  # fmt: skip
         found += [int(oid) for (oid,) in database.rows(question, "looking up indexes")]
     return found
+
+
+def scanned(database: Database, table: str) -> dict[int, str]:
+    """What a search of the table may scan, in words, by OID: itself, its partitions, and their indexes. Raises
+    NotVerified."""
+    schema, name = Name.of(table)
+    return dict(database.rows(statement(_SCANNED, s=schema, t=name), f"looking up what a search of {table} may scan"))

@@ -16,7 +16,7 @@ from pgconform.vectors.measuring import Measured
 if TYPE_CHECKING:
     from pgconform.checks import Evidence
 
-FORMAT = 1
+FORMAT = 2
 # What decides plans and times of searches.
 SETTINGS = (
     "effective_cache_size", "hnsw.ef_search", "hnsw.iterative_scan", "ivfflat.iterative_scan", "ivfflat.probes", "jit",

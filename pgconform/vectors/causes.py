@@ -28,7 +28,8 @@ def explained(problem: Problem, measuring: Measuring, number: int, found: Measur
                "foreign rows": _open, "threshold": _other, "order": _order}  # fmt: skip
     finder = finders.get(problem.kind)
     cause, remedy = finder(measuring, number, found) if finder else ("", "")
-    return msgspec.structs.replace(problem, cause=cause, remedy=remedy)
+    told = "; ".join(why for why in (cause, problem.cause) if why)
+    return msgspec.structs.replace(problem, cause=told, remedy=remedy)
 
 
 def _recreate(measuring: Measuring) -> str:

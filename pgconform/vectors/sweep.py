@@ -70,15 +70,14 @@ def widest(method: str) -> dict[str, str]:
 
 
 def curve(measuring: Measuring) -> list[Point]:
-    """A point for each setting, by the search that the contract implies; what is measured is the index, so the planner
-    is kept on it. Empty without an index. Raises NotVerified."""
+    """A point for each setting of each method that has an index, by the search that the contract implies; the index is
+    what is measured, so the planner is kept on it. Empty without one. Raises NotVerified."""
     indexes = measuring.indexes()
-    if not indexes:
-        return []
-    method, lists = indexes[0].method, max(int(i.options.get("lists", LISTS)) for i in indexes)
     version = measuring.evidence.catalog.extension("vector")
     iterative = version is not None and tuple(map(int, version.version.split(".")[:2])) >= (0, 8)
-    return [point(measuring, chosen) for chosen in settings(method, lists, iterative)]
+    lists = max((int(i.options.get("lists", LISTS)) for i in indexes if i.method == "ivfflat"), default=LISTS)
+    methods = dict.fromkeys(index.method for index in indexes)
+    return [point(measuring, chosen) for method in methods for chosen in settings(method, lists, iterative)]
 
 
 def point(measuring: Measuring, chosen: Mapping[str, str]) -> Point:
