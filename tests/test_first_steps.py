@@ -198,7 +198,7 @@ def test_help_teaches_by_examples() -> None:
     for module in ALL:
         name = module.__name__.rpartition(".")[2]
         _, _, examples = command(name, "--help").stdout.partition("\nexample")
-        shown = re.findall(r"pgconform (.*?)(?: {2,}| [|>] |$)", examples, re.M)
+        shown = re.findall(r"^  .*?\bpgconform (.*?)(?: {2,}| [|>] |$)", examples.partition("\n\n")[0], re.M)
         called = []
         for each in shown:
             known, rest = own.parse_known_args(shlex.split(each))
