@@ -41,12 +41,12 @@ def test_dead_rows_are_removed(subject: Operations, database: Database) -> Itera
     Every scan reads what was deleted until vacuum has removed it.
     """
     tables = storage.tables(database)
-    storage.need_counts(tables, subject.least_rows)
     for table in tables:
         rows = table.live + table.dead
         if rows >= subject.least_rows and table.dead > subject.dead * rows:
             observed = f"{table.dead:,} of {rows:,} rows are dead"
             yield Finding(table.name, observed, f"vacuum {table.name};", rows=_use(table.name))
+    storage.need_rows(tables, subject.least_rows)
 
 
 @check("statistics-fresh", guide=["vs-11", "muva-40"], when=["weekly"], each=operations)
@@ -56,7 +56,6 @@ def test_statistics_are_fresh(subject: Operations, database: Database) -> Iterat
     The planner chooses by what it believes of the rows: an old belief is a sequential scan.
     """
     tables = storage.tables(database)
-    storage.need_counts(tables, subject.least_rows)
     for table in tables:
         rows = max(table.live, table.modified)
         old = not table.analyzed or table.days > subject.analyzed_days
@@ -66,6 +65,7 @@ def test_statistics_are_fresh(subject: Operations, database: Database) -> Iterat
             )
             observed = f"{table.modified:,} of {rows:,} rows have changed {since}"
             yield Finding(table.name, observed, f"analyze {table.name};", rows=_use(table.name))
+    storage.need_rows(tables, subject.least_rows)
 
 
 @check("wraparound-far", guide=["vs-11"], when=["daily", "weekly"], each=operations)
@@ -118,7 +118,9 @@ def test_every_index_is_used(
     Each one makes every write slower, and is only worth it for reads.
     """
     storage.need_days(database, subject)
-    for index in storage.indexes(database):
+    indexes = storage.indexes(database)
+    storage.need_reads(indexes, subject)
+    for index in indexes:
         wanted = index.searches or storage.serves(index.name, index.table, catalog, contract)
         if index.unused(subject) and not wanted:
             days = storage.counted(database)
@@ -136,6 +138,7 @@ def test_every_vector_index_is_used(subject: Operations, database: Database) -> 
     if not vectors:
         raise Nothing("there is no index of embeddings")
     storage.need_days(database, subject)
+    storage.need_reads(vectors, subject)
     for index in vectors:
         if index.unused(subject):
             observed = f"was never used, while {index.table} was read {index.table_scans:,} times"
