@@ -251,8 +251,12 @@ class Stage:
 
 def _connected(copy: Copy) -> Connection[Any]:
     connection = copy.connect()
-    for name, value in _SETTINGS:
-        connection.execute("select pg_catalog.set_config(%s, %s, false)", (name, value), prepare=False)
+    try:
+        for name, value in _SETTINGS:
+            connection.execute("select pg_catalog.set_config(%s, %s, false)", (name, value), prepare=False)
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 

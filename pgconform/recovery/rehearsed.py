@@ -73,7 +73,7 @@ def _known(
     """What belongs to the largest tenant, unless that is given; and the sums of all rows, and of its."""
     with _reading(copy, contract) as database:
         if wanted is None:
-            tenant = tenants.largest(database, contract, tenancy)
+            tenant = tenants.largest(database, contract, catalog, tenancy)
             wanted = tenants.parts(contract, catalog, tenancy, tenant)
         if not wanted:
             raise NotVerified(f"no table that holds rows of tenancy {tenancy} exists")

@@ -75,13 +75,13 @@ def _where(contract: Contract, tenancy: str, tenant: str, table: str, row: str) 
     return None
 
 
-def largest(database: Database, contract: Contract, tenancy: str) -> str:
+def largest(database: Database, contract: Contract, catalog: Catalog, tenancy: str) -> str:
     """The tenant with most rows in the tables that name one. Raises Nothing where there is none, NotVerified."""
     counts = [
         statement("select r.{c}::text as tenant, pg_catalog.count(*) as n from {table} as r group by 1",
                   c=Name((contract.column_of(name),)), table=Name.of(name))
         for name in contract.tenant_tables()
-        if contract.tenancy_of(contract.tables[name]) is contract.tenancies[tenancy]
+        if contract.tenancy_of(contract.tables[name]) is contract.tenancies[tenancy] and catalog.table(name)
     ]  # fmt: skip
     if not counts:
         raise Nothing(f"no table names a tenant of {tenancy}")
