@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import statistics
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib import import_module
@@ -78,12 +79,14 @@ def response(database: Database) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Stuck:
-    """Sessions of one role that do the same for too long; ``minutes`` is the longest."""
+    """Sessions of one role that do the same for too long; ``minutes`` is the longest, ``text`` what it executes or last
+    executed, without any value."""
 
     role: str
     sessions: int
     minutes: float
     where: Statement
+    text: str
 
     @property
     def shown(self) -> str:
@@ -124,13 +127,14 @@ def stuck(database: Database, doing: str, minutes: float) -> list[Stuck]:
     )  # fmt: skip
     question = statement(
         "select a.usename, pg_catalog.count(*), pg_catalog.max(extract(epoch from pg_catalog.clock_timestamp()"
-        " - {since})) / 60 from pg_catalog.pg_stat_activity as a where {w} group by a.usename order by a.usename",
+        " - {since})) / 60, (pg_catalog.array_agg(a.query order by {since}))[1]"
+        " from pg_catalog.pg_stat_activity as a where {w} group by a.usename order by a.usename",
         since=since, w=where,
     )  # fmt: skip
     found = []
-    for role, sessions, longest in database.rows(question, "looking at sessions"):
+    for role, sessions, longest, text in database.rows(question, "looking at sessions"):
         his = statement("{w} and a.usename = {role}", w=where, role=role)
-        found.append(Stuck(str(role), int(sessions), float(longest), his))
+        found.append(Stuck(str(role), int(sessions), float(longest), his, cut(masked(str(text or "")))))
     return found
 
 
@@ -152,7 +156,7 @@ class Call:
     @property
     def shown(self) -> str:
         """Its beginning."""
-        return self.text if len(self.text) <= _SHOWN else f"{self.text[:_SHOWN]} ..."
+        return cut(self.text)
 
     @property
     def name(self) -> str:
@@ -175,8 +179,8 @@ def calls(database: Database, catalog: Catalog, contract: Contract) -> list[Call
         " pg_catalog.sum(s.total_exec_time), pg_catalog.min(s.query),"
         " coalesce(pg_catalog.sum(s.calls) filter (where u.rolname is distinct from session_user), 0)::bigint"
         " from {view} as s left join pg_catalog.pg_roles as u on u.oid = s.userid"
-        " join pg_catalog.pg_database as d on d.oid = s.dbid where d.datname = pg_catalog.current_database() and s.calls > 0"
-        " and s.queryid is not null and {top} group by s.queryid order by 4 desc, 1",
+        " join pg_catalog.pg_database as d on d.oid = s.dbid where d.datname = pg_catalog.current_database()"
+        " and s.calls > 0 and s.queryid is not null and {top} group by s.queryid order by 4 desc, 1",
         view=Name((extension.schema, "pg_stat_statements")),
         top=statement("s.toplevel" if version >= (1, 9) else "true"),
     )  # fmt: skip
@@ -208,11 +212,14 @@ def need_calls(found: list[Call], least: int, what: str, database: Database, cat
             "select extract(epoch from pg_catalog.now() - i.stats_reset) / 86400 from {info} as i",
             info=Name((extension.schema, "pg_stat_statements_info")),
         )
-        try:
+        with suppress(NotVerified):  # the number of calls stands without it
             since = f"in the {float(database.one(question, 'asking since when')[0]):.1f} days {since}"
-        except NotVerified:
-            pass  # the number of calls stands without it
     raise Nothing(f"no {what} was called {least} times {since}, by other roles than the one that pgconform connects as")
+
+
+def cut(text: str) -> str:
+    """The beginning of a statement."""
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]} ..."
 
 
 def masked(text: str) -> str:

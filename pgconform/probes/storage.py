@@ -234,7 +234,7 @@ class IndexUse:
     definition: str
 
     def judged(self, item: Operations) -> bool:
-        """True where it was read, or its table was often enough to tell that nobody needs it; a new one is given time."""
+        """True where it was read, or its table was often enough to tell; a new one is given time."""
         new = item.judged_after_days > 0 and self.transactions < NEW
         return bool(self.scans) or (self.table_scans >= item.least_scans and not new)
 

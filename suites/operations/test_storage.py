@@ -159,6 +159,9 @@ def test_relations_are_not_bloated(
     yield Figure("bloat", round(sum(b.wasted or 0 for b in found) / total, 4), "share")
     for relation in found:
         if relation.share > subject.bloat:
-            remedy = f"reindex index {relation.name};" if relation.index else f"vacuum (full) {relation.name};"
-            observed = f"{relation.share:.0%} of {relation.size / 1e6:,.0f} MB are not needed ({relation.how})"
-            yield Finding(relation.name, observed, f"{remedy} -- locks it meanwhile; pg_repack would not")
+            index, apart = relation.kind == "index", relation.kind == "toast"
+            remedy = f"reindex index {relation.name};" if index else f"vacuum (full) {relation.name};"
+            where = " out of line (TOAST)" if apart else ""
+            observed = f"{relation.share:.0%} of {relation.size / 1e6:,.0f} MB{where} are not needed ({relation.how})"
+            remedy += " -- locks it meanwhile; pg_repack would not"
+            yield Finding(relation.name, observed, remedy, "toast" if apart else "")
