@@ -86,8 +86,11 @@ def test_the_extensions_of_the_image_are_used() -> None:
         one.execute('drop extension if exists "uuid-ossp"')
         for name in ("pg_stat_statements", "pgstattuple", "amcheck", "uuid-ossp"):
             one.execute(f'create extension "{name}" schema extensions'.encode())
-        one.execute("select extensions.bt_index_check(i.indexrelid, true) from pg_index as i join pg_class as c"
-                    " on c.oid = i.indexrelid and c.relkind = 'i' join pg_am as m on m.oid = c.relam and m.amname = 'btree'")  # fmt: skip
+        trees = (
+            "from pg_index as i join pg_class as c on c.oid = i.indexrelid and c.relkind = 'i'"
+            " join pg_am as m on m.oid = c.relam and m.amname = 'btree'"
+        )
+        one.execute(f"select extensions.bt_index_check(i.indexrelid, true) {trees}".encode())
         assert one.execute("select extensions.uuid_generate_v4() is not null").fetchall() == [(True,)]
         with transaction(one, contract):
             today = datetime.datetime.now(datetime.UTC).date()

@@ -96,6 +96,29 @@ def largest(database: Database, contract: Contract, catalog: Catalog, tenancy: s
     return str(found[0][0])
 
 
+def forgotten(database: Database, catalog: Catalog, wanted: list[Part]) -> Iterator[tuple[str, int]]:
+    """Tables that no part is of, with the number of their rows that refer to rows of a part: by the catalogue's foreign
+    keys, whatever the contract says."""
+    parts = {str(part.table): part for part in wanted}
+    for table in catalog.tables:
+        if str(table) in parts or table.parent in parts or table.kind not in ("table", "partitioned"):
+            continue
+        mine = [
+            statement(
+                "exists (select from {parent} as r where {where} and {pairs})",
+                parent=Name.of(key.references), where=parts[key.references].where,
+                pairs=joined((statement("{a} = {b}", a=Name(("r", its)), b=Name(("o", own)))
+                              for own, its in zip(key.columns, key.referenced_columns, strict=True)), " and "),
+            )
+            for key in table.foreign_keys() if key.references in parts and not key.inherited
+        ]  # fmt: skip
+        if mine:
+            counted = statement("select pg_catalog.count(*) from {t} as o where {any}", t=Name.of(str(table)),
+                                any=joined(mine, " or "))  # fmt: skip
+            if count := int(database.one(counted, f"reading {table}")[0]):
+                yield str(table), count
+
+
 def export(connection: Connection[Any], wanted: list[Part], folder: Path) -> int:
     """Write each part's rows into a file of its own, as COPY streams them (binary). Returns the number of bytes."""
     size = 0
