@@ -10,7 +10,7 @@ from pgconform.changes import changes
 from pgconform.model import Verdict
 from pgconform.results import CONFORMS
 
-from .plain import plain, worst_first
+from .plain import plain, restores, worst_first
 
 if TYPE_CHECKING:
     from pgconform.results import Run
@@ -58,6 +58,8 @@ def _head(run: Run) -> Iterator[str]:
         counts = ", ".join(f"{number} {verdict}" for verdict, number in counted.items() if number) or "nothing judged"
         facts = f" ({cell(run.facts[contract.name])})" if contract.name in run.facts else ""
         yield f"- **{cell(contract.title or contract.name)}**{facts}: {counts}"
+    for text in restores(run):
+        yield f"- {cell(text)}"
     for text in [*run.incomplete(), *run.notes(), *run.remarks()]:
         yield f"- ⚠️ {cell(text)}"
     if changed := [f"- {c.kind}: {cell(c.result.check)}: {cell(c.key)}" for c in changes(run)]:

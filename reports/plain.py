@@ -23,6 +23,14 @@ def plain(value: object) -> str:
     return str(value).translate(_HIDDEN).encode("utf-8", "replace").decode()
 
 
+def restores(run: Run) -> Iterator[str]:
+    """How long each restore took, and how fast it was."""
+    for result in run.results:
+        if result.check == "restore-complete" and result.figures:
+            measured = ", ".join(f"{figure.value:,} {figure.unit}" for figure in result.figures)
+            yield f"{result.contract}: dumped and restored: {measured}"
+
+
 def unverified(result: Result) -> list[tuple[str, str]]:
     """Subject and reason of each part of the result that could not be verified."""
     if result.unverified:

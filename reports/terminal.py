@@ -14,6 +14,7 @@ from pgconform.model import Verdict
 from pgconform.results import CONFORMS
 
 from .github import commands
+from .plain import restores
 
 if TYPE_CHECKING:
     from pgconform.results import Run
@@ -38,6 +39,7 @@ def lines(run: Run, full: bool, annotated: bool = False) -> Iterator[tuple[str, 
         facts = run.facts.get(contract.name, "")
         counts = ", ".join(f"{n} {v}" for v, n in counted.items() if n) or "nothing judged"
         yield f"{contract.name}{f' ({facts})' if facts else ''}: {counts}", "bold"
+    yield from ((text, "") for text in restores(run))
     yield from _attacks(run)
     for result in run.results if full else ():
         if result.verdict is Verdict.FAILED:

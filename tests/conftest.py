@@ -35,8 +35,8 @@ def contrib() -> Iterator[Server]:
         started = start(first.directory, find_binaries("15"))
         try:
             with psycopg.connect(started.dsn("victorysync"), autocommit=True) as connection:
-                for name in ("pg_stat_statements", "pgstattuple"):
-                    connection.execute(f"create extension {name} schema extensions".encode())
+                for name in ("pg_stat_statements", "pgstattuple", "amcheck", "uuid-ossp"):
+                    connection.execute(f'create extension "{name}" schema extensions'.encode())
             prepare(started, ["victorysync"])
             yield started
         finally:

@@ -285,7 +285,8 @@ def past(connection: psycopg.Connection[Any], contract: Contract, fault: Fault, 
     now = datetime.datetime.now(datetime.UTC)
     history = History(folder, contract.name, "", now)
     evidence = Evidence(contract, snapshot(connection), Database(connection), now.date(), history=history)
-    results = [evaluate(check, evidence) for check in load().values() if "history" in check.asks]
+    measuring = [c for c in load().values() if "history" in c.asks or c.id == fault.check]
+    results = [evaluate(check, evidence) for check in measuring]
     for age, part in fault.history:
         run = Run((contract,), started=now - datetime.timedelta(days=age))
         run.results = [

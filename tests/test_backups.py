@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -18,7 +20,8 @@ import pytest
 from pgconform.contract_operations import Backups
 from pgconform.database import Database
 from pgconform.model import Nothing, NotVerified
-from pgconform.recovery.backups import Backup, found
+from pgconform.recovery import backups
+from pgconform.recovery.backups import Backup, found, verified
 from pgconform.subjects_operations import Source
 from pgconform.targets.server import Server, find_binaries, running, start
 
@@ -56,7 +59,7 @@ def base(archiving: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_base_backup_is_found_sound_and_dated(base: Path) -> None:
     (backup,) = listed("manifest", str(base))
-    assert backup.wrong == ""
+    assert (backup.wrong, checked(base).wrong) == ("", "")
     assert timedelta(0) <= backup.age(datetime.now(UTC)) < timedelta(minutes=5)
     assert (backup.size or 0) > 10_000_000
     assert listed("manifest", str(base / "one")) == [backup]
@@ -76,8 +79,83 @@ def test_a_base_backup_is_found_sound_and_dated(base: Path) -> None:
 def test_a_damaged_base_backup_is_not_sound(base: Path, tmp_path: Path, damage: Any, says: str) -> None:
     shutil.copytree(base / "one", tmp_path / "copy")
     damage(tmp_path / "copy")
-    (backup,) = listed("manifest", str(tmp_path / "copy"))
-    assert says in backup.wrong
+    assert says in checked(tmp_path / "copy").wrong
+
+
+def checked(place: Path) -> Backup:
+    """The newest base backup, read in full."""
+    return verified(Source("manifest", Backups(manifest=str(place))), listed("manifest", str(place))[-1])
+
+
+def test_a_base_backup_is_dated_in_any_zone(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The label tells the server's time, in words that mean another time to us."""
+    shutil.copytree(base / "one", tmp_path / "copy")
+    label = tmp_path / "copy" / "backup_label"
+    label.write_text(re.sub(r"^(START TIME: .*) \S+$", r"\1 CST", label.read_text(), flags=re.M))
+    monkeypatch.setenv("TZ", "America/Chicago")
+    time.tzset()
+    try:
+        (backup,) = listed("manifest", str(tmp_path))
+        assert abs(backup.age(datetime.now(UTC))) < timedelta(minutes=10)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_a_program_that_is_not_there_verifies_nothing(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGC_BINDIR", str(base))
+    with pytest.raises(NotVerified, match="pg_verifybackup of PostgreSQL 15, which reads them, is not; install"):
+        checked(base)
+
+
+def test_base_backups_are_verified_once_and_only_the_last_one(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backups, "_verified", lambda _: pytest.fail("found() needs no program"))
+    assert listed("manifest", str(base))[0].wrong == ""
+
+
+@pytest.fixture(scope="module", params=["-Ft", "-Ftz"])
+def archived(archiving: Server, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+    folder = tmp_path_factory.mktemp("tar") / "one"
+    options = ["-Ft", *(["-z"] if request.param.endswith("z") else []), "-X", "none", "--checkpoint=fast"]
+    command = [DEBIAN / "pg_basebackup", "-d", archiving.uri(), "-D", folder, *options]
+    subprocess.run(command, check=True, capture_output=True)
+    return folder
+
+
+def test_a_base_backup_may_be_an_archive(archived: Path, tmp_path: Path) -> None:
+    assert checked(archived).wrong == ""
+    copy = tmp_path / "copy"
+    shutil.copytree(archived, copy)
+    (tar,) = copy.glob("base.tar*")
+    tar.write_bytes(tar.read_bytes()[: tar.stat().st_size // 2])
+    assert "of another size" in checked(copy).wrong or "cannot be read to its end" in checked(copy).wrong
+    tar.rename(copy / "base.tar.zst")
+    assert "compressed in a way" in checked(copy).wrong
+    (copy / "base.tar.zst").unlink()
+    assert "files are missing" in checked(copy).wrong
+
+
+def test_a_dump_may_be_a_directory(references: Server, tmp_path: Path) -> None:
+    folder = tmp_path / "one.dir"
+    command = [find_binaries("16") / "pg_dump", "-Fd", f"--file={folder}", references.uri("victorysync")]
+    subprocess.run(command, check=True)
+    (backup,) = listed("dumps", str(tmp_path / "*.dir"))
+    assert (backup.wrong, backup.size) == ("", sum(p.stat().st_size for p in folder.iterdir()))
+    max(folder.glob("*.dat*"), key=lambda p: p.stat().st_size if p.name != "toc.dat" else 0).unlink()
+    assert [b.wrong for b in listed("dumps", str(tmp_path / "*.dir"))] == ["pg_restore cannot read it to its end"]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_dump_as_sql_says_that_it_came_to_its_end(references: Server, tmp_path: Path, packed: bool) -> None:
+    command = [find_binaries("16") / "pg_dump", references.uri("victorysync")]
+    text = subprocess.run(command, check=True, capture_output=True).stdout
+    name = tmp_path / ("a.sql.gz" if packed else "a.sql")
+    for script, wrong in ((text, ""), (text[:-5000], "pg_dump did not come to its end")):
+        name.write_bytes(gzip.compress(script, 1) if packed else script)
+        assert [b.wrong for b in listed("dumps", str(tmp_path / "*"))] == [wrong]
+    if packed:
+        name.write_bytes(name.read_bytes()[:-5000])
+        assert [b.wrong for b in listed("dumps", str(tmp_path / "*"))] == ["it cannot be read to its end"]
 
 
 def _flip(path: Path, at: int = 100) -> None:

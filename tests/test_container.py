@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import datetime
 import functools
 import shutil
 import subprocess
+from contextlib import closing
 from pathlib import Path
 
+import psycopg
 import pytest
 
+from pgconform.catalogue_of_checks import load
+from pgconform.checks import Evidence, evaluate
+from pgconform.database import Database
+from pgconform.introspect import snapshot
+from pgconform.model import Verdict
+from pgconform.targets.container import databases
+from tests.proving import contract_of, transaction
 from tests.test_run import altered, assert_short, run, verdicts
 
 IMAGE = "pgconform-postgres:17"
@@ -62,6 +72,33 @@ def test_an_old_pgvector_in_the_image_is_told(tmp_path: Path) -> None:
     done = run("--contract=muva", f"--target=container:{IMAGE}", "-k", "extension", out=tmp_path)
     assert done.returncode == 1, done.stdout
     assert "version 0.8.0 is installed" in done.stdout
+
+
+@pytest.mark.usefixtures("engine")
+def test_the_extensions_of_the_image_are_used() -> None:
+    """PostgreSQL 17's own: bloat is measured exactly, and what it takes to count statements is told."""
+    promise = "operations.bloat_mb = 0.01\noperations.bloat = 0.001"
+    contract = contract_of("victorysync", promise)
+    with (
+        databases(IMAGE, [contract], "") as dsns,
+        closing(psycopg.connect(dsns["victorysync"], autocommit=True)) as one,
+    ):
+        one.execute('drop extension if exists "uuid-ossp"')
+        for name in ("pg_stat_statements", "pgstattuple", "amcheck", "uuid-ossp"):
+            one.execute(f'create extension "{name}" schema extensions'.encode())
+        trees = (
+            "from pg_index as i join pg_class as c on c.oid = i.indexrelid and c.relkind = 'i'"
+            " join pg_am as m on m.oid = c.relam and m.amname = 'btree'"
+        )
+        one.execute(f"select extensions.bt_index_check(i.indexrelid, true) {trees}".encode())
+        assert one.execute("select extensions.uuid_generate_v4() is not null").fetchall() == [(True,)]
+        with transaction(one, contract):
+            today = datetime.datetime.now(datetime.UTC).date()
+            evidence = Evidence(contract, snapshot(one), Database(one), today)
+            told = {id: evaluate(load()[id], evidence) for id in ("bloat", "statements-fast")}
+    assert any(f.observed.endswith("(exact)") for f in told["bloat"].findings)
+    assert told["statements-fast"].verdict is Verdict.BROKEN
+    assert "add it to shared_preload_libraries" in told["statements-fast"].reason
 
 
 @pytest.mark.usefixtures("engine")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -76,6 +77,7 @@ def test_on_a_live_target_it_runs_when_asked_for_and_leaves_no_trace(
         asked = run(*target, "--drill=restore", out=tmp_path)
         assert asked.returncode == 0, asked.stdout
         assert "passed" in asked.stdout
+        assert re.search(r"victorysync: dumped and restored: [\d.]+ seconds, [\d.,]+ MB/s", asked.stdout)
         unasked = run(*target, out=tmp_path)
         assert "not run, unless asked for by --drill=restore: restore-complete" in unasked.stdout
         wrong = run(*target, "--drill=everything", out=tmp_path)

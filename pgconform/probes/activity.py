@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import statistics
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib import import_module
@@ -23,6 +24,7 @@ from pgconform.statements import Name, Statement, statement
 _MAY = "select pg_catalog.pg_has_role(current_user, 'pg_read_all_stats', 'usage')"
 _QUERIES = {"SELECT", "INSERT", "UPDATE", "DELETE", "MERGE", "WITH", "VALUES"}
 _SHOWN = 100  # characters of a statement
+_NOT_LOADED = "55000"  # object_not_in_prerequisite_state
 
 
 def need_statistics(database: Database) -> None:
@@ -77,12 +79,14 @@ def response(database: Database) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Stuck:
-    """Sessions of one role that do the same for too long; ``minutes`` is the longest."""
+    """Sessions of one role that do the same for too long; ``minutes`` is the longest, ``text`` what it executes or last
+    executed, without any value."""
 
     role: str
     sessions: int
     minutes: float
     where: Statement
+    text: str
 
     @property
     def shown(self) -> str:
@@ -123,19 +127,23 @@ def stuck(database: Database, doing: str, minutes: float) -> list[Stuck]:
     )  # fmt: skip
     question = statement(
         "select a.usename, pg_catalog.count(*), pg_catalog.max(extract(epoch from pg_catalog.clock_timestamp()"
-        " - {since})) / 60 from pg_catalog.pg_stat_activity as a where {w} group by a.usename order by a.usename",
+        " - {since})) / 60, (pg_catalog.array_agg(a.query order by {since}))[1]"
+        " from pg_catalog.pg_stat_activity as a where {w} group by a.usename order by a.usename",
         since=since, w=where,
     )  # fmt: skip
     found = []
-    for role, sessions, longest in database.rows(question, "looking at sessions"):
+    for role, sessions, longest, text in database.rows(question, "looking at sessions"):
         his = statement("{w} and a.usename = {role}", w=where, role=role)
-        found.append(Stuck(str(role), int(sessions), float(longest), his))
+        found.append(Stuck(str(role), int(sessions), float(longest), his, cut(masked(str(text or "")))))
     return found
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One statement as pg_stat_statements knows it, all roles together; ``text`` holds no value."""
+    """One statement as pg_stat_statements knows it, all roles together; ``text`` holds no value.
+
+    ``others`` are its calls by roles other than the one that pgconform connects as: its own questions are no traffic.
+    """
 
     queryid: int
     calls: int
@@ -143,11 +151,12 @@ class Call:
     total_ms: float
     text: str
     searches: bool
+    others: int
 
     @property
     def shown(self) -> str:
         """Its beginning."""
-        return self.text if len(self.text) <= _SHOWN else f"{self.text[:_SHOWN]} ..."
+        return cut(self.text)
 
     @property
     def name(self) -> str:
@@ -167,9 +176,11 @@ def calls(database: Database, catalog: Catalog, contract: Contract) -> list[Call
     question = statement(  # its columns are called so since version 1.8, which came with PostgreSQL 13
         "select s.queryid, pg_catalog.sum(s.calls)::bigint, pg_catalog.sum(s.total_exec_time) /"
         " pg_catalog.sum(s.calls),"
-        " pg_catalog.sum(s.total_exec_time), pg_catalog.min(s.query) from {view} as s join pg_catalog.pg_database as d"
-        " on d.oid = s.dbid where d.datname = pg_catalog.current_database() and s.calls > 0"
-        " and s.queryid is not null and {top} group by s.queryid order by 4 desc, 1",
+        " pg_catalog.sum(s.total_exec_time), pg_catalog.min(s.query),"
+        " coalesce(pg_catalog.sum(s.calls) filter (where u.rolname is distinct from session_user), 0)::bigint"
+        " from {view} as s left join pg_catalog.pg_roles as u on u.oid = s.userid"
+        " join pg_catalog.pg_database as d on d.oid = s.dbid where d.datname = pg_catalog.current_database()"
+        " and s.calls > 0 and s.queryid is not null and {top} group by s.queryid order by 4 desc, 1",
         view=Name((extension.schema, "pg_stat_statements")),
         top=statement("s.toplevel" if version >= (1, 9) else "true"),
     )  # fmt: skip
@@ -178,14 +189,37 @@ def calls(database: Database, catalog: Catalog, contract: Contract) -> list[Call
     except NotVerified as refusal:
         name = qualified(extension.schema, "pg_stat_statements")
         advice = f"grant USAGE on its schema, SELECT on {name}, and EXECUTE on function {name}(boolean)"
+        if refusal.state == _NOT_LOADED:
+            advice = "add it to shared_preload_libraries, and restart the server"
         raise NotVerified(f"pg_stat_statements cannot be read: {refusal.said}; {advice}", refusal.state) from None
     found = []
-    for queryid, number, mean, total, text in rows:
-        text = str(text or "")
-        found.append(Call(int(queryid), int(number), float(mean), float(total), masked(text), searches(text, contract)))
+    for queryid, number, mean, total, text, others in rows:
+        text, cost = str(text or ""), (int(queryid), int(number), float(mean), float(total))
+        found.append(Call(*cost, masked(text), searches(text, contract), int(others)))
     if not found:
         raise Nothing("pg_stat_statements has counted no statement of this database yet")
     return found
+
+
+def need_calls(found: list[Call], least: int, what: str, database: Database, catalog: Catalog) -> None:
+    """Raises Nothing where none of the statements was called so often by anybody but pgconform's own role."""
+    if any(call.others >= least for call in found):
+        return
+    since = "since statements are counted"
+    extension = catalog.extension("pg_stat_statements")
+    if extension and tuple(map(int, extension.version.split("."))) >= (1, 9):
+        question = statement(
+            "select extract(epoch from pg_catalog.now() - i.stats_reset) / 86400 from {info} as i",
+            info=Name((extension.schema, "pg_stat_statements_info")),
+        )
+        with suppress(NotVerified):  # the number of calls stands without it
+            since = f"in the {float(database.one(question, 'asking since when')[0]):.1f} days {since}"
+    raise Nothing(f"no {what} was called {least} times {since}, by other roles than the one that pgconform connects as")
+
+
+def cut(text: str) -> str:
+    """The beginning of a statement."""
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]} ..."
 
 
 def masked(text: str) -> str:

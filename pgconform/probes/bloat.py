@@ -2,7 +2,8 @@
 
 The estimate is the usual one: rows times their mean width (pg_stats), laid out as storage/bufpage.h and
 access/htup_details.h say, against the pages that there are. It knows nothing of alignment between columns, and of an
-index with many equal keys it expects too much; so a bound should be a third or more.
+index with many equal keys it expects too much; so a bound should be a third or more. Of what is stored out of line
+(TOAST) it knows the chunks alone, of which a page holds four; shorter ones need less: it finds too little, never more.
 """
 
 from __future__ import annotations
@@ -44,16 +45,25 @@ _ESTIMATE = """
 select c.oid::bigint, n.nspname, c.relname, c.relkind, pg_catalog.pg_relation_size(c.oid), case
   when w.known < w.columns or c.reltuples < 0 then null
   when c.relkind = 'i' then pg_catalog.ceil(c.reltuples * (8 + case when w.nulls then 8 else 0 end
-    + pg_catalog.ceil(w.width / 8) * 8 + 4) / ((8192 - 24 - 16) * {btree} / 100.0)) + 1
+    + pg_catalog.ceil(w.width / 8) * 8 + 4) / (({page} - 24 - 16) * {btree} / 100.0)) + 1
   else pg_catalog.ceil(c.reltuples
     * (pg_catalog.ceil((23 + case when w.nulls then (w.columns + 7) / 8 else 0 end) / 8.0) * 8
-    + pg_catalog.ceil(w.width / 8) * 8 + 4) / ((8192 - 24) * {heap} / 100.0)) end * 8192
+    + pg_catalog.ceil(w.width / 8) * 8 + 4) / (({page} - 24) * {heap} / 100.0)) end * {page}
 from pg_catalog.pg_class as c join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
 join (select * from ({widths}) as h union all select * from ({keys}) as b) as w on w.relid = c.oid
 left join pg_catalog.pg_am as m on m.oid = c.relam
 where (c.relkind in ('r', 'm') or m.amname = 'btree') and c.relpersistence <> 't' and n.nspname not like 'pg\\_%'
   and n.nspname <> 'information_schema' and pg_catalog.pg_relation_size(c.oid) >= {least}::bigint
-order by n.nspname, c.relname"""
+union all
+select o.oid::bigint, n.nspname, c.relname, o.relkind, pg_catalog.pg_relation_size(o.oid),
+  case when o.reltuples >= 0 then pg_catalog.ceil(o.reltuples / 4) * {page} end
+from pg_catalog.pg_class as c join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
+join pg_catalog.pg_class as o on o.oid = c.reltoastrelid
+where c.relkind in ('r', 'm') and c.relpersistence <> 't' and n.nspname not like 'pg\\_%'
+  and n.nspname <> 'information_schema' and pg_catalog.pg_relation_size(o.oid) >= {least}::bigint
+order by 2, 3, 4"""
+_PAGE = "pg_catalog.current_setting('block_size')::bigint"
+_KINDS = {"i": "index", "t": "toast"}
 _OPTION = (
     "coalesce((select o.option_value::int from pg_catalog.pg_options_to_table(c.reloptions) as o"
     " where o.option_name = 'fillfactor'), {usual})"
@@ -66,7 +76,7 @@ class Bloat:
 
     oid: int
     name: str
-    index: bool
+    kind: str  # 'table', 'index' or 'toast': what a table stores out of line
     size: int
     wasted: float | None  # None where there are no statistics to estimate it by
     how: str = "estimated"
@@ -81,11 +91,15 @@ def bloated(database: Database, catalog: Catalog, item: Operations) -> list[Bloa
     question = statement(
         _ESTIMATE,
         btree=statement(_OPTION, usual=statement("90")), heap=statement(_OPTION, usual=statement("100")),
-        widths=statement(_WIDTHS), keys=statement(_KEYS), least=int(item.bloat_mb * 1_000_000),
+        page=statement(_PAGE), widths=statement(_WIDTHS), keys=statement(_KEYS), least=int(item.bloat_mb * 1_000_000),
     )  # fmt: skip
     found = [
         Bloat(
-            int(oid), qualified(schema, name), kind == "i", int(size), None if need is None else max(size - need, 0.0)
+            int(oid),
+            qualified(schema, name),
+            _KINDS.get(kind, "table"),
+            int(size),
+            None if need is None else max(size - need, 0.0),
         )
         for oid, schema, name, kind, size, need in database.rows(question, "estimating bloat")
     ]
@@ -113,11 +127,11 @@ def _exactly(database: Database, catalog: Catalog) -> str:
 def exact(database: Database, bloat: Bloat, schema: str) -> Bloat:
     """The same relation as pgstattuple measures it, page by page. Raises NotVerified."""
     template: Statement
-    if bloat.index:  # density is of leaf pages, which are meant to be filled to 90 %
+    if bloat.kind == "index":  # density is of leaf pages, which are meant to be filled to 90 %
         template = statement(
-            "select p.index_size - (p.leaf_pages * least(p.avg_leaf_density / 90, 1) + p.internal_pages + 1) * 8192"
+            "select p.index_size - (p.leaf_pages * least(p.avg_leaf_density / 90, 1) + p.internal_pages + 1) * {page}"
             " from {f}({oid}::oid::pg_catalog.regclass) as p",
-            f=Name((schema, "pgstatindex")), oid=bloat.oid,
+            f=Name((schema, "pgstatindex")), oid=bloat.oid, page=statement(_PAGE),
         )  # fmt: skip
     else:
         template = statement(

@@ -110,11 +110,13 @@ def scanned(database: Database, catalog: Catalog) -> float:
     return round(sum(t.seq_scans for t in read) / max(sum(t.scans for t in read), 1), 4)
 
 
-def need_counts(found: list[TableUse], least: int) -> None:
-    """Raises Nothing where the counts of all larger tables were lost."""
-    larger = [table for table in found if max(table.estimated, table.live + table.dead) >= least]
-    if larger and all(table.forgotten for table in larger):
-        raise Nothing("statistics were reset, and no larger table was analyzed since")
+def need_rows(found: list[TableUse], least: int) -> None:
+    """Raises Nothing where no table is large enough to be judged, or the counts of some that are were lost: by name."""
+    lost = [table.name for table in found if table.forgotten and table.estimated >= least]
+    if lost:
+        raise Nothing(f"statistics were reset, and these tables were not analyzed since: {', '.join(lost)}")
+    if all(max(table.live + table.dead, table.modified) < least for table in found):
+        raise Nothing(f"no table has {least:,} rows, as of the server's statistics")
 
 
 def counted(database: Database) -> float:
@@ -131,6 +133,12 @@ def need_days(database: Database, item: Operations) -> None:
     days = counted(database)
     if days < item.judged_after_days:
         raise Nothing(f"statistics are counted since {days:.1f} days; use is judged after {item.judged_after_days:g}")
+
+
+def need_reads(found: list[IndexUse], item: Operations) -> None:
+    """Raises Nothing where of no index it can be told whether it is used."""
+    if not any(index.judged(item) for index in found):
+        raise Nothing(f"no table with such an index, old enough to be judged, was read {item.least_scans:,} times")
 
 
 def serves(index: str, table: str, catalog: Catalog, contract: Contract) -> bool:
@@ -225,10 +233,14 @@ class IndexUse:
     transactions: int  # since it was made: PostgreSQL keeps no time
     definition: str
 
-    def unused(self, item: Operations) -> bool:
-        """True where it was never read, though its table was; a new one is given time."""
+    def judged(self, item: Operations) -> bool:
+        """True where it was read, or its table was often enough to tell; a new one is given time."""
         new = item.judged_after_days > 0 and self.transactions < NEW
-        return not self.scans and self.table_scans >= item.least_scans and not new
+        return bool(self.scans) or (self.table_scans >= item.least_scans and not new)
+
+    def unused(self, item: Operations) -> bool:
+        """True where it was never read, though its table was."""
+        return not self.scans and self.judged(item)
 
 
 def indexes(database: Database) -> list[IndexUse]:

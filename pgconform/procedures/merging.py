@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from pgconform.catalog import Catalog
@@ -11,11 +12,12 @@ from pgconform.contract import Contract, Members, Registry
 from pgconform.contract_operations import Procedure
 from pgconform.model import Finding, Nothing, NotVerified
 from pgconform.procedures.stage import Drilled, Stage, drilled, registered, staged, tenancy_of
-from pgconform.statements import Name, Statement, column, statement
+from pgconform.statements import Name, Statement, column, joined, statement
 
 if TYPE_CHECKING:
     from pgconform.recovery.copies import Copies
 
+LOCKED = "300ms"  # how long a writer beside the procedure waits for a row
 # Rows of one tenant, without what a merge may change, each as often as it is there.
 _CUT = "pg_catalog.to_jsonb(r) - {ignored}::text[]"
 _KEEP = "insert into pgconform_drill.kept select {name}, {cut} from {t} as r where {tenant}::text in ({keep}, {gone})"
@@ -155,6 +157,86 @@ class Merging:
         more = statement(" and {a}", a=column(self.registry.active)) if inactive else statement("")
         if self.stage.count(statement(question, **parts, tenant=gone, more=more)):
             yield self.registry.table, "left", f"the second tenant is still {'active' if inactive else 'registered'}"
+
+
+# -- writers beside it ----------------------------------------------------------------------------------------------
+
+
+def undisturbed(subject: Drilled, contract: Contract, catalog: Catalog, copies: Copies) -> Iterator[Finding]:
+    """What becomes of rows that others add for the second tenant just before it is retired.
+
+    Whoever has to wait for the merge is refused in the end, and has lost nothing that the server had accepted.
+    """
+    with staged(copies, subject) as stage:
+        merging = Merging(subject, stage, contract, catalog)
+        merging.choose()
+        taken = [name for name, tenant in merging.tables() if _taken(merging, name, tenant)]
+        if not taken:
+            raise Nothing("the second tenant has no row that could be lost with it")
+        with stage.held(merging.registry.table, "update or delete") as run:
+            added = [name for name, tenant in merging.tables() if run.pid and name in taken
+                     and _added(merging, name, tenant)]  # fmt: skip
+        if not run.pid and not run.error:
+            raise NotVerified(f"{subject}: the procedure was never seen writing {merging.registry.table}")
+        if run.error:
+            return  # it was refused as a whole, or merge-complete says so
+        for name, kind, words in merging.differences():
+            when = f", where {len(added)} row(s) were added while it ran"
+            yield Finding(name, words + when, subject.remedy, kind)
+
+
+def _taken(merging: Merging, name: str, tenant: str) -> bool:
+    """Take one of the second tenant's rows out of a table to which none refers, to be added later; False where there is
+    none, or where the server itself keeps a tenant with such rows from being deleted."""
+    stage, referred = merging.stage, {k.references for t in merging.catalog.tables for k in t.foreign_keys()}
+    stored = merging.catalog.table(name)
+    keys = [k for k in stored.foreign_keys() if k.references == merging.registry.table] if stored else []
+    kept = merging.subject.item.retires == "deleted" and any(k.on_delete in ("restrict", "no action") for k in keys)
+    if name in referred or kept:
+        return False
+    parts = merging._of(name, tenant) | {"taken": _place(name)}
+    stage.rows(statement(
+        "create table {taken} as select r.* from {t} as r where (r.tableoid, r.ctid) ="
+        " (select x.tableoid, x.ctid from {t} as x where x.{column}::text = {gone} order by x.ctid limit 1)",
+        column=Name((tenant,)), **parts,
+    ))  # fmt: skip
+    stage.say("set session_replication_role = replica")  # nothing else may happen to it meanwhile
+    stage.rows(statement("delete from {t} as r using {taken} as x where r.* is not distinct from x.*", **parts))
+    stage.say("set session_replication_role = origin")
+    stage.rows(statement(
+        "delete from pgconform_drill.kept as k where k.ctid = (select o.ctid from pgconform_drill.kept as o"
+        " join (select {cut} as content from {taken} as r) as x on x.content = o.content"
+        " where o.relation = {name} limit 1)",
+        **parts,
+    ))  # fmt: skip
+    return bool(stage.count(statement("select pg_catalog.count(*) from {taken}", **parts)))
+
+
+def _added(merging: Merging, name: str, tenant: str) -> bool:
+    """Another session adds the row, and it is remembered as it arrived; False where it was locked out, or refused."""
+    import psycopg
+
+    stored = merging.catalog.table(name)
+    assert stored, "an absent table is skipped before"
+    columns = joined(Name((c.name,)) for c in stored.columns if not c.generated)
+    command = statement(
+        "with r as (insert into {t} ({columns}) overriding system value select {columns} from {taken} returning *)"
+        " insert into pgconform_drill.kept select {name}, {cut} from r",
+        columns=columns, taken=_place(name), **merging._of(name, tenant),
+    )  # fmt: skip
+    merging.stage.say(f"set lock_timeout = '{LOCKED}'")
+    try:
+        merging.stage.rows(command)
+    except (psycopg.errors.LockNotAvailable, psycopg.IntegrityError):
+        return False
+    finally:
+        merging.stage.say("reset lock_timeout")
+    return True
+
+
+def _place(name: str) -> Name:
+    """Where a row that was taken out of the table is kept."""
+    return Name(("pgconform_drill", f"taken {sha256(name.encode()).hexdigest()[:16]}"))
 
 
 def complete(subject: Drilled, contract: Contract, catalog: Catalog, copies: Copies) -> Iterator[Finding]:

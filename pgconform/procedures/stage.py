@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 
 PATIENCE = 30  # seconds that one run of a procedure, or one wait for it, may take
 LOCK = 7_305_931  # the advisory lock at which a held procedure waits
-# Of every session in a copy. A server of ours may answer before a commit is written, which a crash would then undo.
+# Of every session in a copy. A server of ours may answer before a commit is written, which a crash would then undo. One
+# that we hold, and that holds what we ask for, is in no deadlock: we give up first.
 _SETTINGS = (
     ("statement_timeout", f"{PATIENCE}s"), ("TimeZone", "UTC"), ("client_min_messages", "error"),
-    ("synchronous_commit", "on"),
+    ("synchronous_commit", "on"), ("deadlock_timeout", f"{2 * PATIENCE}s"),
 )  # fmt: skip
 # Whatever a drill needs in its copy; statement triggers fire for whoever writes.
 _PREPARED = """
@@ -251,8 +252,12 @@ class Stage:
 
 def _connected(copy: Copy) -> Connection[Any]:
     connection = copy.connect()
-    for name, value in _SETTINGS:
-        connection.execute("select pg_catalog.set_config(%s, %s, false)", (name, value), prepare=False)
+    try:
+        for name, value in _SETTINGS:
+            connection.execute("select pg_catalog.set_config(%s, %s, false)", (name, value), prepare=False)
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 

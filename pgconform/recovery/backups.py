@@ -8,15 +8,19 @@ import os
 import re
 import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pgconform.database import Database
 from pgconform.model import Nothing, NotVerified
+from pgconform.recovery import archives
 from pgconform.statements import statement
 from pgconform.subjects_operations import Source
+
+if TYPE_CHECKING:
+    from pgconform.history import History
 
 # How providers call these, in the order in which they are looked for.
 _TIMES = ("completed_at", "finished_at", "inserted_at", "created_at", "time", "timestamp", "date")
@@ -89,37 +93,64 @@ def _bases(place: Path) -> list[Backup]:
 
 
 def _base(folder: Path) -> Backup:
+    """A base backup, dated by the newest file in it: its manifest tells times in GMT, a label in the server's zone."""
     manifest = (folder / "backup_manifest").read_bytes()
-    label = folder / "backup_label"
-    started = re.search(r"^START TIME: (.+)$", label.read_text("utf-8", "replace"), re.M) if label.exists() else None
+    time = datetime.fromtimestamp((folder / "backup_manifest").stat().st_mtime, UTC)
     try:
-        time = datetime.strptime(started[1], "%Y-%m-%d %H:%M:%S %Z").replace(tzinfo=UTC) if started else None
-    except ValueError:  # of a zone that Python does not know
-        time = None
-    time = time or datetime.fromtimestamp((folder / "backup_manifest").stat().st_mtime, UTC)
-    try:
-        files = {str(f["Path"]): int(f["Size"]) for f in json.loads(manifest)["Files"]}
-        told = json.loads(manifest)["Manifest-Checksum"]
+        listed, told = json.loads(manifest)["Files"], json.loads(manifest)["Manifest-Checksum"]
+        files = {str(f["Path"]): int(f["Size"]) for f in listed}
+        times = [str(f["Last-Modified"]).removesuffix(" GMT") for f in listed if f.get("Last-Modified")]
+        time = datetime.fromisoformat(max(times)).replace(tzinfo=UTC) if times else time
     except (ValueError, KeyError, TypeError):
         return Backup(folder.name, time, wrong="its manifest cannot be read")
     body = manifest[: manifest.rindex(b'"Manifest-Checksum"')]
-    lost = [p for p, size in files.items() if not (folder / p).is_file() or (folder / p).stat().st_size != size]
-    wrong = ""
     if hashlib.sha256(body).hexdigest() != told:
-        wrong = "its manifest was changed"
-    elif lost:
-        wrong = f"{len(lost)} of its {len(files)} files are missing or of another size"
-    return Backup(folder.name, time, sum(files.values()), wrong or _verified(folder))
+        return Backup(folder.name, time, sum(files.values()), "its manifest was changed")
+    try:
+        lost = archives.missing(folder, files)
+    except archives.Unreadable as error:
+        return Backup(folder.name, time, sum(files.values()), str(error))
+    wrong = f"{lost} of its {len(files)} files are missing or of another size" if lost else ""
+    return Backup(folder.name, time, sum(files.values()), wrong)
+
+
+def measured(figure: str, last: Backup, history: History | None) -> float:
+    """The size of the backup before the last one, as the latest run before that was made has measured it, in bytes.
+
+    Raises Nothing where no run has.
+    """
+    made = last.age(datetime.now(UTC)) / timedelta(days=1)
+    past = [value for age, value in history.series(figure) if age > made] if history else []
+    if not past:
+        raise Nothing("there are no two sound backups whose sizes are known, and no earlier run has measured one")
+    return past[-1]
+
+
+def verified(source: Source, backup: Backup) -> Backup:
+    """The backup, with what reading all of it tells; it is done once, for the backup that would be used.
+
+    Raises NotVerified where it is a base backup, and there is no program that could verify it.
+    """
+    if source.kind != "manifest" or backup.wrong:
+        return backup
+    place = _place(source.item.manifest)
+    folder = place if (place / "backup_manifest").exists() else place / backup.name
+    if archives.stored(folder):
+        return backup  # the archives were read to their end
+    return replace(backup, wrong=_verified(folder))
 
 
 def _verified(folder: Path) -> str:
-    """What pg_verifybackup of the backup's own version has against it; '' also where there is no such program."""
-    version = (folder / "PG_VERSION").read_text().strip() if (folder / "PG_VERSION").exists() else ""
+    """What pg_verifybackup of the backup's own version has against it. Raises NotVerified where it is not here."""
+    version = (folder / "PG_VERSION").read_text().strip()
     program = Path(f"/usr/lib/postgresql/{version}/bin/pg_verifybackup")
     if given := os.environ.get("PGC_BINDIR"):
         program = Path(given) / "pg_verifybackup"
     if not program.exists():
-        return ""
+        raise NotVerified(
+            f"the files of {folder.name} are there, of their size, but pg_verifybackup of PostgreSQL {version}, which"
+            f" reads them, is not; install postgresql-{version}, or set PGC_BINDIR to the directory of its programs"
+        )
     done = subprocess.run(
         [program, "--no-parse-wal", "--quiet", folder], capture_output=True, stdin=subprocess.DEVNULL, check=False
     )
@@ -127,31 +158,29 @@ def _verified(folder: Path) -> str:
 
 
 def _dumps(pattern: Path) -> list[Backup]:
-    """The files that the pattern names; archives of pg_dump are dated by themselves: copying makes files young."""
+    """The dumps that the pattern names; archives are dated by themselves: copying makes files young."""
     if not pattern.parent.is_dir():
         raise FileNotFoundError(2, "No such file or directory")
-    files = [path for path in sorted(pattern.parent.glob(pattern.name)) if path.is_file()]
+    files = [p for p in sorted(pattern.parent.glob(pattern.name)) if p.is_file() or (p / "toc.dat").exists()]
     newest = max(files, key=lambda path: path.stat().st_mtime, default=None)
     return [_dump(path, whole=path == newest) for path in files]
 
 
 def _dump(path: Path, whole: bool) -> Backup:
-    """A dump; the newest one is read to its end, where it is an archive of pg_dump."""
-    status = path.stat()
-    time = datetime.fromtimestamp(status.st_mtime, UTC)
-    with path.open("rb") as file:
-        archive = file.read(5) == b"PGDMP"
-    if not status.st_size:
+    """A dump; the newest one is read to its end."""
+    time = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    size = sum(p.stat().st_size for p in path.iterdir()) if path.is_dir() else path.stat().st_size
+    if not size:
         return Backup(path.name, time, 0, "it is empty")
-    if not archive:
-        return Backup(path.name, time, status.st_size)
+    if path.is_file() and not archives.is_dump(path):
+        return Backup(path.name, time, size, archives.unfinished(path) if whole else "")
     listed = _pg_restore("--list", str(path))
     if listed is None:
-        return Backup(path.name, time, status.st_size, "pg_restore cannot read it")
+        return Backup(path.name, time, size, "pg_restore cannot read it")
     if made := re.search(r"Archive created at (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)", listed):
         time = datetime.strptime(made[1], "%Y-%m-%d %H:%M:%S").astimezone(UTC)  # written in our zone
     torn = whole and _pg_restore(f"--file={os.devnull}", str(path)) is None
-    return Backup(path.name, time, status.st_size, "pg_restore cannot read it to its end" if torn else "")
+    return Backup(path.name, time, size, "pg_restore cannot read it to its end" if torn else "")
 
 
 def _pg_restore(*arguments: str) -> str | None:

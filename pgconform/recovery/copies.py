@@ -87,25 +87,31 @@ class Copies:
         self._dsn, self._catalog, self._snapshot = dsn, catalog, snapshot
         self._stack = ExitStack()
         self._restored: Restored | NotVerified | None = None
-        self._made = 0
 
     @contextmanager
     def fresh(self) -> Iterator[Copy]:
-        """A copy for one drill, as the target is. Raises NotVerified where no copy can be made."""
+        """A copy for one drill, as the target is; one at a time. Raises NotVerified where no copy can be made."""
         import psycopg
         from psycopg import sql
 
-        template = self.restored().copy
-        self._made += 1
-        name = f"copy{self._made}"
+        template, name = self.restored().copy, "copy"
+        drop = sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name))
         clone = sql.SQL("create database {} template {}").format(sql.Identifier(name), sql.Identifier(template.name))
-        drop = sql.SQL("drop database {} with (force)").format(sql.Identifier(name))
-        with psycopg.connect(template.scratch.server.dsn(), autocommit=True) as connection:
-            connection.execute(clone)
+        try:
+            with psycopg.connect(template.scratch.server.dsn(), autocommit=True) as connection:
+                connection.execute(drop)  # of a drill that was interrupted just then
+                connection.execute(clone)
+        except psycopg.Error as error:
+            why = error.sqlstate or type(error).__name__
+            raise NotVerified(f"no copy can be made for a drill on the scratch server ({why})") from None
         try:
             yield Copy(template.scratch, name)
         finally:
-            with psycopg.connect(template.scratch.server.dsn(), autocommit=True) as connection:
+            # A drill may have lost the server: what is left goes with it. An error here would hide why the drill ended.
+            with (
+                suppress(psycopg.Error),
+                psycopg.connect(template.scratch.server.dsn(), autocommit=True) as connection,
+            ):
                 connection.execute(drop)
 
     def restored(self) -> Restored:
@@ -119,6 +125,9 @@ class Copies:
             except (NotVerified, ServerError) as error:
                 self._stack.close()
                 self._restored = error if isinstance(error, NotVerified) else NotVerified(str(error))
+            except BaseException:
+                self._stack.close()  # whoever tries again begins anew
+                raise
         if isinstance(self._restored, NotVerified):
             raise self._restored
         return self._restored
@@ -132,7 +141,9 @@ class Copies:
             empty = prepared(f"empty-{sha256(str(binaries).encode()).hexdigest()[:16]}", binaries, lambda _: None)
             scratch = Scratch(self._stack.enter_context(running(bindir=binaries, template=empty)), binaries)
             self._stack.callback(scratch.stop)
-            tools.need_space(scratch.server.directory, size)
+            # The server has the original and a drill's clone of it; the dump may be on the same disk.
+            shared = Path(folder).stat().st_dev == scratch.server.directory.stat().st_dev
+            tools.need_space(scratch.server.directory, (3 if shared else 2) * size)
             copy, dump, started = Copy(scratch, "original"), Path(folder) / "dump", time.monotonic()
             tools.dump(binaries, self._dsn, dump, self._snapshot)
             tools.create(scratch.server.dsn(), copy.name, self._catalog)

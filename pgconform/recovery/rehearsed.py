@@ -24,6 +24,10 @@ def elsewhere(copies: Copies, catalog: Catalog, contract: Contract, tenancy: str
     """The tenant's rows loaded into tables that hold no tenant's: what is not there then. Raises NotVerified."""
     with copies.fresh() as copy, TemporaryDirectory(prefix="pgc-") as name:
         wanted, (_, its) = _known(copy, catalog, contract, tenancy)
+        with _reading(copy, contract) as database:
+            for table, count in tenants.forgotten(database, catalog, wanted):
+                observed = f"{count:,} row(s) refer to one tenant's rows, and no export of the tenant holds them"
+                yield Finding(table, observed, tenants.LOST, "forgotten")
         with closing(copy.connect()) as connection:
             tenants.export(connection, wanted, Path(name))
             tenants.emptied(copy, wanted)
@@ -73,7 +77,7 @@ def _known(
     """What belongs to the largest tenant, unless that is given; and the sums of all rows, and of its."""
     with _reading(copy, contract) as database:
         if wanted is None:
-            tenant = tenants.largest(database, contract, tenancy)
+            tenant = tenants.largest(database, contract, catalog, tenancy)
             wanted = tenants.parts(contract, catalog, tenancy, tenant)
         if not wanted:
             raise NotVerified(f"no table that holds rows of tenancy {tenancy} exists")

@@ -75,13 +75,13 @@ def _where(contract: Contract, tenancy: str, tenant: str, table: str, row: str) 
     return None
 
 
-def largest(database: Database, contract: Contract, tenancy: str) -> str:
+def largest(database: Database, contract: Contract, catalog: Catalog, tenancy: str) -> str:
     """The tenant with most rows in the tables that name one. Raises Nothing where there is none, NotVerified."""
     counts = [
         statement("select r.{c}::text as tenant, pg_catalog.count(*) as n from {table} as r group by 1",
                   c=Name((contract.column_of(name),)), table=Name.of(name))
         for name in contract.tenant_tables()
-        if contract.tenancy_of(contract.tables[name]) is contract.tenancies[tenancy]
+        if contract.tenancy_of(contract.tables[name]) is contract.tenancies[tenancy] and catalog.table(name)
     ]  # fmt: skip
     if not counts:
         raise Nothing(f"no table names a tenant of {tenancy}")
@@ -94,6 +94,29 @@ def largest(database: Database, contract: Contract, tenancy: str) -> str:
     if not found:
         raise Nothing(f"there is no tenant of {tenancy}")
     return str(found[0][0])
+
+
+def forgotten(database: Database, catalog: Catalog, wanted: list[Part]) -> Iterator[tuple[str, int]]:
+    """Tables that no part is of, with the number of their rows that refer to rows of a part: by the catalogue's foreign
+    keys, whatever the contract says."""
+    parts = {str(part.table): part for part in wanted}
+    for table in catalog.tables:
+        if str(table) in parts or table.parent in parts or table.kind not in ("table", "partitioned"):
+            continue
+        mine = [
+            statement(
+                "exists (select from {parent} as r where {where} and {pairs})",
+                parent=Name.of(key.references), where=parts[key.references].where,
+                pairs=joined((statement("{a} = {b}", a=Name(("r", its)), b=Name(("o", own)))
+                              for own, its in zip(key.columns, key.referenced_columns, strict=True)), " and "),
+            )
+            for key in table.foreign_keys() if key.references in parts and not key.inherited
+        ]  # fmt: skip
+        if mine:
+            counted = statement("select pg_catalog.count(*) from {t} as o where {any}", t=Name.of(str(table)),
+                                any=joined(mine, " or "))  # fmt: skip
+            if count := int(database.one(counted, f"reading {table}")[0]):
+                yield str(table), count
 
 
 def export(connection: Connection[Any], wanted: list[Part], folder: Path) -> int:

@@ -265,7 +265,11 @@ def start(data: Path, binaries: Path) -> Server:
     command: list[str | Path] = [binaries / "postgres", "-D", data, "-k", sockets, "-p", str(_PORT), *settings]
     with log.open("w") as output:
         # Started by a shell, it is not our child: whoever stops it need not reap it.
-        pid = int(_run(["sh", "-c", '"$@" >&2 & echo $!', "sh", *command], stderr=output).stdout)
+        try:
+            pid = int(_run(["sh", "-c", '"$@" >&2 & echo $!', "sh", *command], stderr=output).stdout)
+        except BaseException:
+            _stop_unseen(data)
+            raise
     server = Server(data, pid, sockets, _PORT, (data / "PG_VERSION").read_text().strip())
     try:
         deadline = time.monotonic() + _START_SECONDS
@@ -301,6 +305,17 @@ def _is_server(pid: int, data: Path) -> bool:
                 return os.fsencode(f"\0-D\0{data}\0") in line
             time.sleep(0.01)  # in the moment of exec() a process has no command line; a dead one never
     return False
+
+
+def _stop_unseen(data: Path) -> None:
+    """Stop a server whose number we were not told, since we were interrupted: it writes that down as it starts."""
+    deadline = time.monotonic() + 2
+    while time.monotonic() < deadline:
+        with suppress(OSError, ValueError, IndexError):
+            _stop(int((data / "postmaster.pid").read_text().split()[0]), data, immediate=True)
+            return
+        time.sleep(0.02)
+    shutil.rmtree(data.with_name("socket").readlink(), ignore_errors=True)
 
 
 def _stop(pid: int, data: Path, *, immediate: bool) -> None:

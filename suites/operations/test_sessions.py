@@ -65,7 +65,7 @@ def test_no_session_runs_for_long(subject: Operations, database: Database) -> It
     It holds its locks, and keeps vacuum from removing what all others have deleted since.
     """
     for found in activity.stuck(database, activity.RUNNING, subject.running_minutes):
-        observed = f"{found.sessions} session(s) run for up to {found.minutes:.1f} minutes"
+        observed = f"{found.sessions} session(s) run for up to {found.minutes:.1f} minutes; the longest: {found.text}"
         finding = Finding(quote(found.role), observed, found.ended, "running", rows=found.shown)
         yield finding.against(found.minutes, subject.running_minutes, "minutes")
 

@@ -41,13 +41,13 @@ def test_dead_rows_are_removed(subject: Operations, database: Database) -> Itera
     Every scan reads what was deleted until vacuum has removed it.
     """
     tables = storage.tables(database)
-    storage.need_counts(tables, subject.least_rows)
     for table in tables:
         rows = table.live + table.dead
         if rows >= subject.least_rows and table.dead > subject.dead * rows:
             observed = f"{table.dead:,} of {rows:,} rows are dead"
             finding = Finding(table.name, observed, f"vacuum {table.name};", rows=_use(table.name))
             yield finding.against(table.dead / rows, subject.dead, "share")
+    storage.need_rows(tables, subject.least_rows)
 
 
 @check("statistics-fresh", guide=["vs-11", "muva-40"], when=["weekly"], each=operations)
@@ -57,7 +57,6 @@ def test_statistics_are_fresh(subject: Operations, database: Database) -> Iterat
     The planner chooses by what it believes of the rows: an old belief is a sequential scan.
     """
     tables = storage.tables(database)
-    storage.need_counts(tables, subject.least_rows)
     for table in tables:
         rows = max(table.live, table.modified)
         old = not table.analyzed or table.days > subject.analyzed_days
@@ -68,6 +67,7 @@ def test_statistics_are_fresh(subject: Operations, database: Database) -> Iterat
             observed = f"{table.modified:,} of {rows:,} rows have changed {since}"
             finding = Finding(table.name, observed, f"analyze {table.name};", rows=_use(table.name))
             yield finding.against(table.modified / rows, subject.modified, "share")
+    storage.need_rows(tables, subject.least_rows)
 
 
 @check("wraparound-far", guide=["vs-11"], when=["daily", "weekly"], each=operations)
@@ -123,7 +123,9 @@ def test_every_index_is_used(
     Each one makes every write slower, and is only worth it for reads.
     """
     storage.need_days(database, subject)
-    for index in storage.indexes(database):
+    indexes = storage.indexes(database)
+    storage.need_reads(indexes, subject)
+    for index in indexes:
         wanted = index.searches or storage.serves(index.name, index.table, catalog, contract)
         if index.unused(subject) and not wanted:
             days = storage.counted(database)
@@ -141,6 +143,7 @@ def test_every_vector_index_is_used(subject: Operations, database: Database) -> 
     if not vectors:
         raise Nothing("there is no index of embeddings")
     storage.need_days(database, subject)
+    storage.need_reads(vectors, subject)
     for index in vectors:
         if index.unused(subject):
             observed = f"was never used, while {index.table} was read {index.table_scans:,} times"
@@ -161,7 +164,10 @@ def test_relations_are_not_bloated(
     yield Figure("bloat", round(sum(b.wasted or 0 for b in found) / total, 4), "share")
     for relation in found:
         if relation.share > subject.bloat:
-            remedy = f"reindex index {relation.name};" if relation.index else f"vacuum (full) {relation.name};"
-            observed = f"{relation.share:.0%} of {relation.size / 1e6:,.0f} MB are not needed ({relation.how})"
-            finding = Finding(relation.name, observed, f"{remedy} -- locks it meanwhile; pg_repack would not")
+            index, apart = relation.kind == "index", relation.kind == "toast"
+            remedy = f"reindex index {relation.name};" if index else f"vacuum (full) {relation.name};"
+            where = " out of line (TOAST)" if apart else ""
+            observed = f"{relation.share:.0%} of {relation.size / 1e6:,.0f} MB{where} are not needed ({relation.how})"
+            remedy += " -- locks it meanwhile; pg_repack would not"
+            finding = Finding(relation.name, observed, remedy, "toast" if apart else "")
             yield finding.against(relation.share, subject.bloat, "share")

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
-from pgconform.checks import check
+from pgconform.checks import Evidence, check
 from pgconform.database import Database
 from pgconform.model import Figure, Finding, Nothing
 from pgconform.recovery import backups
@@ -38,28 +38,32 @@ def test_the_last_backup_is_sound(subject: Source, database: Database) -> Iterat
     listed = backups.found(subject, database)
     if not listed:
         raise Nothing("there is no backup to look at; backup-recent says so")
-    if listed[-1].wrong:
-        yield Finding(str(subject), f"the last backup ({listed[-1].name}) is not sound: {listed[-1].wrong}", AGAIN)
+    last = backups.verified(subject, listed[-1])
+    if last.wrong:
+        yield Finding(str(subject), f"the last backup ({last.name}) is not sound: {last.wrong}", AGAIN)
 
 
 @check("backup-size", guide=["vs-7"], when=["daily"], each=dated_sources)
-def test_backups_do_not_change_much_in_size(subject: Source, database: Database) -> Iterator[Finding | Figure]:
-    """The last backup has about the size of the one before.
+def test_backups_do_not_change_much_in_size(
+    subject: Source, database: Database, evidence: Evidence
+) -> Iterator[Finding | Figure]:
+    """The last backup has about the size of the one before, as it is there or as an earlier run has measured it.
 
     One that lacks half of the tables is recent, complete, and half as large.
     """
-    sizes = [backup.size for backup in backups.found(subject, database) if not backup.wrong and backup.size is not None]
-    if sizes:
-        yield Figure(f"size of the last backup ({subject})", sizes[-1], "bytes")
-    if len(sizes) < 2:
-        raise Nothing("there are no two sound backups whose sizes are known")
-    before, last = sizes[-2:]
-    if abs(last - before) > subject.item.size_change * before:
-        observed = f"the last backup has {last:,} bytes, the one before {before:,}: {last / max(before, 1) - 1:+.0%}"
-        finding = Finding(
-            str(subject), observed, "-- compare what they hold (pg_restore --list), before the older one goes"
-        )
-        yield finding.against(abs(last - before) / max(before, 1), subject.item.size_change, "share")
+    sound = [b for b in backups.found(subject, database) if not b.wrong and b.size is not None]
+    if not sound:
+        raise Nothing("there is no sound backup whose size is known")
+    figure = Figure(f"size of the last backup ({subject})", sound[-1].size or 0, "bytes")
+    yield figure
+    measured = len(sound) < 2
+    before = backups.measured(figure.name, sound[-1], evidence.history) if measured else float(sound[-2].size or 0)
+    if abs(figure.value - before) > subject.item.size_change * before:
+        change = f"{figure.value / max(before, 1) - 1:+.0%}"
+        observed = f"the last backup has {figure.value:,} bytes, the one before {before:,.0f}: {change}"
+        remedy = "-- compare what they hold (pg_restore --list), before the older one goes"
+        finding = Finding(str(subject), observed, remedy)
+        yield finding.against(abs(figure.value - before) / max(before, 1), subject.item.size_change, "share")
 
 
 @check("backup-retention", guide=["vs-7"], when=["daily"], each=dated_sources)

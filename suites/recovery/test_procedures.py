@@ -59,6 +59,17 @@ def test_a_merge_moves_all_rows_and_no_others(
     yield from merging.complete(subject, contract, catalog, copies)
 
 
+@check("merge-undisturbed", guide=["vs-28"], when=["quarterly"], each=merges, drill=True)
+def test_a_merge_loses_nothing_while_others_write(
+    subject: Drilled, contract: Contract, catalog: Catalog, copies: Copies
+) -> Iterator[Finding]:
+    """A row that is added for the second tenant while it is merged is the first one's afterwards, or was refused.
+
+    A merge that locks nobody out has moved all rows but the newest, which go with the tenant when that is deleted.
+    """
+    yield from merging.undisturbed(subject, contract, catalog, copies)
+
+
 @check("merge-interrupted", guide=["vs-28"], when=["quarterly"], each=merges, drill=True)
 def test_a_merge_that_is_stopped_changes_nothing(
     subject: Drilled, contract: Contract, catalog: Catalog, copies: Copies

@@ -16,6 +16,7 @@ insert into "Members%" values (1, 'a', 'boss'), (1, 'b', 'hand'), (2, 'b', 'hand
 insert into "Order" select n, substr('abc', n % 3 + 1, 1), now() - n * interval '1 hour', n from generate_series(1, 30) n;
 insert into "Order's line" select n, n, 'line ' || n from generate_series(1, 30) as n;
 create function "Merge"(text, text) returns void language plpgsql as $$ begin
+  perform from "Weird ""Shop"""."Tenant's" where "Key" in ($1, $2) for update;
   update "Weird ""Shop"""."Order" set "Tenant" = $1 where "Tenant" = $2;
   insert into "Weird ""Shop"""."Members%" select "User", $1, "Role" from "Weird ""Shop"""."Members%"
   where "Tenant" = $2 on conflict do nothing;

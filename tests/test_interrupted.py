@@ -1,0 +1,198 @@
+"""Drills on copies, interrupted at steps of every kind: the target stays as it was, and nothing is left behind.
+
+A step is a statement, a stream of COPY, a new session, a signal, or a program that is run, by the thread of the drill.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from pgconform.catalogue_of_checks import load
+from pgconform.checks import Check, Evidence, evaluate
+from pgconform.database import Database, begin
+from pgconform.introspect import read_text, snapshot
+from pgconform.model import NotVerified, Verdict
+from pgconform.recovery import compare
+from pgconform.recovery.copies import Copies
+from pgconform.targets.server import Server
+from tests import test_procedures, test_restore
+from tests.committing import clone
+from tests.proving import contract_of
+from tests.test_procedures import changed, evidence_of
+from tests.test_restore import left
+
+weird, cache, places = test_procedures.weird, test_restore.cache, test_restore.places  # fixtures
+ON_COPIES = [check for check in load().values() if "copies" in check.asks]
+# Which database has what a drill needs: the small one of unusual names, but for embeddings.
+EMBEDDED = {"vector-index-rebuilt", "search-function-restored"}
+SPREAD = 1  # steps between the first and the last one; each costs a new copy
+
+
+class Steps:
+    """Counts the steps of this thread; at the given one, raises before or after it is done."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count, self.at, self.after, self.error = 0, 0, False, BaseException()
+        self._ours = threading.get_ident()
+        for owner, name in (
+            (psycopg.Cursor, "execute"), (psycopg.Cursor, "copy"), (psycopg, "connect"),
+            (subprocess, "run"), (os, "kill"),
+        ):  # fmt: skip
+            monkeypatch.setattr(owner, name, self._counted(getattr(owner, name)))
+        self.made: list[Path] = []  # directories
+        real = tempfile.mkdtemp
+
+        def noted(*arguments: Any, **named: Any) -> str:
+            self.made.append(Path(real(*arguments, **named)))
+            return str(self.made[-1])
+
+        monkeypatch.setattr(tempfile, "mkdtemp", noted)
+
+    def _counted(self, real: Callable[..., Any]) -> Callable[..., Any]:
+        def step(*arguments: Any, **named: Any) -> Any:
+            if threading.get_ident() != self._ours:
+                return real(*arguments, **named)
+            self.count += 1
+            now = self.count == self.at
+            if now and not self.after:
+                raise self.error
+            done = real(*arguments, **named)
+            if now:
+                getattr(done, "close", lambda: None)()  # as a session is that nobody has got hold of
+                raise self.error
+            return done
+
+        return step
+
+    def arm(self, at: int, error: BaseException, *, after: bool) -> None:
+        self.count, self.at, self.error, self.after = 0, at, error, after
+
+
+def state(dsn: str) -> object:
+    """All that a target holds: its catalogue, and the sums of its rows."""
+    with closing(psycopg.connect(dsn, autocommit=True, prepare_threshold=None)) as connection:
+        read_text(connection)
+        begin(connection, contract_of("victorysync").limits)
+        catalog = snapshot(connection)
+        database = Database(connection)
+        return catalog, compare.rows(database, catalog), compare.sequences(database, catalog)
+
+
+def spread(steps: int) -> list[int]:
+    """The first, the last, and some between."""
+    return sorted({1, steps, *(1 + n * (steps - 1) // (SPREAD + 1) for n in range(1, SPREAD + 1))})
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
+    return Steps(monkeypatch)
+
+
+@contextmanager
+def target(references: Server, dsn: str, check: Check) -> Iterator[tuple[str, Evidence]]:
+    """A database that the drill is for, and what the drill may ask for, but copies."""
+    with ExitStack() as stack:
+        contract = changed()
+        if check.id in EMBEDDED:
+            dsn = stack.enter_context(clone(references, "muva"))
+            contract = contract_of("muva")
+        evidence = stack.enter_context(evidence_of(dsn, contract))
+        yield dsn, evidence
+
+
+def judged(check: Check, evidence: Evidence, copies: Copies) -> Verdict:
+    first = check.subjects(evidence.contract)[:1]
+    return evaluate(check, replace(evidence, copies=copies), first).verdict
+
+
+@pytest.mark.parametrize("check", ON_COPIES, ids=lambda check: check.id)
+def test_a_drill_that_is_interrupted_leaves_no_copy_behind(
+    references: Server,
+    weird: str,
+    steps: Steps,
+    cache: Path,
+    check: Check,
+) -> None:
+    with target(references, weird, check) as (dsn, evidence):
+        before, copies = state(dsn), Copies(dsn, evidence.catalog)
+        try:
+            copies.restored()
+            steps.arm(0, BaseException(), after=False)
+            assert judged(check, evidence, copies) in (Verdict.PASSED, Verdict.FAILED)
+            assert steps.count > 5
+            for number, step in enumerate(spread(steps.count)):
+                for kind in ("interrupt", "error"):
+                    steps.arm(step, errors(kind), after=bool(number % 2))
+                    # What waits for another session asks more or less often, and may end before the step.
+                    assert ended(check, evidence, copies) == kind or steps.count < step
+                    steps.arm(0, BaseException(), after=False)
+                    copies = same_or_new(copies, dsn, evidence)
+        finally:
+            copies.close()
+        assert (left(cache), [str(path) for path in steps.made if path.exists()]) == ([], [])
+        assert state(dsn) == before
+
+
+def ended(check: Check, evidence: Evidence, copies: Copies) -> str:
+    """What a drill ends with: an interrupt ends the run, an error the drill alone."""
+    try:
+        judged(check, evidence, copies)
+        return "error"
+    except KeyboardInterrupt:
+        return "interrupt"
+
+
+def same_or_new(copies: Copies, dsn: str, evidence: Evidence) -> Copies:
+    """The same copies, on whose server there is one drill's at most; others where the drill had just killed it."""
+    server = copies.restored().copy.scratch.server
+    try:
+        with closing(psycopg.connect(server.dsn(), autocommit=True)) as connection:
+            names = connection.execute("select datname from pg_catalog.pg_database where not datistemplate order by 1")
+            assert {name for (name,) in names} - {"copy"} == {"original", "postgres"}  # where its drop was the step
+            return copies
+    except psycopg.OperationalError:
+        copies.close()
+        new = Copies(dsn, evidence.catalog)
+        new.restored()
+        return new
+
+
+def errors(kind: str) -> BaseException:
+    return KeyboardInterrupt() if kind == "interrupt" else psycopg.OperationalError("injected")
+
+
+def test_copies_that_are_interrupted_while_they_are_made_leave_nothing_behind(
+    weird: str,
+    steps: Steps,
+    cache: Path,
+) -> None:
+    before = state(weird)
+    with closing(psycopg.connect(weird, autocommit=True)) as connection:
+        read_text(connection)
+        catalog = snapshot(connection)
+
+    def make() -> None:
+        with closing(Copies(weird, catalog)) as copies, copies.fresh():
+            pass
+
+    make()  # once, so that the empty cluster is there
+    steps.arm(0, BaseException(), after=False)
+    make()
+    for number, step in enumerate(spread(steps.count)):
+        steps.arm(step, errors("error" if number % 2 else "interrupt"), after=bool(number))
+        with suppress(KeyboardInterrupt, psycopg.OperationalError, NotVerified):
+            make()
+        steps.arm(0, BaseException(), after=False)
+        assert (step, left(cache), [str(path) for path in steps.made if path.exists()]) == (step, [], [])
+    assert state(weird) == before
