@@ -199,6 +199,8 @@ def test_curves_can_be_read_in_both_colour_schemes(browser: Any, tmp_path: Path,
         )
         assert paper not in inks
         assert len(inks) == len(set(inks)) == 3
+    opened.page.set_viewport_size({"width": 380, "height": 900})
+    assert opened.page.evaluate("document.documentElement.scrollWidth") <= 380, "nothing sticks out"
     opened.page.context.close()
 
 
