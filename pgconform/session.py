@@ -88,7 +88,7 @@ class Databases:
     def open(self, target: str, contracts: Sequence[Contract]) -> None:
         """Start or find the target, and picture each database. Raises TargetError or TargetLost."""
         from pgconform.introspect import snapshot
-        from pgconform.targets.server import terminable
+        from pgconform.targets.signals import terminable
 
         self._stack.enter_context(terminable())  # so that reports are written, and what was started is stopped
         disposable = split(target)[0] != "live"

@@ -41,7 +41,7 @@ def call(known: argparse.Namespace, _: list[str]) -> int:
     from pgconform.fleet import absent, answers, begin, pooled, read, recorded, run, scheduled, sharded, status
     from pgconform.model import Mistake
     from pgconform.reports.fleet import line, write
-    from pgconform.targets.server import terminable
+    from pgconform.targets.signals import terminable
 
     first, *more = known.what
     out = Path(known.out)

@@ -23,7 +23,6 @@ import socket
 import struct
 import subprocess
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -33,6 +32,8 @@ from pathlib import Path
 from subprocess import CompletedProcess
 from typing import IO, Any
 from urllib.parse import quote, urlencode
+
+from pgconform.targets.signals import terminable
 
 _PORT = 5432  # names the socket file only
 _START_SECONDS, _DAY = 20.0, 86_400.0
@@ -399,17 +400,3 @@ def _sweep(servers: Path) -> None:
                 left = "".join(path.read_text() for path in home.glob("data/postmaster.pid"))
                 _stop(int(next(iter(left.split()), 0)), home / "data", immediate=True)
                 shutil.rmtree(home, ignore_errors=True)
-
-
-@contextmanager
-def terminable() -> Iterator[None]:
-    """SIGTERM and SIGHUP end the block as Ctrl-C does, unless somebody handles them already."""
-    ours = threading.current_thread() is threading.main_thread()
-    taken = [s for s in (signal.SIGTERM, signal.SIGHUP) if ours and signal.getsignal(s) is signal.SIG_DFL]
-    for signum in taken:
-        signal.signal(signum, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        for signum in taken:
-            signal.signal(signum, signal.SIG_DFL)
