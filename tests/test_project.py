@@ -91,7 +91,7 @@ LAYERS = (
     ("model", "names", "parameters", "history", "trends", "progress", "baseline"),
     ("contract_section", "contract_operations"),
     ("contract", "catalog", "guides"),
-    ("contract_words", "acl", "statements", "catalog_queries", "expression_tree", "bodies"),
+    ("contract_words", "acl", "statements", "catalog_queries", "expression_tree", "bodies", "settings_read"),
     (
         "contract_agreement",
         "catalog_builder",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 EPILOG = """\
 examples:
   pgconform access --contract=contract.toml --target=live
-  pgconform access --contract=victorysync --format=json
+  pgconform access --contract=muva --format=json
   pgconform access --contract=contract.toml --target=live --out=reports/out      also into that run's report.html
 
 exit status: 0 as declared, 1 something differs, 3 something could not be verified, 4 usage or contract error,

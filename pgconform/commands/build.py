@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 EPILOG = """\
 examples:
-  pgconform build victorysync --dsn=postgresql:///staging
+  pgconform build muva --dsn=postgresql:///staging
   pgconform build muva --rows=20             twenty times as many rows
 """
 

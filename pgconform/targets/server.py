@@ -310,11 +310,9 @@ def _is_server(pid: int, data: Path) -> bool:
 
 def _stop_unseen(data: Path) -> None:
     """Stop a server whose number we were not told, since we were interrupted: it writes that down as it starts."""
-    deadline = time.monotonic() + 2
-    while time.monotonic() < deadline:
+    for _ in range(100):
         with suppress(OSError, ValueError, IndexError):
-            _stop(int((data / "postmaster.pid").read_text().split()[0]), data, immediate=True)
-            return
+            return _stop(int((data / "postmaster.pid").read_text().split()[0]), data, immediate=True)
         time.sleep(0.02)
     shutil.rmtree(data.with_name("socket").readlink(), ignore_errors=True)
 
