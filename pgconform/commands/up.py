@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 EPILOG = """\
 examples:
-  pgconform up muva                   prints its address, and is gone when it is stopped
+  pgconform up muva                          prints its address, and is gone when it is stopped
   pgconform up muva --version=18
 """
 

@@ -312,7 +312,8 @@ def _stop_unseen(data: Path) -> None:
     """Stop a server whose number we were not told, since we were interrupted: it writes that down as it starts."""
     for _ in range(100):
         with suppress(OSError, ValueError, IndexError):
-            return _stop(int((data / "postmaster.pid").read_text().split()[0]), data, immediate=True)
+            _stop(int((data / "postmaster.pid").read_text().split()[0]), data, immediate=True)
+            break
         time.sleep(0.02)
     shutil.rmtree(data.with_name("socket").readlink(), ignore_errors=True)
 
