@@ -258,7 +258,7 @@ def start(data: Path, binaries: Path) -> Server:
     Beside the data directory come ``server.log`` and ``socket``, a link to the socket's directory, which is
     elsewhere because the path of a socket has at most 107 bytes.
     """
-    log, link = data.with_name("server.log"), data.with_name("socket")
+    log, link, deadline = data.with_name("server.log"), data.with_name("socket"), time.monotonic() + _START_SECONDS
     sockets = _own(Path(tempfile.mkdtemp(prefix="pgc-", dir="/tmp" if os.access("/tmp", os.W_OK) else None)))
     link.unlink(missing_ok=True)
     link.symlink_to(sockets)
@@ -273,7 +273,6 @@ def start(data: Path, binaries: Path) -> Server:
             raise
     server = Server(data, pid, sockets, _PORT, (data / "PG_VERSION").read_text().strip())
     try:
-        deadline = time.monotonic() + _START_SECONDS
         while _is_server(pid, data) and time.monotonic() < deadline:
             if _answers(sockets / f".s.PGSQL.{_PORT}"):
                 return server
