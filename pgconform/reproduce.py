@@ -17,7 +17,7 @@ from pgconform.model import Finding, NotVerified
 from pgconform.statements import Rows, Shown, Statement, column, columns, joined, statement
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from pgconform.checks import Check, Evidence
 
@@ -125,7 +125,7 @@ _GUARDS = (_TABLE, _POLICIES, _GRANTS, _TRIGGERS, _RULES)
 SHOWN: dict[str, tuple[str, ...]] = {
     "embeddings.test_columns": (_COLUMNS, _INDEXES),
     "isolation.test_attacks": _GUARDS,
-    "isolation.test_large_objects": (_LARGE_OBJECTS, _SETTINGS),
+    "security.test_large_objects": (_LARGE_OBJECTS, _SETTINGS),
     "isolation.test_searches": (_FUNCTION,),
     "isolation.test_tokens": _GUARDS,
     "new-tables-closed": (_DEFAULTS,),
@@ -176,9 +176,13 @@ def topic(check: Check) -> str:
     return ".".join(check.module.split(".")[-2:])
 
 
-def shown(check: Check, name: str) -> str:
-    """SELECTs on the catalogue that show what the check judged of the object called so; '' where there are none."""
-    wanted = SHOWN.get(check.id) or SHOWN.get(topic(check), ())
+SEARCHED = ("search-recall",)  # under which an index that searches use is shown
+
+
+def shown(keys: Sequence[str], name: str) -> str:
+    """SELECTs on the catalogue that show what was judged of the object called so, by the first of the keys of ``SHOWN``
+    that is there: a check or a topic; '' where there are none."""
+    wanted = next((SHOWN[key] for key in keys if key in SHOWN), ())
     try:
         path = names.split(name.partition("(")[0])
     except ValueError:  # no name of an object, such as "every role"
@@ -264,7 +268,11 @@ def whole(finding: Finding, check: Check, evidence: Evidence) -> Finding:
         return _with_keys(finding, finding.rows.of, evidence)
     if finding.rows or finding.script:
         return finding
-    return replace(finding, rows=shown(check, finding.object))
+    if query := evidence.contract.queries.get(finding.object):  # no object of the catalogue: its table's indexes
+        table = names.qualified(*names.split(query.vector)[:2])
+        told = f"-- the query stands in the contract, under [queries.{finding.object}]; it searches {table}:"
+        return replace(finding, rows=f"{told}\n{shown(SEARCHED, table)}")
+    return replace(finding, rows=shown((check.id, topic(check)), finding.object))
 
 
 def _with_keys(finding: Finding, rows: Rows, evidence: Evidence) -> Finding:

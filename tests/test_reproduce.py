@@ -28,7 +28,7 @@ from tests.runs import run_of
 def test_what_shows_an_object_of_the_catalogue_runs(connect: Connect, check: Check) -> None:
     """Also where there is no such object, which is what some checks find."""
     for name in ("auth.uid(uuid)", "hotels.content", "public", "postgres", 'no."Such ""thing"', "every role", "vector"):
-        if asked := shown(check, name):
+        if asked := shown((check.id, topic(check)), name):
             connect("muva").execute(asked.encode())
 
 
