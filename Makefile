@@ -25,7 +25,7 @@ container: $(STAMP)  ## build an image without any registry (as root), and run b
 	$(BIN)/python -m pytest tests/test_container.py -rs
 
 test: $(STAMP)  ## the project's own tests
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 3 --dist worksteal
 
 lint: $(STAMP)  ## ruff, mypy strict, generated files are current
 	$(BIN)/ruff check .

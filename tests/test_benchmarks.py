@@ -40,7 +40,8 @@ def started(folder: Path, *options: str) -> subprocess.Popen[str]:
         sys.executable, "-m", "pytest", "-p", "benchmarks.conftest", "-p", "no:cacheprovider", "-n0",
         "--benchmark-only", "--benchmark-quiet", f"--rootdir={folder}", str(folder), *options,
     ]  # fmt: skip
-    environment = {**os.environ, "PGC_HISTORY": str(folder / "history"), "PYTHONPATH": str(ROOT)}
+    outer = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}  # xdist's, too
+    environment = {**outer, "PGC_HISTORY": str(folder / "history"), "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, cwd=folder)
 
 
