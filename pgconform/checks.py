@@ -287,7 +287,7 @@ def _missing(subject: Any, catalog: Catalog) -> tuple[str, str] | None:
     if column := getattr(subject, "vector_column", ""):
         stored = catalog.table(subject.table)
         found = stored.column(column) if stored else None
-        if found is None or found.base_oid not in catalog.vector_types:
+        if not catalog.comparable(found):
             return subject.table, f"a vector column {column} of {subject.table}"
     return None
 

@@ -23,9 +23,9 @@ from pgconform.contract import (
     TablePromise,
     Tenancy,
     Total,
-    Vector,
 )  # fmt: skip
 from pgconform.contract_operations import Metrics
+from pgconform.contract_vectors import Vector
 from pgconform.model import Nothing
 from pgconform.names import qualified, quote, split, type_name
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pgconform.remedies import OPERATOR_CLASSES, index_cast
+from pgconform.vector_kinds import KINDS
 
 if TYPE_CHECKING:
     from pgconform.catalog import Catalog, Index, Table
-    from pgconform.contract import Vector
+    from pgconform.contract_vectors import Vector
 
 METHODS = ("hnsw", "ivfflat")
 
@@ -16,7 +16,8 @@ METHODS = ("hnsw", "ivfflat")
 def unusable(index: Index, name: str, vector: Vector) -> str:
     """Why a search by the declared metric cannot use the index; '' where it can."""
     assert vector.index
-    operators = f"{index_cast(vector) or vector.type}_{OPERATOR_CLASSES[vector.metric]}"
+    assert vector.indexed_as, "what no index takes is no contract"
+    operators = KINDS[vector.indexed_as].operator_class
     if index.method not in vector.index.methods:
         return f"its method is {index.method}"
     if not (index.valid and index.ready):
@@ -27,8 +28,9 @@ def unusable(index: Index, name: str, vector: Vector) -> str:
         return "it has a predicate, so it does not have all rows"
     from pgconform.expressions import is_cast_of
 
-    key = index.keys[0]
-    whole = f"({vector.dimension})" in key and is_cast_of(key, name) if index_cast(vector) else index.columns[0] == name
+    key, cast = index.keys[0], vector.index_cast
+    through = "binary_quantize" if cast == "bit" else ""
+    whole = f"({vector.dimension})" in key and is_cast_of(key, name, through) if cast else index.columns[0] == name
     return "" if whole else f"it indexes {key}"
 
 

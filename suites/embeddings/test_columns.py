@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 from pgconform.catalog import Catalog, Column, Index, Table
 from pgconform.checks import check
-from pgconform.contract import Contract, Vector, VectorIndex
+from pgconform.contract import Contract
+from pgconform.contract_vectors import Vector, VectorIndex
 from pgconform.model import Finding
 from pgconform.names import quote
 from pgconform.remedies import create_vector_index, suited_lists, vector_type
@@ -29,12 +30,12 @@ def test_every_embedding_column_has_its_dimension(subject: Declared[Vector], cat
     column = table.column(name) if table else None
     if table is None or column is None:
         return
-    kind = catalog.vector_types.get(column.base_oid)
+    kind = catalog.comparable(column)
     if kind == subject.item.type and column.modifier == subject.item.dimension:
         return
     wanted = vector_type(catalog, subject.item)
     remedy, rows = f"alter table {table} alter column {quote(name)} type {wanted};", ""
-    if kind is None or column.modifier != -1:
+    if not kind or column.modifier != -1:
         remedy, rows = _retype(table, name, wanted)
     yield Finding(str(table), f"{quote(name)} is {column.type}, not {wanted}", remedy, quote(name), bool(rows), rows)
 
@@ -58,10 +59,10 @@ def test_every_other_vector_column_has_a_declared_dimension(
     Vectors of two models in one database cannot be compared; a search over them fails, or finds nonsense.
     """
     table, column = subject
-    known = {v.dimension for t in contract.tables.values() for v in t.vectors.values()}
+    declared = [v for t in contract.tables.values() for v in t.vectors.values() if v.type != "bit"]
+    known = {v.dimension for v in declared}
     if column.modifier not in known and known:
-        declared = next(v for t in contract.tables.values() for v in t.vectors.values())
-        remedy, rows = _retype(table, column.name, vector_type(catalog, declared))
+        remedy, rows = _retype(table, column.name, vector_type(catalog, declared[0]))
         observed = f"{quote(column.name)} is {column.type}; declared dimensions: {', '.join(map(str, sorted(known)))}"
         yield Finding(str(table), observed, remedy, quote(column.name), True, rows)
 
