@@ -163,7 +163,7 @@ def _vector(path: KeyPath, vector: Vector) -> Iterator[Problem]:
         yield (*path, "index", "methods"), f"none has an index of {held[0]} by {held[1]}; accepted: {', '.join(served)}"
     if held[0] != "sparsevec" and vector.dimension > INDEXABLE[held[0]]:  # there, what is not zero counts
         most = f"an index takes {INDEXABLE[held[0]]} dimensions of {held[0]}"
-        yield (*path, "index"), f"{most}; write index = false{'' if held[0] == 'bit' else ', or cast = "bit" in it'}"
+        yield (*path, "index"), f"{most}; write index = false" + (", or cast = 'bit' in it" if held[0] != "bit" else "")
 
 
 def _function(contract: Contract, path: KeyPath, function: FunctionPromise) -> Iterator[Problem]:
