@@ -25,7 +25,8 @@ class VectorIndex(Section, frozen=True):
 
 
 class Vector(Section, frozen=True):
-    """An embedding column. ``norm``: bounds of the Euclidean norm of every row's vector, of no matter for bits."""
+    """An embedding column. ``norm``: bounds of the Euclidean norm of every row's vector, of no matter for bits.
+    ``queries`` is a file of vectors to search for that no row was made from, one a line, relative to the contract."""
 
     dimension: Annotated[int, Meta(ge=1)]
     type: Literal["vector", "halfvec", "sparsevec", "bit"] = "vector"
@@ -34,6 +35,7 @@ class Vector(Section, frozen=True):
     coverage: Share = 0.95
     norm: tuple[float, float] | None = (0.99, 1.01)
     distinct: bool = True
+    queries: str = ""
 
     @property
     def index_cast(self) -> str:

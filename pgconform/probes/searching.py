@@ -6,7 +6,9 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 
+from pgconform import query_vectors
 from pgconform.checks import Evidence
 from pgconform.contract import Search
 from pgconform.contract_vectors import Vector
@@ -76,6 +78,21 @@ def _roles(search: Searching, evidence: Evidence) -> set[str]:
 
 
 def queries(search: Searching, evidence: Evidence, identity: Identity) -> list[str]:
+    """Some vectors as text: stored ones of the identity's own rows, and of anybody's, and those of the contract's file.
+
+    Raises NotVerified.
+    """
+    return [*_stored(search, evidence, identity), *_held_out(search, evidence)]
+
+
+def _held_out(search: Searching, evidence: Evidence) -> list[str]:
+    """The first vectors of the contract's file, as text: an index may know just what is stored."""
+    vector, some = search.vector, evidence.contract.limits.searches
+    found = query_vectors.read(Path(vector.queries), vector.type, vector.dimension) if vector.queries else ()
+    return [query_vectors.text(one, vector.type) for one in found[:some]]
+
+
+def _stored(search: Searching, evidence: Evidence, identity: Identity) -> list[str]:
     """Some stored vectors as text: of the identity's own rows, and of anybody's."""
     mine = own_rows(search, evidence, identity)
     texts = []
@@ -139,7 +156,7 @@ def foreign_answers(search: Searching, evidence: Evidence) -> Iterator[Answer]:
             others = [t for t in tenants if t not in identity.tenants][:1]
             ways += [("another tenant named", {spec.tenant: other}) for other in others]
             ways += [("a null tenant", {spec.tenant: None}), ("a pattern as tenant", {spec.tenant: "%"})]
-        for vector in queries(search, evidence, identity)[-1:]:
+        for vector in (*_stored(search, evidence, identity)[-1:], *_held_out(search, evidence)[:1]):
             for asked, given in ways:
                 if _complete(search, given):
                     yield _answer(search, evidence, identity, vector, asked, given | _lenient(search), exact=False)

@@ -131,8 +131,12 @@ def _one(
     search: Searching, evidence: Evidence, sessions: Sessions, wanted: Wanted, before: Baseline | None,
     outcome: Outcome, begun: Callable[[str], bool],
 ) -> None:  # fmt: skip
-    dimension = search.vector.dimension
-    queries = cases.read(wanted.file, dimension) if wanted.file else cases.drawn(search, evidence, wanted.queries)
+    if wanted.file:
+        queries = cases.read(wanted.file, search.vector)
+    elif search.vector.queries:
+        queries = cases.read(Path(search.vector.queries), search.vector)[: wanted.queries]
+    else:
+        queries = cases.drawn(search, evidence, wanted.queries)
     measuring = Measuring(search, evidence, queries, sessions, wanted.pace)
     spec = search.promise.search
     assert spec

@@ -3,7 +3,6 @@ no row is the answer to by itself."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy
 
+from pgconform import query_vectors
 from pgconform.identities import Identity, identities
 from pgconform.model import Mistake, NotVerified
 from pgconform.people import NOBODY, NUMBERS
@@ -110,6 +110,8 @@ def kind(case: Case) -> str:
     """The type of the function's query vector."""
     spec = case.search.promise.search
     assert spec
+    if case.search.vector.type == "bit":
+        return "bit"  # bit varying is written alike
     argument = next(a for a in case.search.promise.arguments if a.name == spec.query)
     return argument.type.rpartition(".")[2].partition("(")[0].strip('"')
 
@@ -201,16 +203,12 @@ def _flipped(bits: Matrix, draw: numpy.random.Generator) -> Matrix:
     return moved
 
 
-def read(path: Path, dimension: int) -> Matrix:
-    """The queries of a file: one vector a line, as JSON. Raises Mistake."""
+def read(path: Path, vector: Vector) -> Matrix:
+    """The queries of a file. Raises Mistake."""
     try:
-        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-        queries = numpy.array([json.loads(line) for line in lines], numpy.float32)
-    except (OSError, ValueError, TypeError):
-        raise Mistake(f"{path}: wanted one vector a line, as a JSON array of numbers") from None
-    if queries.ndim != 2 or queries.shape[1] != dimension or not numpy.isfinite(queries).all():
-        raise Mistake(f"{path}: wanted vectors of {dimension} numbers, one a line")
-    return queries
+        return numpy.array(query_vectors.read(path, vector.type, vector.dimension), numpy.float32)
+    except Mistake as mistake:
+        raise Mistake(f"{path}: {mistake}") from None
 
 
 def every(evidence: Evidence) -> Iterator[Searching]:
