@@ -83,8 +83,10 @@ def call(known: argparse.Namespace, _: list[str]) -> int:
             told = partial(print, file=sys.stderr) if sys.stderr.isatty() else lambda _: None
             outcomes.append(measure(databases.evidence(name), partial(databases.further, name), wanted, before, told))
     for outcome in outcomes if known.update else ():
-        if (why := outcome.refusal) and not known.force:
-            print(f"the baseline of {outcome.contract} is not updated: {why}; --force updates it", file=sys.stderr)
+        anything = bool(outcome.now.cases)  # else there is nothing to be made a baseline, even by force
+        if (why := outcome.refusal) and not (known.force and anything):
+            hint = "; --force updates it" if anything else ""
+            print(f"the baseline of {outcome.contract} is not updated: {why}{hint}", file=sys.stderr)
         elif outcome.now.cases:
             baseline.save(folder / f"{outcome.contract}.json", outcome.now)
     for outcome in outcomes if known.history else ():

@@ -78,7 +78,9 @@ class Outcome:
     def refusal(self) -> str:
         """Why this should not become the baseline; '' where it may."""
         kinds = ", ".join(sorted({problem.kind for problem in self.problems}))
-        return f"it has problems ({kinds})" if kinds else "it was not measured to the end" if self.left else ""
+        if kinds or self.left:
+            return f"it has problems ({kinds})" if kinds else "it was not measured to the end"
+        return f"it could not be measured in full ({', '.join(self.unverified)})" if self.unverified else ""
 
     def figures(self) -> list[Figure]:
         """Recall and times of each case, for the history."""
