@@ -32,7 +32,7 @@ def add(commands: Commands) -> None:
         **described(EPILOG),
     )
     target_of(command)
-    command.add_argument("--queries", default="40", metavar="N|FILE", help="how many, or vectors as JSON, one a line")
+    command.add_argument("--queries", default="40", metavar="N|FILE", help="how many, or a file of vectors, one a line")
     command.add_argument("--clients", type=int, default=2, metavar="N", help="at most so many at once (default: 2)")
     command.add_argument("--no-curves", dest="curves", action="store_false", help="do not try settings of the indexes")
     command.add_argument(

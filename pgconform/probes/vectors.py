@@ -68,7 +68,8 @@ def other_dimension(subject: Declared[Vector], catalog: Catalog) -> Offence:
 
 def zero(subject: Declared[Vector], catalog: Catalog) -> Offence:
     where = statement("{norm} = 0", norm=_norm(catalog, subject))
-    return _vectors(subject, where, "hold the zero vector, which is near nothing")
+    found = ", which no cosine search finds" if subject.item.metric == "cosine" else ""
+    return _vectors(subject, where, f"hold the zero vector{found}")
 
 
 def off_norm(subject: Declared[Vector], catalog: Catalog) -> Offence:
