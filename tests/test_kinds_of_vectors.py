@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy
 import psycopg
 import pytest
@@ -16,7 +17,7 @@ import pytest
 from benchmarks.shop import benched
 from pgconform.catalogue_of_checks import load
 from pgconform.checks import Evidence, evaluate
-from pgconform.contract import Contract, Limits
+from pgconform.contract import Contract, Limits, Query
 from pgconform.contract_file import validate
 from pgconform.database import Database, begin
 from pgconform.introspect import snapshot
@@ -186,10 +187,14 @@ def make(server: Connection, found: Kind, spell: Drawn) -> None:
     server.execute((found.create_index() + found.search() + f"analyze {TABLE};").encode())
 
 
+def evidence_of(connection: Connection, promised: Contract) -> Evidence:
+    database, today = Database(connection), datetime.datetime.now(datetime.UTC).date()
+    return Evidence(promised, snapshot(connection), database, today, lambda: database)
+
+
 def judged(connection: Connection, kind: Kind, passing: bool = False) -> list[tuple[str, Finding]]:
     """All findings; whatever could not be verified fails, and what was not examined where all is to pass."""
-    database, today = Database(connection), datetime.datetime.now(datetime.UTC).date()
-    evidence = Evidence(contract(kind), snapshot(connection), database, today, lambda: database)
+    evidence = evidence_of(connection, contract(kind))
     results = [evaluate(check, evidence) for check in CHECKS]
     assert [(r.check, r.unverified) for r in results if r.verdict is Verdict.BROKEN] == []
     if passing:
@@ -254,6 +259,20 @@ def test_a_fault_has_just_its_findings_and_their_remedies_mend_it(server: Connec
         with suppress(*POINTLESS), server.transaction():
             server.execute(finding.remedy.encode())
     assert name == "wrong dimension" or judged(server, kind) == []
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_a_query_that_an_application_sends_is_judged_as_functions_are(
+    server: Connection, kind: Kind, right: bool
+) -> None:
+    server.execute("set local enable_indexscan = off")  # it has no settings of its own
+    distance = f"t.{COLUMN} operator(ext.{kind.operator}) :query"
+    text = f"""select t.id, 1 - ({distance}) as similarity from {TABLE} as t
+               order by {distance} {"" if right else "desc"} limit :count"""
+    query = Query(text, f"{TABLE}.{COLUMN}", ("kinds_caller",))
+    promised = msgspec.structs.replace(contract(kind), functions={}, queries={"near": query})
+    result = evaluate(load()["search-results"], evidence_of(server, promised))
+    assert result.verdict is (Verdict.PASSED if right else Verdict.FAILED)
 
 
 def test_zeros_are_near_nothing_except_by_hamming_distance(server: Connection, kind: Kind) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from pgconform.contract_file import ContractError, validate
 from pgconform.contract_vectors import Vector, VectorIndex
+from pgconform.expressions import is_cast_of
 from pgconform.vector_kinds import KINDS, by_operator_class, least_similarity
 from tests.conftest import Connect
 
@@ -83,3 +84,14 @@ def test_an_index_holds_the_column_or_what_it_is_cast_to() -> None:
     ]  # fmt: skip
     signs = Vector(64, "halfvec", "ip", VectorIndex(cast="bit"))
     assert (signs.index_cast, signs.indexed_as) == ("bit", ("bit", "hamming"))
+
+
+@pytest.mark.parametrize("expression, through, same", [
+    ("(e)::ext.halfvec(3)", "", True), ("(ext.binary_quantize(e))::bit(3)", "binary_quantize", True),
+    ("(binary_quantize(e))::bit(3)", "binary_quantize", True), ("(ext.binary_quantize(e))::bit(3)", "", False),
+    ("(e)::bit(3)", "binary_quantize", False), ("(ext.binary_quantize(f))::bit(3)", "binary_quantize", False),
+    ("(ext.binary_quantize(ext.subvector(e, 1, 2)))::bit(3)", "binary_quantize", False),
+    ("(ext.other(e))::bit(3)", "binary_quantize", False), ("ext.binary_quantize(e)", "binary_quantize", False),
+])  # fmt: skip
+def test_an_indexed_expression_is_told_from_the_next_best(expression: str, through: str, same: bool) -> None:
+    assert is_cast_of(expression, "e", through) == same
