@@ -7,10 +7,12 @@ from typing import get_args, get_type_hints
 
 import pytest
 
+from pgconform.contract import Contract
 from pgconform.contract_file import ContractError, validate
 from pgconform.contract_vectors import Vector, VectorIndex
 from pgconform.expressions import is_cast_of
-from pgconform.vector_kinds import KINDS, by_operator_class, least_similarity
+from pgconform.probes.activity import searches
+from pgconform.vector_kinds import KINDS, Kind, by_operator_class, least_similarity
 from tests.conftest import Connect
 
 
@@ -72,7 +74,14 @@ def test_what_is_too_long_for_an_index_is_one_line(kind: str, most: int) -> None
         contract(vector.format(kind, metric, most + 1, ""))
 
 
-def contract(vector: str) -> object:
+@pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.operator_class)
+def test_a_statement_that_orders_by_any_distance_is_a_search(kind: Kind) -> None:
+    shop = contract("dimension = 3")
+    assert searches(f"select id from a.b order by e {kind.operator} $1", shop)
+    assert not searches("select id from a.b where n < 1 or n > 2", shop)
+
+
+def contract(vector: str) -> Contract:
     text = f"name = 'shop'\n[access.service]\n[tables.'a.b']\nholds = 'service'\n[tables.'a.b'.vectors.e]\n{vector}"
     return validate(tomllib.loads(text), "shop.toml")
 
