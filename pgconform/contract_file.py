@@ -120,7 +120,7 @@ def _defined(contract: Contract, home: Path, file: str) -> Contract:
             texts = {key: _definition(getattr(promise, key), home, f"{where} {key}") for key in keys}
             found[name] = msgspec.structs.replace(promise, **texts)
         sections[section] = found
-    sections["tables"] = {name: _asked(table, home, file, name) for name, table in sections["tables"].items()}
+    sections["tables"] = {name: _queried(table, home, file, name) for name, table in sections["tables"].items()}
     if item := contract.backups:
         told = {key: getattr(item, key) for key in ("manifest", "dumps", "listing")}
         places = {key: str(home / text) for key, text in told.items() if text and not text.startswith("env:")}
@@ -128,7 +128,7 @@ def _defined(contract: Contract, home: Path, file: str) -> Contract:
     return msgspec.structs.replace(contract, **sections)
 
 
-def _asked(table: TablePromise, home: Path, file: str, name: str) -> TablePromise:
+def _queried(table: TablePromise, home: Path, file: str, name: str) -> TablePromise:
     """The table with its files of queries as paths from where the contract stands; each can be used."""
     found = {}
     for column, vector in table.vectors.items():
@@ -138,7 +138,8 @@ def _asked(table: TablePromise, home: Path, file: str, name: str) -> TablePromis
                 read(path, vector.type, vector.dimension)
         except Mistake as mistake:
             where = place(("tables", name, "vectors", column, "queries"))
-            raise ContractError(f"{file}: {where}: {mistake}; its name is relative to the contract") from None
+            hint = "" if path.is_file() else "; its name is relative to the contract"
+            raise ContractError(f"{file}: {where}: {mistake}{hint}") from None
         found[column] = msgspec.structs.replace(vector, queries=str(path) if vector.queries else "")
     return msgspec.structs.replace(table, vectors=found)
 

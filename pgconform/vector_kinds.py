@@ -56,6 +56,11 @@ def least_similarity(metric: str) -> float:
     return _LEAST.get(metric, _FAR)
 
 
+def alike(kind: str, declared: str) -> bool:
+    """True where vectors of a type can be compared as those of the declared one are: bits never with others."""
+    return bool(kind) and (kind == "bit") == (declared == "bit")
+
+
 def home(kind: str, extension: str) -> str:
     """The schema of a type and its functions, where pgvector is in ``extension``: bit is PostgreSQL's own."""
     return "pg_catalog" if kind == "bit" else extension

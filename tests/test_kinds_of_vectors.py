@@ -261,6 +261,14 @@ def test_a_fault_has_just_its_findings_and_their_remedies_mend_it(server: Connec
     assert name == "wrong dimension" or judged(server, kind) == []
 
 
+def test_a_column_of_another_kind_is_one_finding_and_nothing_else_is_asked(server: Connection, kind: Kind) -> None:
+    other = "ext.vector(3)" if kind.spelled == "bit" else "bit(64)"
+    server.execute(LOST.encode() + f"alter table {TABLE} alter {COLUMN} type {other} using null".encode())
+    assert [check for check, _ in judged(server, kind)] == ["vector-dimension"]
+    outcome = benched(server, wanted=Wanted(10, (), False, pace=0.1), promised=contract(kind))
+    assert [(p.kind, outcome.unverified) for p in outcome.problems] == [("absent", {})]
+
+
 @pytest.mark.parametrize("right", [True, False])
 def test_a_query_that_an_application_sends_is_judged_as_functions_are(
     server: Connection, kind: Kind, right: bool

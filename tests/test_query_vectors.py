@@ -98,7 +98,7 @@ def test_a_contract_names_a_file_beside_it(tmp_path: Path) -> None:
     (tmp_path / "sub dir" / "q.jsonl").write_text("[1,2]")
     with pytest.raises(ContractError) as short:
         load(tmp_path / "c.toml")
-    assert str(short.value) == f"{where} line 1: wanted 3 numbers, found 2{end}"
+    assert str(short.value) == f"{where} line 1: wanted 3 numbers, found 2"
     (tmp_path / "sub dir" / "q.jsonl").write_text("[1,2,3]\n")
     (vector,) = next(iter(load(tmp_path / "c.toml").tables.values())).vectors.values()
     assert Path(vector.queries) == tmp_path / "sub dir" / "q.jsonl"

@@ -17,7 +17,7 @@ from pgconform.people import NOBODY, NUMBERS
 from pgconform.probes.searching import by_tenant, own_rows, sent, type_of
 from pgconform.probes.shares import askers
 from pgconform.statements import Name, Once, Statement, column, joined, statement
-from pgconform.vector_kinds import KINDS, home
+from pgconform.vector_kinds import KINDS, alike, home
 from pgconform.vectors import copied
 
 if TYPE_CHECKING:
@@ -217,6 +217,7 @@ def every(evidence: Evidence) -> Iterator[Searching]:
 
     for search in all_searches(evidence.contract):
         table = evidence.catalog.table(search.table)
-        there = evidence.catalog.comparable(table.column(search.column) if table else None)
+        kind = evidence.catalog.comparable(table.column(search.column) if table else None)
+        there = alike(kind, search.vector.type)
         if there and (search.sql or evidence.catalog.functions_named(search.function)):
             yield search
