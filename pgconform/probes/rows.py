@@ -362,12 +362,18 @@ def unknown_metrics(subject: Declared[Metrics]) -> Offence:
 
 
 def infinite_metrics(subject: Declared[Metrics]) -> Offence:
-    where = statement(
-        "r.{v} is null or r.{v}::float8 in ('NaN', 'Infinity', '-Infinity')", v=Name((subject.item.value,))
-    )
+    # Less itself, a number is zero, NaN and the infinities are NaN: of any numeric type, on any server, without a cast.
+    where = statement("r.{v} is null or r.{v} - r.{v} <> 0", v=Name((subject.item.value,)))
     return Offence(
         subject.table, Rows(subject.table, where), "hold no finite value", None, names.quote(subject.item.value)
     )
+
+
+def in_one_scan(*offences: Offence) -> tuple[Offence, ...]:
+    """The offences of one table, with the rows that commit any as their sample."""
+    anyhow = joined((statement("({w})", w=offence.rows.where) for offence in offences), " or ")
+    source = Rows(offences[0].rows.table, anyhow).source
+    return tuple(replace(o, sample=statement("select r.* from {source}", source=source)) for o in offences)
 
 
 def tenant_key(contract: Contract, table: str, key: tuple[str, ...]) -> tuple[str, ...]:
