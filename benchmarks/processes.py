@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,16 @@ def of_status(status: str, name: str) -> float:
 def memory(name: str, pid: int | str = "self") -> float:
     """MB: VmRSS of now, VmHWM the highest so far, RssAnon of the process alone."""
     return of_status(Path(f"/proc/{pid}/status").read_text(encoding="ascii"), name)
+
+
+def of_server(pid: int) -> float:
+    """MB that all processes of a server have of their own, parallel workers too, by the process of one session."""
+    postmaster = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[1]
+    total = 0.0
+    for child in Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text(encoding="ascii").split():
+        with suppress(FileNotFoundError, ProcessLookupError, StopIteration):  # a worker that has just ended
+            total += memory("RssAnon", child)
+    return total
 
 
 def forget_peak() -> None:

@@ -20,6 +20,7 @@ from pgconform.contract import COMMANDS
 from pgconform.database import Database, Outcome
 from pgconform.introspect import snapshot
 from pgconform.model import Effort
+from pgconform.progress import Meter
 from pgconform.targets.embedded import server
 from pgconform.targets.server import Server
 from tests.conftest import Connect
@@ -38,7 +39,7 @@ def observed(
     database = Database(connection)
     today = datetime.datetime.now(datetime.UTC).date()
     writing = None if live else lambda: database
-    return observe(Evidence(contract_of(name), snapshot(connection), database, today, writing, effort))
+    return observe(Evidence(contract_of(name), snapshot(connection), database, today, writing, effort), Meter())
 
 
 def differing(cells: tuple[Cell, ...]) -> dict[str, str]:
@@ -203,7 +204,7 @@ def test_what_cannot_be_looked_at_is_told_and_hides_nothing_else(
         database, today = Database(connection), datetime.datetime.now(datetime.UTC).date()
         catalog = msgspec.structs.replace(snapshot(connection), unseen=("public.plans",))
         evidence = Evidence(contract_of("victorysync"), catalog, database, today, lambda: database, QUICK)
-        cells = observe(evidence)
+        cells = observe(evidence, Meter())
     locked = {c.trouble for c in cells if c.relation == "public.plans"}
     assert locked == {LOCKED.format("public.plans")}
     ours = [c for c in cells if "pgconform's own error" in c.trouble]
@@ -355,5 +356,5 @@ def test_any_name_and_rows_of_a_parent_will_do(references: Server) -> None:
     with psycopg.connect(references.dsn(), autocommit=True) as connection, transaction(connection, contract):
         make(connection, names, contract)
         database, today = Database(connection), datetime.datetime.now(datetime.UTC).date()
-        cells = observe(Evidence(contract, snapshot(connection), database, today, lambda: database, QUICK))
+        cells = observe(Evidence(contract, snapshot(connection), database, today, lambda: database, QUICK), Meter())
     assert differing(cells) == {}

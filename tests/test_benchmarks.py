@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import test_probes
 from benchmarks.conftest import Row
 from benchmarks.processes import apart, interpreter
+from pgconform.catalogue_of_checks import load
 
 ROOT = Path(__file__).parent.parent
 OWN = """
@@ -81,6 +83,12 @@ def test_the_limit_itself_is_within(least: bool) -> None:
     for value, ok in ((1.5, True), (1.51, least), (1.49, not least)):
         assert Row("r", value, "", 1.5, least, True).ok is ok
     assert Row("r", 99.0, "", None, least, True).ok
+
+
+def test_every_question_to_the_data_is_measured() -> None:
+    measured = {check.id for _, check, _ in test_probes.cases(test_probes.CONTRACT)}
+    assert {check.id for check in test_probes.data_checks()} == measured
+    assert set(load()) > test_probes.SMALL
 
 
 def test_work_apart_is_measured_in_a_process_of_its_own() -> None:

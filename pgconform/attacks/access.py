@@ -16,6 +16,7 @@ from pgconform.checks import LOCKED, Evidence, own_error
 from pgconform.contract import COMMANDS, Command
 from pgconform.model import NotVerified, TargetLost
 from pgconform.names import quote
+from pgconform.progress import Meter
 from pgconform.statements import Name, Statement, statement
 from pgconform.subjects import promise_of, reachable_tables
 
@@ -48,12 +49,14 @@ class Cell:
         return not self.trouble and not self.agrees
 
 
-def observe(evidence: Evidence) -> tuple[Cell, ...]:
+def observe(evidence: Evidence, meter: Meter) -> tuple[Cell, ...]:
     """Every role, relation and command, in the contract's order; then what clients reach though nobody declared it.
+    The ``meter`` follows.
 
     Raises TargetLost where the database goes away; whatever else goes wrong is the trouble of one cell.
     """
-    return tuple(cell for name, table in _relations(evidence) for cell in _cells(evidence, name, table))
+    relations = meter.each(list(_relations(evidence)))
+    return tuple(cell for name, table in relations for cell in _cells(evidence, name, table))
 
 
 def _relations(evidence: Evidence) -> Iterator[tuple[str, Table | None]]:

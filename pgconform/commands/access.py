@@ -39,6 +39,7 @@ def call(known: argparse.Namespace, _: list[str]) -> int:
     """The matrix of role, relation and command of each contract: declared beside observed."""
     from pgconform.attacks.access import observe
     from pgconform.model import Effort
+    from pgconform.progress import shown
     from pgconform.reports import again
     from pgconform.reports.access import Matrix, as_json, as_text, status
     from pgconform.reports.beside import ACCESS, keep
@@ -47,7 +48,8 @@ def call(known: argparse.Namespace, _: list[str]) -> int:
     with opened(known, effort) as databases:
         for name, facts in databases.facts().items():
             evidence = databases.evidence(name)
-            cells = observe(evidence)
+            with shown(f"trying what roles may do by {name}") as meter:
+                cells = observe(evidence, meter)
             attempts, services = evidence.drills.attempts if evidence.writing else 0, evidence.contract.roles.services
             made.append(Matrix(name, facts, cells, attempts, services))
     if known.out:

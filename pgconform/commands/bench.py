@@ -63,6 +63,7 @@ def call(known: argparse.Namespace, _: list[str]) -> int:
 
     from pgconform.history import append_figures
     from pgconform.model import Effort
+    from pgconform.progress import shown
     from pgconform.reports import again
     from pgconform.reports.bench import as_json, as_text
     from pgconform.reports.beside import BENCH, keep
@@ -80,8 +81,9 @@ def call(known: argparse.Namespace, _: list[str]) -> int:
     with opened(known, Effort()) as databases:
         for name in databases.facts():
             before = baseline.load(folder / f"{name}.json") if known.compare else None
-            told = partial(print, file=sys.stderr) if sys.stderr.isatty() else lambda _: None
-            outcomes.append(measure(databases.evidence(name), partial(databases.further, name), wanted, before, told))
+            with shown(f"measuring searches of {name}") as meter:
+                further = partial(databases.further, name)
+                outcomes.append(measure(databases.evidence(name), further, wanted, before, meter))
     for outcome in outcomes if known.update else ():
         anything = bool(outcome.now.cases)  # else there is nothing to be made a baseline, even by force
         if (why := outcome.refusal) and not (known.force and anything):

@@ -79,11 +79,14 @@ def opened(
 
     from pgconform.asked import chosen
     from pgconform.model import TargetLost
+    from pgconform.progress import shown
     from pgconform.session import Databases
 
     databases = Databases(datetime.datetime.now(datetime.UTC), effort)
     try:
-        databases.open(given(known, "target", "embedded"), contracts or chosen(given(known, "contract")))
+        target, contracts = given(known, "target", "embedded"), contracts or chosen(given(known, "contract"))
+        with shown(f"opening {target.partition(':')[0]}"):
+            databases.open(target, contracts)
         yield databases
     except TargetLost as error:
         raise ConnectionError(str(error)) from None

@@ -77,16 +77,26 @@ def unequal_totals(subject: Declared[Total]) -> Offence:
         part=Name((item.detail_column,)), detail=Name.of(item.detail), by=Name((item.detail_key,)),
         key=column(item.key),
     )  # fmt: skip
+    named = {
+        "table": Name.of(subject.table), "by": Name((item.detail_key,)), "part": Name((item.detail_column,)),
+        "detail": Name.of(item.detail), "k": Name((item.key,)), "c": Name((item.column,)),
+    }  # fmt: skip
+    summed = statement(
+        "{table} as o left join (select d.{by} as key, pg_catalog.sum(d.{part}) as total"
+        " from {detail} as d group by d.{by}) as s on s.key = o.{k}",
+        **named,
+    )
     where = statement(  # not by {total}: without an index on the parts, that is a scan of them for each row
-        "not exists (select from {table} as o left join (select d.{by} as key, pg_catalog.sum(d.{part}) as total"
-        " from {detail} as d group by d.{by}) as s on s.key = o.{k} where o.{k} = {key}"
-        " and o.{c} = coalesce(s.total, 0))",
-        table=Name.of(subject.table), by=Name((item.detail_key,)), part=Name((item.detail_column,)),
-        detail=Name.of(item.detail), k=Name((item.key,)), key=column(item.key), c=Name((item.column,)),
+        "not exists (select from {summed} where o.{k} = {key} and o.{c} = coalesce(s.total, 0))",
+        summed=summed, key=column(item.key), **named,
+    )  # fmt: skip
+    some = statement(  # one hash of the sums, where the condition needs a second one of the rows
+        "select from {summed} where (o.{c} = coalesce(s.total, 0)) is not true or o.{k} is null",
+        summed=summed, **named,
     )  # fmt: skip
     change = statement("{c} = {total}", c=Name((item.column,)), total=total)
     says = f"differ from the sum of {item.detail}"
-    return Offence(subject.table, Rows(subject.table, where), says, change, subject.name, overwrites=True)
+    return Offence(subject.table, Rows(subject.table, where), says, change, subject.name, True, some, any=True)
 
 
 def _aggregate(item: Report) -> Statement:

@@ -80,8 +80,8 @@ def _offence(subject: Declared[Any], where: Statement, says: str, change: Statem
     return Offence(subject.table, Rows(subject.table, where), says, change, subject.name)
 
 
-def null(name: str) -> Statement:
-    return statement("{c} is null", c=column(name))
+def null(name: str, of: str = "r") -> Statement:
+    return statement("{c} is null", c=column(name, of))
 
 
 def set_null(wanted: tuple[str, ...]) -> Statement:
@@ -302,18 +302,22 @@ def broken_units(subject: Declared[Chunks], unit: tuple[str, ...]) -> Offence:
     """All rows of the units whose chunks are not numbered from ``first`` on without a gap, each once, under one
     total that is their count; and the rows that belong to no unit."""
     item = subject.item
-    where = statement(
-        "({unit}) in (select {unit_d} from {table} as d group by {unit_d} having"
-        " pg_catalog.count(*) <> pg_catalog.count(distinct d.{number})"
+    broken = statement(
+        "pg_catalog.count(*) <> pg_catalog.count(distinct d.{number})"
         " or pg_catalog.min(d.{number}) <> {first}::int"
         " or pg_catalog.max(d.{number}) <> {first}::int + pg_catalog.count(*) - 1"
         " or pg_catalog.count(d.{total}) <> pg_catalog.count(*)"
         " or pg_catalog.min(d.{total}) <> pg_catalog.max(d.{total})"
-        " or pg_catalog.max(d.{total}) <> pg_catalog.count(*)) or {nameless}",
-        unit=columns(unit), unit_d=columns(unit, "d"), table=Name.of(subject.table), number=Name((item.number,)),
-        total=Name((item.total,)), first=item.first, nameless=joined(map(null, unit), " or "),
+        " or pg_catalog.max(d.{total}) <> pg_catalog.count(*)",
+        number=Name((item.number,)), total=Name((item.total,)), first=item.first,
     )  # fmt: skip
-    return _offence(subject, where, "are chunks of a text whose chunks are not complete, numbered and counted alike")
+    parts = {"unit": columns(unit, "d"), "table": Name.of(subject.table), "broken": broken}
+    groups = statement("select {unit} from {table} as d group by {unit} having {broken}", **parts)
+    nameless = joined(map(null, unit), " or ")
+    where = statement("({unit}) in ({groups}) or {nameless}", unit=columns(unit), groups=groups, nameless=nameless)
+    some = joined((groups, *(null(name, "d") for name in unit)), " or ")
+    says = "are chunks of a text whose chunks are not complete, numbered and counted alike"
+    return replace(_offence(subject, where, says), sample=some, any=True)
 
 
 def overdue(subject: Declared[Retention]) -> Offence:
@@ -358,12 +362,18 @@ def unknown_metrics(subject: Declared[Metrics]) -> Offence:
 
 
 def infinite_metrics(subject: Declared[Metrics]) -> Offence:
-    where = statement(
-        "r.{v} is null or r.{v}::float8 in ('NaN', 'Infinity', '-Infinity')", v=Name((subject.item.value,))
-    )
+    # Less itself, a number is zero, NaN and the infinities are NaN: of any numeric type, on any server, without a cast.
+    where = statement("r.{v} is null or r.{v} - r.{v} <> 0", v=Name((subject.item.value,)))
     return Offence(
         subject.table, Rows(subject.table, where), "hold no finite value", None, names.quote(subject.item.value)
     )
+
+
+def in_one_scan(*offences: Offence) -> tuple[Offence, ...]:
+    """The offences of one table, with the rows that commit any as their sample."""
+    anyhow = joined((statement("({w})", w=offence.rows.where) for offence in offences), " or ")
+    source = Rows(offences[0].rows.table, anyhow).source
+    return tuple(replace(o, sample=statement("select r.* from {source}", source=source)) for o in offences)
 
 
 def tenant_key(contract: Contract, table: str, key: tuple[str, ...]) -> tuple[str, ...]:

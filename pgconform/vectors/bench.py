@@ -13,6 +13,7 @@ import msgspec
 
 from pgconform.history import SEARCHES
 from pgconform.model import Figure, Mistake, NotVerified
+from pgconform.progress import Meter
 from pgconform.vectors import absent, baseline, cases, causes, gates, sweep
 from pgconform.vectors.measuring import PACE, Measured, Measuring, Sessions
 
@@ -97,9 +98,9 @@ class Outcome:
 
 def measure(
     evidence: Evidence, sessions: Sessions, wanted: Wanted, before: Baseline | None = None,
-    told: Callable[[str], None] = lambda _: None,
+    meter: Meter | None = None,
 ) -> Outcome:  # fmt: skip
-    """Measures every declared search, one after the other, and says what is wrong. ``told`` hears what is done next.
+    """Measures every declared search, one after the other, and says what is wrong. The ``meter`` follows.
 
     Raises Mistake for a file of queries that do not fit, TargetLost.
     """
@@ -108,20 +109,20 @@ def measure(
     if before:
         outcome.differences = before.circumstances.differences(here)
     outcome.problems += absent.lost(evidence, before)
-    ends = time.monotonic() + wanted.seconds
+    ends, meter = time.monotonic() + wanted.seconds, meter or Meter()
 
     def begun(what: str) -> bool:
         """False when there is no time for it."""
         if time.monotonic() > ends:
             outcome.left.append(what)
             return False
-        told(what)
+        meter.now = what
         return True
 
-    for search in cases.every(evidence):
+    for search in meter.each(list(cases.every(evidence))):
         try:
             if begun(f"{search.function}: the exact answer, and all that is judged by it"):
-                _one(search, evidence, sessions, wanted, before, outcome, begun)
+                _one(search, evidence, sessions, wanted, before, outcome, begun, meter)
         except NotVerified as reason:
             outcome.unverified[search.function] = str(reason)
     if before:
@@ -131,7 +132,7 @@ def measure(
 
 def _one(
     search: Searching, evidence: Evidence, sessions: Sessions, wanted: Wanted, before: Baseline | None,
-    outcome: Outcome, begun: Callable[[str], bool],
+    outcome: Outcome, begun: Callable[[str], bool], meter: Meter,
 ) -> None:  # fmt: skip
     if wanted.file:
         queries = cases.read(wanted.file, search.vector)
@@ -143,7 +144,7 @@ def _one(
     spec = search.promise.search
     assert spec
     owning = [number for number, case in enumerate(measuring.cases) if case.rows]
-    for number, case in enumerate(measuring.cases):
+    for number, case in meter.each(list(enumerate(measuring.cases))):
         if not begun(case.name):
             continue
         found = measuring.measured(number)

@@ -105,7 +105,7 @@ def test_every_metric_is_known_and_finite(subject: Declared[Metrics], database: 
     offences = [rows.infinite_metrics(subject)]
     if subject.item.known:
         offences.append(rows.unknown_metrics(subject))
-    yield from rows.judge(database, *offences)
+    yield from rows.judge(database, *rows.in_one_scan(*offences))
 
 
 @check("metrics-fresh", guide=["vs-31"], when=["daily"], each=metrics)
