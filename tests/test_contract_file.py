@@ -148,7 +148,7 @@ SHAPES = {
         " search_seconds; did you mean 'tenants'?",
     "[tables.'hotels.content'.vectors.e]\ndimension = 3\nmetrc = 1":
         "[tables.\"hotels.content\".vectors.e] metrc: unknown key; accepted: dimension, type, metric, index,"
-        " coverage, norm, distinct; did you mean 'metric'?",
+        " coverage, norm, distinct, queries; did you mean 'metric'?",
     "[tables.'a.b'.vectors.e]\ndimension = 3\nmetric = 'cosin'":
         "[tables.\"a.b\".vectors.e] metric: wanted one of 'cosine', 'l2', 'ip', 'l1', 'hamming', 'jaccard', found"
         " 'cosin'; did you mean 'cosine'?",
