@@ -8,6 +8,7 @@ from functools import cached_property
 import msgspec
 
 from pgconform.names import qualified, quote
+from pgconform.vector_kinds import BIT
 
 PUBLIC = "public"  # how the pseudo-role is written in ACLs, policies and remedies; no real role can have it
 
@@ -362,6 +363,12 @@ class Catalog(msgspec.Struct, frozen=True, dict=True):
     def vector_types(self) -> dict[int, str]:
         """OIDs of pgvector's types with a dimension, each with its name (vector, halfvec, sparsevec)."""
         return {t.oid: t.name for t in self.types if t.extension == "vector" and t.kind == "b"}
+
+    def comparable(self, column: Column | None) -> str:
+        """The type of a column that pgvector can search: one of its own, or bit; '' for any other."""
+        if column is None or not self.vector_types:
+            return ""
+        return "bit" if column.base_oid == BIT else self.vector_types.get(column.base_oid, "")
 
     @cached_property
     def _tables(self) -> dict[str, Table]:

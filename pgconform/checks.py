@@ -32,6 +32,7 @@ from pgconform.model import (
     Verdict,
 )
 from pgconform.reproduce import whole
+from pgconform.vector_kinds import alike
 
 if TYPE_CHECKING:
     import datetime
@@ -284,10 +285,10 @@ def _missing(subject: Any, catalog: Catalog) -> tuple[str, str] | None:
         for name in wanted:
             if present.column(name) is None:
                 return str(table), f"{table}, column {name}"
-    if column := getattr(subject, "vector_column", ""):
+    if wanted := getattr(subject, "vector_column", None):
+        column, kind = wanted
         stored = catalog.table(subject.table)
-        found = stored.column(column) if stored else None
-        if found is None or found.base_oid not in catalog.vector_types:
+        if not alike(catalog.comparable(stored.column(column) if stored else None), kind):
             return subject.table, f"a vector column {column} of {subject.table}"
     return None
 

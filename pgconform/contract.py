@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal
 
-import msgspec
 from msgspec import Meta
 
 from pgconform.contract_operations import Backups, Metrics, Operations, Procedure, Trends
 from pgconform.contract_section import Section, Share
+from pgconform.contract_vectors import Vector
 
 Scope = Annotated[
     Literal["none", "own", "shared", "all"],
@@ -117,30 +117,6 @@ class Reference(Section, frozen=True):
     to: tuple[str, ...] = ("id",)
     on_delete: Literal["no action", "restrict", "cascade", "set null", "set default"] | None = None
     declared: bool = True
-
-
-class VectorIndex(Section, frozen=True):
-    """The approximate index that must serve searches of the column; bounds are inclusive. ``recall`` is the share of
-    the nearest rows that it finds when asked with all effort."""
-
-    methods: tuple[Literal["hnsw", "ivfflat"], ...] = ("hnsw", "ivfflat")
-    cast: Literal["", "vector", "halfvec", "bit"] = ""
-    rows_per_list: tuple[float, float] = (1, 5000)
-    m: tuple[int, int] = (8, 64)
-    ef_construction: tuple[int, int] = (32, 1000)
-    recall: Share = 0.95
-
-
-class Vector(Section, frozen=True):
-    """An embedding column. ``norm``: bounds of the Euclidean norm of every row's vector."""
-
-    dimension: int
-    type: Literal["vector", "halfvec", "sparsevec"] = "vector"
-    metric: Literal["cosine", "l2", "ip", "l1"] = "cosine"
-    index: VectorIndex | None = msgspec.field(default_factory=VectorIndex)
-    coverage: Share = 0.95
-    norm: tuple[float, float] | None = (0.99, 1.01)
-    distinct: bool = True
 
 
 class Chunks(Section, frozen=True):

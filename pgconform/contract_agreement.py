@@ -12,12 +12,14 @@ from pgconform.contract_operations import BLANKS
 from pgconform.contract_words import choice, place
 from pgconform.names import qualified, split
 from pgconform.parameters import named
+from pgconform.vector_kinds import INDEXABLE, KINDS, metrics
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from pgconform.contract import Contract, FunctionPromise, Query, TablePromise, Tenancy
     from pgconform.contract_operations import Procedure
+    from pgconform.contract_vectors import Vector
     from pgconform.contract_words import KeyPath, Problem
 
 
@@ -38,6 +40,8 @@ def disagreements(contract: Contract) -> Iterator[Problem]:
     for name, promise in contract.tables.items():
         yield from _ownership(contract, ("tables", name), name, promise)
         yield from _columns(contract, ("tables", name), promise)
+        for column, vector in promise.vectors.items():
+            yield from _vector(("tables", name, "vectors", column), vector)
     for name, function in contract.functions.items():
         yield from _function(contract, ("functions", name), function)
     for name, query in contract.queries.items():
@@ -142,6 +146,24 @@ def _columns(contract: Contract, path: KeyPath, table: TablePromise) -> Iterator
         for key in ("exclusive", "determines"):
             if getattr(table, key):
                 yield (*path, key), "wanted only where column or holds = 'tenant' says whose a row is"
+
+
+def _vector(path: KeyPath, vector: Vector) -> Iterator[Problem]:
+    """Its type can be compared by its metric, and some index that it allows takes both."""
+    if (vector.type, vector.metric) not in KINDS:
+        yield (*path, "metric"), f"no distance of {vector.type}; accepted: {', '.join(metrics(vector.type))}"
+        return
+    if vector.index is None:
+        return
+    if not (held := vector.indexed_as):
+        yield (*path, "index", "cast"), f"no index holds {vector.type} as {vector.index_cast} by {vector.metric}"
+        return
+    served = KINDS[held].methods
+    if not {*served} & {*vector.index.methods}:
+        yield (*path, "index", "methods"), f"none has an index of {held[0]} by {held[1]}; accepted: {', '.join(served)}"
+    if held[0] != "sparsevec" and vector.dimension > INDEXABLE[held[0]]:  # there, what is not zero counts
+        most = f"an index takes {INDEXABLE[held[0]]} dimensions of {held[0]}"
+        yield (*path, "index"), f"{most}; write index = false" + (", or cast = 'bit' in it" if held[0] != "bit" else "")
 
 
 def _function(contract: Contract, path: KeyPath, function: FunctionPromise) -> Iterator[Problem]:

@@ -49,6 +49,7 @@ from pgconform.contract_words import (
 )  # fmt: skip
 from pgconform.model import Mistake
 from pgconform.names import canonical
+from pgconform.query_vectors import read
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -119,11 +120,28 @@ def _defined(contract: Contract, home: Path, file: str) -> Contract:
             texts = {key: _definition(getattr(promise, key), home, f"{where} {key}") for key in keys}
             found[name] = msgspec.structs.replace(promise, **texts)
         sections[section] = found
+    sections["tables"] = {name: _queried(table, home, file, name) for name, table in sections["tables"].items()}
     if item := contract.backups:
         told = {key: getattr(item, key) for key in ("manifest", "dumps", "listing")}
         places = {key: str(home / text) for key, text in told.items() if text and not text.startswith("env:")}
         sections["backups"] = msgspec.structs.replace(item, **places)
     return msgspec.structs.replace(contract, **sections)
+
+
+def _queried(table: TablePromise, home: Path, file: str, name: str) -> TablePromise:
+    """The table with its files of queries as paths from where the contract stands; each can be used."""
+    found = {}
+    for column, vector in table.vectors.items():
+        path = home / vector.queries
+        try:
+            if vector.queries:
+                read(path, vector.type, vector.dimension)
+        except Mistake as mistake:
+            where = place(("tables", name, "vectors", column, "queries"))
+            hint = "" if path.is_file() else "; its name is relative to the contract"
+            raise ContractError(f"{file}: {where}: {mistake}{hint}") from None
+        found[column] = msgspec.structs.replace(vector, queries=str(path) if vector.queries else "")
+    return msgspec.structs.replace(table, vectors=found)
 
 
 def _definition(told: str, home: Path, where: str) -> str:

@@ -110,10 +110,18 @@ def constant(expression: str | None) -> object:
         return node.value
 
 
-def is_cast_of(expression: str, column: str) -> bool:
-    """True when the expression is the column itself, as another type, and nothing more."""
+def is_cast_of(expression: str, column: str, through: str = "") -> bool:
+    """True when the expression is the column itself, or a function of it that is called so, as another type, and
+    nothing more."""
     node = parse(expression).root
-    return isinstance(node, Cast) and isinstance(node.arg, Column) and node.arg.name == column
+    if not isinstance(node, Cast):
+        return False
+    inner = node.arg
+    if through:
+        if not (isinstance(inner, Call) and inner.name[-1] == through and len(inner.args) == 1):
+            return False
+        inner = inner.args[0]
+    return isinstance(inner, Column) and inner.name == column
 
 
 @cache

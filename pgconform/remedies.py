@@ -7,20 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 from pgconform import subjects
 from pgconform.catalog import PUBLIC
-from pgconform.contract import COMMANDS, Contract, Session, TablePromise, Tenancy, Vector
+from pgconform.contract import COMMANDS, Contract, Session, TablePromise, Tenancy
+from pgconform.contract_vectors import Vector
 from pgconform.names import literal, qualified, quote, split
 from pgconform.people import active
 from pgconform.privileges import SUPERUSER, Held, Privileges
 from pgconform.statements import Name, statement
+from pgconform.vector_kinds import KINDS
 
 if TYPE_CHECKING:
     from pgconform.catalog import Catalog, Function, Index, Policy, Setting, Table
     from pgconform.checks import Evidence
 
-# The operator class of each vector type and metric that pgvector's index methods take.
-OPERATOR_CLASSES = {"cosine": "cosine_ops", "l2": "l2_ops", "ip": "ip_ops", "l1": "l1_ops"}
-# Dimensions that an index can take, by type (pgvector's README, "Indexing").
-INDEXABLE = {"vector": 2000, "halfvec": 4000, "bit": 64_000, "sparsevec": 1000}
 
 _PROMISES = (
     subjects.tenant_rows, subjects.vectors, subjects.references, subjects.unique_keys, subjects.exclusive_columns,
@@ -167,7 +165,11 @@ def reset(setting: Setting) -> str:
 
 def vector_type(catalog: Catalog, vector: Vector) -> str:
     """The declared type with its dimension, in the schema of the extension."""
-    return f"{_extension_schema(catalog)}{vector.type}({vector.dimension})"
+    return _sized(catalog, vector.type, vector.dimension)
+
+
+def _sized(catalog: Catalog, kind: str, dimension: int) -> str:
+    return f"{'' if kind == 'bit' else _extension_schema(catalog)}{kind}({dimension})"
 
 
 def _extension_schema(catalog: Catalog) -> str:
@@ -175,22 +177,18 @@ def _extension_schema(catalog: Catalog) -> str:
     return f"{quote(extension.schema)}." if extension else ""
 
 
-def index_cast(vector: Vector) -> str:
-    """The type that the indexed expression casts to, '' for the column as it is (see INDEXABLE)."""
-    if vector.index and vector.index.cast and vector.index.cast != vector.type:
-        return vector.index.cast
-    return "halfvec" if vector.type == "vector" and vector.dimension > INDEXABLE["vector"] else ""
-
-
 def create_vector_index(catalog: Catalog, table: Table, name: str, vector: Vector) -> str:
     """An index that a search by the declared metric can use, with options suited to the number of rows."""
-    schema, cast = _extension_schema(catalog), index_cast(vector)
-    key = f"({quote(name)}::{schema}{cast}({vector.dimension}))" if cast else quote(name)
-    operators = f"{schema}{cast or vector.type}_{OPERATOR_CLASSES[vector.metric]}"
+    schema, cast, key = _extension_schema(catalog), vector.index_cast, quote(name)
     assert vector.index
-    method = vector.index.methods[0]
+    assert vector.indexed_as, "what no index takes is no contract"
+    if cast:
+        held = f"{schema}binary_quantize({key})" if cast == "bit" else key
+        key = f"({held}::{_sized(catalog, cast, vector.dimension)})"
+    kind = KINDS[vector.indexed_as]
+    method = next(method for method in vector.index.methods if method in kind.methods)
     options = f" with (lists = {suited_lists(table.rows)})" if method == "ivfflat" else ""
-    return f"create index on {table} using {method} ({key} {operators}){options};"
+    return f"create index on {table} using {method} ({key} {schema}{kind.operator_class}){options};"
 
 
 def suited_lists(rows: float) -> int:

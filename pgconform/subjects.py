@@ -23,9 +23,9 @@ from pgconform.contract import (
     TablePromise,
     Tenancy,
     Total,
-    Vector,
 )  # fmt: skip
 from pgconform.contract_operations import Metrics
+from pgconform.contract_vectors import Vector
 from pgconform.model import Nothing
 from pgconform.names import qualified, quote, split, type_name
 
@@ -44,7 +44,7 @@ class Declared(Generic[T]):
     name: str
     item: T
     needs: tuple[tuple[str, tuple[str, ...]], ...]
-    vector_column: str = ""  # a column that must be of one of pgvector's types
+    vector_column: tuple[str, str] | None = None  # a column that must be of a vector type, and the declared one
 
     def __str__(self) -> str:
         return f"{self.table}.{self.name}" if self.name else self.table
@@ -86,7 +86,7 @@ def vectors(contract: Contract) -> Iterator[Declared[Vector]]:
 
 def stored_vectors(contract: Contract) -> Iterator[Declared[Vector]]:
     """Declared vector columns of a vector type."""
-    return (replace(subject, vector_column=subject.needs[0][1][0]) for subject in vectors(contract))
+    return (replace(v, vector_column=(v.needs[0][1][0], v.item.type)) for v in vectors(contract))
 
 
 def references(contract: Contract) -> Iterator[Declared[Reference]]:
@@ -252,8 +252,8 @@ class Searching:
         return ((self.table, (self.column,)),)
 
     @property
-    def vector_column(self) -> str:
-        return self.column
+    def vector_column(self) -> tuple[str, str]:
+        return self.column, self.vector.type
 
     def recreate(self, catalog: Catalog) -> str:
         """Drops whatever has the name and creates the function by the contract's definition."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from pgconform.remedies import OPERATOR_CLASSES, index_cast
+from pgconform.remedies import suited_lists
+from pgconform.vector_kinds import KINDS
 
 if TYPE_CHECKING:
     from pgconform.catalog import Catalog, Index, Table
-    from pgconform.contract import Vector
+    from pgconform.contract_vectors import Vector, VectorIndex
 
 METHODS = ("hnsw", "ivfflat")
 
@@ -16,7 +18,8 @@ METHODS = ("hnsw", "ivfflat")
 def unusable(index: Index, name: str, vector: Vector) -> str:
     """Why a search by the declared metric cannot use the index; '' where it can."""
     assert vector.index
-    operators = f"{index_cast(vector) or vector.type}_{OPERATOR_CLASSES[vector.metric]}"
+    assert vector.indexed_as, "what no index takes is no contract"
+    operators = KINDS[vector.indexed_as].operator_class
     if index.method not in vector.index.methods:
         return f"its method is {index.method}"
     if not (index.valid and index.ready):
@@ -27,9 +30,24 @@ def unusable(index: Index, name: str, vector: Vector) -> str:
         return "it has a predicate, so it does not have all rows"
     from pgconform.expressions import is_cast_of
 
-    key = index.keys[0]
-    whole = f"({vector.dimension})" in key and is_cast_of(key, name) if index_cast(vector) else index.columns[0] == name
+    key, cast = index.keys[0], vector.index_cast
+    through = "binary_quantize" if cast == "bit" else ""
+    whole = f"({vector.dimension})" in key and is_cast_of(key, name, through) if cast else index.columns[0] == name
     return "" if whole else f"it indexes {key}"
+
+
+def odd_options(index: Index, table: Table, promise: VectorIndex) -> Iterator[tuple[str, str]]:
+    """Options of an index that are out of range: what was observed, and the setting that is in range."""
+    if index.method == "ivfflat" and table.rows > 0:
+        lists = int(index.options.get("lists", 100))  # pgvector's default, as are the two below
+        low, high = promise.rows_per_list
+        if not low <= table.rows / lists <= high:
+            observed = f"lists = {lists} for about {table.rows:.0f} rows: not {low:g} to {high:g} rows a list"
+            yield observed, f"lists = {suited_lists(table.rows)}"
+    for option, default, (low, high) in (("m", 16, promise.m), ("ef_construction", 64, promise.ef_construction)):
+        value = int(index.options.get(option, default))
+        if index.method == "hnsw" and not low <= value <= high:
+            yield f"{option} = {value}, not {low} to {high}", f"{option} = {max(low, min(high, default))}"
 
 
 def candidates(table: Table, name: str) -> list[Index]:

@@ -121,6 +121,10 @@ REGRESSIONS = {
         f"drop index shop.texts_idx; {INDEX.replace('lists = 40', 'lists = 1000')} analyze shop.texts;"
         + search(settings="set ivfflat.probes = '12'"), "recall", "ivfflat.probes is too small",
     ),
+    "too few lists": (
+        f"drop index shop.texts_idx; {INDEX.replace('lists = 40', 'lists = 1')} analyze shop.texts",
+        "buffers", "lists = 1 for about 6000 rows",
+    ),
     "dimension truncated": (
         search("t.embedding operator(public.<=>) q", "public.subvector(t.embedding, 1, 12) operator(public.<=>)"
                " public.subvector(q, 1, 12)"), "similarity", "over all 48 dimensions",

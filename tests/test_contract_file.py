@@ -148,10 +148,10 @@ SHAPES = {
         " search_seconds; did you mean 'tenants'?",
     "[tables.'hotels.content'.vectors.e]\ndimension = 3\nmetrc = 1":
         "[tables.\"hotels.content\".vectors.e] metrc: unknown key; accepted: dimension, type, metric, index,"
-        " coverage, norm, distinct; did you mean 'metric'?",
+        " coverage, norm, distinct, queries; did you mean 'metric'?",
     "[tables.'a.b'.vectors.e]\ndimension = 3\nmetric = 'cosin'":
-        "[tables.\"a.b\".vectors.e] metric: wanted one of 'cosine', 'l2', 'ip', 'l1', found 'cosin';"
-        " did you mean 'cosine'?",
+        "[tables.\"a.b\".vectors.e] metric: wanted one of 'cosine', 'l2', 'ip', 'l1', 'hamming', 'jaccard', found"
+        " 'cosin'; did you mean 'cosine'?",
     "[tables.'a.b'.vectors.e]\ndimension = 3\ncoverage = 1.01":
         "[tables.\"a.b\".vectors.e] coverage: wanted a number from 0 to 1",
     "[tables.'a.b'.vectors.e]\ndimension = 3\nnorm = [2, 1]":
@@ -162,7 +162,7 @@ SHAPES = {
         "[tables.\"a.b\".vectors.e] norm: wanted a finite number",
     "[tables.'a.b'.vectors.e]\ndimension = 3\nindex = 3":
         "[tables.\"a.b\".vectors.e] index: wanted a table, found an integer",
-    "[tables.'a.b'.vectors.e]": "[tables.\"a.b\".vectors.e] dimension: missing; wanted an integer",
+    "[tables.'a.b'.vectors.e]": "[tables.\"a.b\".vectors.e] dimension: missing; wanted an integer of at least 1",
     "[tables.'a.b'.minimum]\nx = nan": "[tables.\"a.b\".minimum] x: wanted a finite number",
     "[[tables.'a.b'.references]]\ncolumns = ['a']\ntable = 'c.d'\non_delete = 'drop'":
         "[[tables.\"a.b\".references]] #1 on_delete: wanted one of 'no action', 'restrict', 'cascade', 'set null',"

@@ -12,6 +12,7 @@ import numpy
 import pytest
 
 from pgconform.contract import Search
+from pgconform.contract_vectors import Vector
 from pgconform.model import Mistake
 from pgconform.vectors import baseline, cases
 from pgconform.vectors.absent import like, unmatched
@@ -167,12 +168,12 @@ def test_a_file_that_is_no_baseline_is_one_line(tmp_path: Path, text: str) -> No
 def test_queries_that_do_not_fit_are_one_line(tmp_path: Path, text: str) -> None:
     (tmp_path / "q").write_text(text)
     with pytest.raises(Mistake, match="line"):
-        cases.read(tmp_path / "q", 3)
+        cases.read(tmp_path / "q", Vector(3))
 
 
 def test_queries_of_a_file(tmp_path: Path) -> None:
     (tmp_path / "q").write_text("[1, 2, 3.5]\n\n[4, 5, 6]\n")
-    assert (cases.read(tmp_path / "q", 3) == numpy.array([[1, 2, 3.5], [4, 5, 6]])).all()
+    assert (cases.read(tmp_path / "q", Vector(3)) == numpy.array([[1, 2, 3.5], [4, 5, 6]])).all()
 
 
 @pytest.mark.parametrize("queries, clients", [("9", 1), ("10001", 1), ("40", 0), ("40", 33)])

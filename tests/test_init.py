@@ -82,7 +82,25 @@ create policy p on public.offers using (vendor_id = (pg_catalog.current_setting(
 create policy p on public.prices using (vendor_id = (pg_catalog.current_setting('app.vendor'))::bigint);
 """
 
+KINDS = """
+create role kinds_client;
+create extension if not exists vector schema public;
+create table public.orgs (id int primary key);
+create table public.prints (id int primary key, org_id int not null references public.orgs, code bit(16), marks bit(24),
+  flags bit(8), long public.vector(5000), signs public.vector(12), rare public.sparsevec);
+insert into public.orgs values (1);
+insert into public.prints (id, org_id, code, rare) values (1, 1, b'0101010101010101', '{1:1}/7');
+create index on public.prints using ivfflat (code public.bit_hamming_ops) with (lists = 1);
+create index on public.prints using hnsw ((public.binary_quantize(signs)::bit(12)) public.bit_hamming_ops);
+alter table public.prints enable row level security;
+create policy mine on public.prints using (org_id = pg_catalog.current_setting('app.org')::int);
+create function public.alike(q bit, n int default 5) returns table (id int, similarity float) language sql stable as $$
+  select p.id, 1 - (p.marks operator(public.<%>) q) from public.prints as p order by 2 desc limit n $$;
+grant select on all tables in schema public to kinds_client;
+"""
+
 OTHERS = {
+    "kinds": KINDS,
     "empty": "",
     "untenanted": "create table public.readings (at timestamptz primary key, celsius real); "
     "insert into public.readings values (now(), 1)",
@@ -234,6 +252,21 @@ def test_unusual_names_survive(others: dict[str, str], tmp_path: Path) -> None:
     search = contract.functions['"We.ird ""S"."Find ""it"'].search
     assert search
     assert (search.vector, search.tenant, search.count) == ('"We.ird ""S"."select"."e m"', 'Ten "Id', "max n")
+
+
+def test_vectors_of_all_kinds_are_found_and_other_bits_are_not(others: dict[str, str], tmp_path: Path) -> None:
+    contract = drafted(others["kinds"], tmp_path)
+    found = contract.tables["public.prints"].vectors
+    told = {name: (v.dimension, v.type, v.metric, v.index_cast, v.distinct) for name, v in found.items()}
+    assert told == {
+        "code": (16, "bit", "hamming", "", False), "marks": (24, "bit", "jaccard", "", False),
+        "long": (5000, "vector", "cosine", "halfvec", True), "signs": (12, "vector", "cosine", "bit", True),
+        "rare": (7, "sparsevec", "cosine", "", True),
+    }  # fmt: skip
+    assert found["long"].index is None
+    search = contract.functions["public.alike"].search
+    assert search
+    assert (search.vector, search.query, search.count) == ("public.prints.marks", "q", "n")
 
 
 def test_neither_address_nor_password_nor_rows_are_written(others: dict[str, str], tmp_path: Path) -> None:

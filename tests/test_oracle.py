@@ -11,14 +11,13 @@ from numpy.typing import NDArray
 from pgconform.contract import Limits
 from pgconform.database import Database, begin
 from pgconform.statements import Name, statement
+from pgconform.vector_kinds import KINDS
 from pgconform.vectors import copied, oracle
 from tests.conftest import Connect
 
 ROWS, DIMENSION, COUNT = 300, 24, 7
 TABLE = 'hotels."Weird ""Name"""'
-OPERATORS = {"cosine": "<=>", "l2": "<->", "ip": "<#>", "l1": "<+>", "hamming": "<~>", "jaccard": "<%>"}
 GROUPS = [statement("true"), statement("(r.id % 10 = 0)"), statement("(r.id = 7)"), statement("false")]
-CASES = [(kind, metric) for kind in ("vector", "halfvec", "sparsevec") for metric in ("cosine", "l2", "ip", "l1")]
 
 
 @pytest.fixture
@@ -49,7 +48,7 @@ def fill(database: Database, kind: str) -> str:
     return full
 
 
-@pytest.mark.parametrize("kind, metric", [*CASES, ("bit", "hamming"), ("bit", "jaccard")])
+@pytest.mark.parametrize("kind, metric", KINDS)
 @pytest.mark.parametrize("limited", [False, True])
 def test_nearest_rows_are_those_of_sql(database: Database, kind: str, metric: str, limited: bool) -> None:
     full = fill(database, kind)
@@ -58,7 +57,7 @@ def test_nearest_rows_are_those_of_sql(database: Database, kind: str, metric: st
     whole = list(copied.blocks(database.copied(question, "reading"), kind, DIMENSION, len(GROUPS)))
     assert [len(block.keys) for block in whole] == [ROWS + 20]
     queries = numpy.stack([whole[0].vectors[whole[0].keys.index(name)] for name, _ in asked])
-    operator = "operator(" + ("extensions." + OPERATORS[metric]) + ")"
+    operator = "operator(" + ("extensions." + KINDS[kind, metric].operator) + ")"
     for number, (_, key) in enumerate(asked):
         one = queries[number : number + 1]
         for group, own in enumerate(GROUPS):

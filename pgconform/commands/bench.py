@@ -32,7 +32,7 @@ def add(commands: Commands) -> None:
         **described(EPILOG),
     )
     target_of(command)
-    command.add_argument("--queries", default="40", metavar="N|FILE", help="how many, or vectors as JSON, one a line")
+    command.add_argument("--queries", default="40", metavar="N|FILE", help="how many, or a file of vectors, one a line")
     command.add_argument("--clients", type=int, default=2, metavar="N", help="at most so many at once (default: 2)")
     command.add_argument("--no-curves", dest="curves", action="store_false", help="do not try settings of the indexes")
     command.add_argument(
@@ -85,8 +85,10 @@ def call(known: argparse.Namespace, _: list[str]) -> int:
                 further = partial(databases.further, name)
                 outcomes.append(measure(databases.evidence(name), further, wanted, before, meter))
     for outcome in outcomes if known.update else ():
-        if (why := outcome.refusal) and not known.force:
-            print(f"the baseline of {outcome.contract} is not updated: {why}; --force updates it", file=sys.stderr)
+        anything = bool(outcome.now.cases)  # else there is nothing to be made a baseline, even by force
+        if (why := outcome.refusal) and not (known.force and anything):
+            hint = "; --force updates it" if anything else ""
+            print(f"the baseline of {outcome.contract} is not updated: {why}{hint}", file=sys.stderr)
         elif outcome.now.cases:
             baseline.save(folder / f"{outcome.contract}.json", outcome.now)
     for outcome in outcomes if known.history else ():

@@ -6,17 +6,20 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pgconform import contract_vectors
 from pgconform.catalog import Argument, Column, Function, Index, Table
 from pgconform.drafting.seen import Seen, mentions
 from pgconform.expressions import ExpressionError, constant
 from pgconform.model import NotVerified
 from pgconform.names import quote
+from pgconform.probes import vectors as stored_vectors
 from pgconform.statements import Name, statement
+from pgconform.vector_indexes import METHODS
+from pgconform.vector_kinds import INDEXABLE, KINDS, by_operator_class, metrics
 
 if TYPE_CHECKING:
     from pgconform.database import Database
 
-_OPERATORS = (("<=>", "cosine"), ("<#>", "ip"), ("<+>", "l1"), ("<->", "l2"))
 _LIMIT = re.compile(r"count|limit|top|max|(^|_)(k|n)$|rows|number|size", re.I)
 _THRESHOLD = re.compile(r"threshold|similarity|min|score|cutoff|distance", re.I)
 _SCORE = re.compile(r"similarity|score|distance|rank|relevance", re.I)
@@ -40,31 +43,38 @@ class Vector:
 
 
 def vectors(seen: Seen, table: Table, database: Database | None) -> list[Vector]:
-    """The vector columns of a relation that stores rows."""
-    types = seen.catalog.vector_types
-    found = [column for column in table.columns if column.base_oid in types and table.stores_rows]
-    return [_vector(seen, table, column, types[column.base_oid], database) for column in found]
+    """The vector columns of a relation that stores rows; of bits, those that are searched."""
+    kinds = {c: kind for c in table.columns if (kind := seen.catalog.comparable(c)) and table.stores_rows}
+    return [
+        _vector(seen, table, c, kind, database)
+        for c, kind in kinds.items()
+        if kind != "bit" or _indexes(table, c) or _asked(seen, table, kind, c.name)
+    ]
+
+
+def _indexes(table: Table, column: Column) -> list[Index]:
+    return [i for i in table.indexes if i.method in METHODS and _over(i, column)]
 
 
 def _vector(seen: Seen, table: Table, column: Column, kind: str, database: Database | None) -> Vector:
     why = []
-    stored, norm = _stored(seen, table, column, kind, database)
+    stored, unit = _stored(seen, table, column, kind, database)
     dimension = column.modifier if column.modifier > 0 else stored
     told = "its type" if column.modifier > 0 else "the stored values, the type does not hold it"
     why.append(f"dimension: by {told}" if dimension else "dimension: neither its type nor a stored value tells it")
     item: dict[str, Any] = {"dimension": dimension}
     if kind != "vector":
         item["type"] = kind
-    indexes = [i for i in table.indexes if i.method in ("hnsw", "ivfflat") and _over(i, column)]
-    metric, cast = _metric(indexes[0]) if indexes else ("", "")
-    if metric:
+    indexes = _indexes(table, column)
+    cast, metric = (by_operator_class(indexes[0].operator_classes[0]) if indexes else None) or ("", "")
+    if (kind, metric) in KINDS:
         why.append(f"metric: by the operator class of {indexes[0].name}")
     else:
-        metric = _asked(seen, table)
+        metric = _asked(seen, table, kind)
         why.append(
             "metric: by the operator in a search function's body" if metric else "metric: a guess, no index says"
         )
-    item["metric"] = metric or "cosine"
+    item["metric"] = metric = metric or metrics(kind)[0]
     promise: dict[str, Any] = {"cast": cast} if cast and cast != kind else {}
     for index in indexes[:1]:
         size = f"{table.rows:.0f} rows" if table.rows >= 0 else "rows never counted"
@@ -73,7 +83,13 @@ def _vector(seen: Seen, table: Table, column: Column, kind: str, database: Datab
         promise |= _bounds(index, table)
     if promise:
         item["index"] = promise
-    if norm is not None and not norm:
+    elif kind != "sparsevec" and dimension > INDEXABLE[_held(dimension, kind, metric)]:
+        item["index"] = False
+        why.append("index: none takes so many dimensions")
+    if kind == "bit":
+        item["distinct"] = False
+        why.append("distinct: guess: short codes may be alike")
+    elif unit is not None and not unit:
         item["norm"] = False
         why.append("norm: stored vectors are not of length 1")
     return Vector(table, column, dimension, item, why)
@@ -99,33 +115,35 @@ def _names(expression: str, column: str) -> bool:
     return bool(re.search(rf"(?<![\w$\"]){re.escape(quote(column))}(?![\w$\"])", expression))
 
 
-def _metric(index: Index) -> tuple[str, str]:
-    """Metric and type of an operator class such as ``extensions.halfvec_cosine_ops``."""
-    match = re.search(r"(vector|halfvec|sparsevec|bit)_(cosine|l2|ip|l1)_ops", index.operator_classes[0])
-    return (match[2], match[1]) if match else ("", "")
+def _held(dimension: int, kind: Any, metric: Any) -> str:
+    """The type that an index of such a column holds."""
+    held = contract_vectors.Vector(max(dimension, 1), kind, metric).indexed_as
+    return held[0] if held else kind
 
 
-def _asked(seen: Seen, table: Table) -> str:
+def _asked(seen: Seen, table: Table, kind: str, name: str = "") -> str:
+    """The metric by which some function compares vectors of that type, and names the table (and the column); '' for
+    none."""
     for function in seen.catalog.functions:
-        if not function.extension and function.body and mentions(function.body, table):
-            for operator, metric in _OPERATORS:
-                if operator in function.body:
+        named = not name or _names(function.body, name)
+        if not function.extension and function.body and mentions(function.body, table) and named:
+            for metric in metrics(kind):
+                if KINDS[kind, metric].operator in function.body:
                     return metric
     return ""
 
 
 def _stored(seen: Seen, table: Table, column: Column, kind: str, database: Database | None) -> tuple[int, bool | None]:
     """Dimension of most stored values (0: none seen), and whether they are of length 1 (None: not known)."""
-    home = next((t.schema for t in seen.catalog.types if t.oid == column.base_oid), "")
-    if database is None or not home:
+    if database is None:
         return 0, None
-    norm = Name((home, "vector_norm" if kind == "vector" else "l2_norm"))
+    schema, value = stored_vectors.extension_schema(seen.catalog), Name(("s", "v"))
     asked = statement(
-        "select {dims}(s.v) as d, pg_catalog.bool_and({norm}(s.v) between 0.99 and 1.01) from"
-        " (select r.{column} as v from {table} as r where r.{column} is not null limit {most}) as s"
+        "select {dims} as d, pg_catalog.bool_and({norm} between 0.99 and 1.01) from"
+        " (select {vector} as v from {table} as r where {vector} is not null limit {most}) as s"
         " group by 1 order by pg_catalog.count(*) desc, 1 limit 1",
-        dims=Name((home, "vector_dims")), norm=norm,
-        column=Name((column.name,)), table=Name((table.schema, table.name)), most=_LONG_INDEX,
+        dims=stored_vectors.dimension(kind, schema, value), norm=stored_vectors.norm(kind, schema, value),
+        vector=Name(("r", column.name)), table=Name((table.schema, table.name)), most=_LONG_INDEX,
     )  # fmt: skip
     try:
         rows = database.rows(asked, f"the dimension of {table}.{quote(column.name)}")
@@ -145,7 +163,7 @@ class Search:
 
 def search(function: Function, known: list[Vector], tenants: set[str]) -> Search | None:
     """How the function searches, None where it takes no vector or returns no rows."""
-    types = {"vector", "halfvec", "sparsevec"}
+    types = {kind for kind, _ in KINDS if kind != "bit"} | {v.item.get("type", "") for v in known}
     query = next((a for a in function.inputs if _base(a) in types), None)
     if query is None or not function.returns_set:
         return None

@@ -20,6 +20,7 @@ from pgconform.database import Database
 from pgconform.model import Nothing, NotVerified
 from pgconform.names import qualified, split
 from pgconform.statements import Name, Statement, statement
+from pgconform.vector_kinds import KINDS
 
 _MAY = "select pg_catalog.pg_has_role(current_user, 'pg_read_all_stats', 'usage')"
 _QUERIES = {"SELECT", "INSERT", "UPDATE", "DELETE", "MERGE", "WITH", "VALUES"}
@@ -238,7 +239,8 @@ def masked(text: str) -> str:
 def searches(text: str, contract: Contract) -> bool:
     """True for a statement that orders by distance, or calls one of the contract's search functions."""
     names = [split(name)[-1] for name, promise in contract.functions.items() if promise.search]
-    return bool(re.search(r"<=>|<->|<#>|<\+>", text)) or any(re.search(rf"\b{re.escape(n)}\b", text) for n in names)
+    compares = any(kind.operator in text for kind in KINDS.values())
+    return compares or any(re.search(rf"\b{re.escape(n)}\b", text) for n in names)
 
 
 @dataclass(frozen=True, slots=True)

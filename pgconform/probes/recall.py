@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 from pgconform.catalog import Index
 from pgconform.checks import Evidence
-from pgconform.contract import Vector
+from pgconform.contract_vectors import Vector
 from pgconform.model import Nothing, NotVerified
-from pgconform.probes.searching import INDEX_ONLY, OPERATORS
+from pgconform.probes.searching import INDEX_ONLY
 from pgconform.statements import Name, Statement, joined, statement
 from pgconform.subjects import Declared
+from pgconform.vector_kinds import KINDS, by_operator_class, home
 
 QUERIES = 4  # stored vectors from each end of the table: old rows, and those that came last
 NEAREST = 10  # rows asked for
@@ -55,12 +56,12 @@ def shortcoming(subject: Declared[Vector], index: Index, evidence: Evidence, lea
 
 def recall(subject: Declared[Vector], index: Index, evidence: Evidence) -> Recall:
     """What searches by the index's own order find, over a few stored vectors. Raises Nothing and NotVerified."""
-    kind, _, metric = index.operator_classes[0].rpartition(".")[2].removesuffix("_ops").partition("_")
+    compared = by_operator_class(index.operator_classes[0])
     extension = evidence.catalog.extension("vector")
-    if metric not in OPERATORS or extension is None or index.predicate or not index.valid:
+    if compared is None or extension is None or index.predicate or not index.valid:
         raise Nothing(f"{index} is not one that finds the nearest rows by itself")
     key = statement(index.keys[0].replace("{", "{{").replace("}", "}}"))
-    operator = f"operator({{o}}.{OPERATORS[metric]})"
+    operator, kind = f"operator({{o}}.{KINDS[compared].operator})", compared[0]
     parts = {"e": key, "o": Name((extension.schema,)), "t": Name.of(subject.table), "n": QUERIES}
     ends = joined((statement(_END.format(operator=operator, way=way), **parts) for way in ("asc", "desc")), " union ")
     what = f"measuring {index} by the exact answer"
@@ -71,8 +72,9 @@ def recall(subject: Declared[Vector], index: Index, evidence: Evidence) -> Recal
         if total and time.monotonic() >= until:  # each takes a scan of the table: what was measured must do
             break
         distance = statement(
-            f"({{e}}) {operator} {{q}}::{{k}}", q=vector, k=Name((extension.schema, kind)), e=key, o=parts["o"]
-        )
+            f"({{e}}) {operator} {{q}}::{{k}}", q=vector, k=Name((home(kind, extension.schema), kind)), e=key,
+            o=parts["o"],
+        )  # fmt: skip
         nearest = statement("select {d} from {t} as r order by {d} limit {n}", d=distance, t=parts["t"], n=NEAREST)
         exact = _distances(evidence, nearest, {"enable_indexscan": "off"}, what)
         approximate = _by_index(evidence, nearest, index, what)

@@ -6,20 +6,25 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 
+from pgconform import query_vectors
 from pgconform.checks import Evidence
 from pgconform.contract import Search
+from pgconform.contract_vectors import Vector
 from pgconform.identities import Identity, identities
 from pgconform.model import NotVerified
 from pgconform.parameters import pieces
 from pgconform.probes.shares import askers
+from pgconform.probes.vectors import dimension, extension_schema
 from pgconform.statements import Name, Once, Statement, column, joined, statement
 from pgconform.subjects import Searching
+from pgconform.vector_kinds import KINDS, home, least_similarity
 
-# pgvector's distance operator of each metric; the similarity of a cosine search is 1 - distance.
-OPERATORS = {"cosine": "<=>", "l2": "<->", "ip": "<#>", "l1": "<+>"}
 # SQLSTATE classes by which the server blames the call or the data, and not us: syntax or access, data exception.
 REFUSALS = ("42", "22")
+# As near to a threshold as this is on it: whether such a row qualifies is the search's business.
+ON = 1e-9
 # halfvec keeps 11 bits of each component: how far a similarity may be from the exact one.
 TOLERANCE = 0.002
 # More results than an index that looks at a few nearest lists can give a small tenant.
@@ -32,7 +37,7 @@ INDEX_ONLY = {"enable_seqscan": "off", "enable_sort": "off", "enable_bitmapscan"
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What one call returned, and what it should have: keys as text, similarities, nearest first. ``nearest`` are the
-    keys of the ``exact`` rows."""
+    keys of the ``exact`` rows; so many more are just ``on`` the threshold, which bits and counts often are."""
 
     identity: Identity
     asked: str
@@ -41,6 +46,7 @@ class Answer:
     exact: tuple[float, ...]
     foreign: int
     nearest: tuple[str, ...] = ()
+    on: int = 0
     threshold: float | None = None
     refused: str = ""  # why the server did not let the caller search
     untried: bool = False  # the time for it was spent before
@@ -72,6 +78,21 @@ def _roles(search: Searching, evidence: Evidence) -> set[str]:
 
 
 def queries(search: Searching, evidence: Evidence, identity: Identity) -> list[str]:
+    """Some vectors as text: stored ones of the identity's own rows, and of anybody's, and those of the contract's file.
+
+    Raises NotVerified.
+    """
+    return [*_stored(search, evidence, identity), *_held_out(search, evidence)]
+
+
+def _held_out(search: Searching, evidence: Evidence) -> list[str]:
+    """The first vectors of the contract's file, as text: an index may know just what is stored."""
+    vector, some = search.vector, evidence.contract.limits.searches
+    found = query_vectors.read(Path(vector.queries), vector.type, vector.dimension) if vector.queries else ()
+    return [query_vectors.text(one, vector.type) for one in found[:some]]
+
+
+def _stored(search: Searching, evidence: Evidence, identity: Identity) -> list[str]:
     """Some stored vectors as text: of the identity's own rows, and of anybody's."""
     mine = own_rows(search, evidence, identity)
     texts = []
@@ -135,7 +156,7 @@ def foreign_answers(search: Searching, evidence: Evidence) -> Iterator[Answer]:
             others = [t for t in tenants if t not in identity.tenants][:1]
             ways += [("another tenant named", {spec.tenant: other}) for other in others]
             ways += [("a null tenant", {spec.tenant: None}), ("a pattern as tenant", {spec.tenant: "%"})]
-        for vector in queries(search, evidence, identity)[-1:]:
+        for vector in (*_stored(search, evidence, identity)[-1:], *_held_out(search, evidence)[:1]):
             for asked, given in ways:
                 if _complete(search, given):
                     yield _answer(search, evidence, identity, vector, asked, given | _lenient(search), exact=False)
@@ -182,7 +203,7 @@ def fault(answer: Answer) -> str:
         return f"{answer.foreign} result(s) are not the caller's own"
     if len(got) < len(exact):
         return f"{len(got)} result(s) where {len(exact)} rows qualify"
-    if len(got) > len(exact):
+    if len(got) > len(exact) + answer.on:
         return f"{len(got)} results where {len(exact)} were asked for or qualify"
     return ""
 
@@ -208,8 +229,7 @@ def sent(search: Searching, values: Mapping[str, object]) -> Statement:
     for text, name in pieces(search.sql.rstrip().rstrip(";")):
         template += text.replace("{", "{{").replace("}", "}}") + (f"{{{name}}}" if name else "")
     parts: dict[str, object] = {name: Once(value) for name, value in values.items()}
-    kind = Name((search.schema, search.vector.type))
-    parts[spec.query] = statement("{q}::{t}", q=parts[spec.query], t=kind)
+    parts[spec.query] = statement("{q}::{t}", q=parts[spec.query], t=type_of(search.vector, search.schema))
     return statement(
         "select f.{key}::text, f.{s}::float8 from (\n{sql}\n) as f",
         key=Name((spec.key,)), s=Name((spec.similarity,)), sql=statement(template, **parts),
@@ -223,10 +243,15 @@ def _spec(search: Searching) -> Search:
 
 def _fits(search: Searching, evidence: Evidence) -> Statement:
     """The condition under which row ``r`` has a vector of the declared dimension: others cannot be compared."""
-    extension = evidence.catalog.extension("vector")
-    assert extension, "a declared vector of a vector type needs the extension"
-    dims = Name((extension.schema, "vector_dims"))
-    return statement("{f}({e}) = {n}::int", f=dims, e=column(search.column), n=search.vector.dimension)
+    table, vector = evidence.catalog.table(search.table), column(search.column)
+    kind = evidence.catalog.comparable(table.column(search.column) if table else None)
+    dims = dimension(kind, extension_schema(evidence.catalog), vector)
+    return statement("{dims} = {n}::int", dims=dims, n=search.vector.dimension)
+
+
+def type_of(vector: Vector, extension: str) -> Name:
+    """The declared type without its dimension, where pgvector is in the schema ``extension``."""
+    return Name((home(vector.type, extension), vector.type))
 
 
 def _key(search: Searching) -> Name:
@@ -248,7 +273,11 @@ def _ways(search: Searching, identity: Identity) -> Iterator[tuple[str, dict[str
         yield "defaults", {}
     if spec.count and spec.threshold:
         named = {spec.tenant: min(identity.tenants)} if spec.tenant and identity.tenants else {}
-        yield "many, however far", {**named, spec.threshold: -1.0, spec.count: MANY}
+        yield "many, however far", {**named, spec.threshold: _farthest(search), spec.count: MANY}
+
+
+def _farthest(search: Searching) -> float:
+    return least_similarity(search.vector.metric)
 
 
 def _complete(search: Searching, given: dict[str, object]) -> bool:
@@ -261,7 +290,7 @@ def _complete(search: Searching, given: dict[str, object]) -> bool:
 def _lenient(search: Searching) -> dict[str, object]:
     """Arguments that let as many rows through as can be: nothing else must hide another tenant's rows."""
     spec = _spec(search)
-    return {name: value for name, value in ((spec.threshold, -1.0), (spec.count, 50)) if name}
+    return {name: value for name, value in ((spec.threshold, _farthest(search)), (spec.count, 50)) if name}
 
 
 def _call(search: Searching, vector: str, given: dict[str, object]) -> Statement:
@@ -297,10 +326,12 @@ def _answer(
         t=Name.of(search.table), key=_key(search), keys=keys, mine=mine,
     )  # fmt: skip
     foreign = int(evidence.database.one(stray, f"looking up results of {search.function}")[0])
+    threshold = _threshold(search, given)
     nearest = _exact(search, evidence, mine, vector, given) if exact else []
+    over = [(key, float(s)) for key, s in nearest if threshold is None or s > threshold + ON]
     return Answer(
-        identity, asked, keys, tuple(s for _, s in rows), tuple(float(s) for _, s in nearest), foreign,
-        tuple(key for key, _ in nearest), _threshold(search, given),
+        identity, asked, keys, tuple(s for _, s in rows), tuple(s for _, s in over), foreign,
+        tuple(key for key, _ in over), len(nearest) - len(over), threshold,
     )  # fmt: skip
 
 
@@ -313,27 +344,27 @@ def _threshold(search: Searching, given: dict[str, object]) -> float | None:
 def _exact(
     search: Searching, evidence: Evidence, mine: Statement, vector: str, given: dict[str, object]
 ) -> list[tuple[str, float]]:
-    """Keys and similarities of the true nearest rows, by a sequential scan over the identity's rows."""
+    """Keys and similarities of the true nearest rows, those on the threshold included, by a sequential scan over the
+    identity's rows."""
     spec = _spec(search)
     threshold = _threshold(search, given)
     count = given.get(spec.count, spec.default_count)
-    extension = evidence.catalog.extension("vector")
-    assert extension, "a declared vector of a vector type needs the extension"
+    schema = extension_schema(evidence.catalog)
     tenant = given.get(spec.tenant)
     if tenant is not None and evidence.contract.tables[search.table].holds == "tenant":
         own = column(evidence.contract.column_of(search.table))
         mine = statement("{mine} and {own}::text = {tenant}", mine=mine, own=own, tenant=tenant)
+    near = statement("s.similarity >= {least}::float8", least=threshold - ON) if threshold is not None else None
     distance = statement(
-        "{e} operator({o}." + OPERATORS[search.vector.metric] + ") {q}::{t}",
-        e=column(search.column), o=Name((extension.schema,)), q=vector,
-        t=Name((extension.schema, search.vector.type)),
+        "{e} operator({o}." + KINDS[search.vector.type, search.vector.metric].operator + ") {q}::{t}",
+        e=column(search.column), o=Name((schema,)), q=vector, t=type_of(search.vector, schema),
     )  # fmt: skip
     question = statement(
         "select s.key, s.similarity from (select {key}::text as key, 1 - ({distance}) as similarity from {t} as r"
-        " where {mine} and {fits}) as s where s.similarity > {least}::float8 and s.similarity <> 'NaN'"
+        " where {mine} and {fits}) as s where {near} and s.similarity <> 'NaN'"
         " order by 2 desc limit {n}::bigint",
         key=_key(search), distance=distance, t=Name.of(search.table), mine=mine, fits=_fits(search, evidence),
-        least=-2.0 if threshold is None else threshold, n=count,
+        near=near or statement("true"), n=count,
     )  # fmt: skip
     with evidence.database.setting({"enable_indexscan": "off"}, "finding the exact answer"):
         return evidence.database.rows(question, f"finding the exact answer for {search.function}")

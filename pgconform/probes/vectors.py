@@ -6,13 +6,15 @@ from dataclasses import dataclass, replace
 
 from pgconform.catalog import Catalog
 from pgconform.checks import Evidence
-from pgconform.contract import Vector
+from pgconform.contract_vectors import Vector
 from pgconform.probes.rows import Offence
 from pgconform.statements import Name, Rows, Statement, column, statement
 from pgconform.subjects import Declared
+from pgconform.vector_kinds import home
 
-# Function of pgvector that gives the Euclidean norm, by type.
-_NORM = {"vector": "vector_norm", "halfvec": "l2_norm", "sparsevec": "l2_norm"}
+# Functions that give the number of components and the Euclidean norm, by type; of bits, how many are set.
+_DIMENSION = {"vector": "vector_dims", "halfvec": "vector_dims", "bit": "length"}
+_NORM = {"vector": "vector_norm", "halfvec": "l2_norm", "sparsevec": "l2_norm", "bit": "bit_count"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ def mean_dimension(subject: Declared[Vector], evidence: Evidence) -> float | Non
     """The mean dimension of the stored vectors; None where there are none."""
     question = statement(
         "select pg_catalog.avg({dims}) from {table} as r",
-        dims=_call(evidence.catalog, "vector_dims", subject), table=Name.of(subject.table),
+        dims=_dimension(evidence.catalog, subject), table=Name.of(subject.table),
     )  # fmt: skip
     mean = evidence.database.one(question, f"measuring dimensions of {subject}")[0]
     return None if mean is None else float(mean)
@@ -59,15 +61,15 @@ def embedding(subject: Declared[Vector]) -> Name:
 
 
 def other_dimension(subject: Declared[Vector], catalog: Catalog) -> Offence:
-    where = statement(
-        "{dims} <> {dimension}::int", dims=_call(catalog, "vector_dims", subject), dimension=subject.item.dimension
-    )
+    dims = _dimension(catalog, subject)
+    where = statement("{dims} <> {dimension}::int", dims=dims, dimension=subject.item.dimension)
     return _vectors(subject, where, f"hold a vector whose dimension is not {subject.item.dimension}")
 
 
 def zero(subject: Declared[Vector], catalog: Catalog) -> Offence:
     where = statement("{norm} = 0", norm=_norm(catalog, subject))
-    return _vectors(subject, where, "hold the zero vector, which no cosine search finds")
+    found = ", which no cosine search finds" if subject.item.metric == "cosine" else ""
+    return _vectors(subject, where, f"hold the zero vector{found}")
 
 
 def off_norm(subject: Declared[Vector], catalog: Catalog) -> Offence:
@@ -114,16 +116,38 @@ def catalog_type(subject: Declared[Vector], catalog: Catalog) -> str:
     table = catalog.table(subject.table)
     found = table.column(subject.needs[0][1][0]) if table else None
     assert found, "an absent column is skipped before"
-    return catalog.vector_types[found.base_oid]
+    return catalog.comparable(found)
+
+
+def dimension(kind: str, extension: str, vector: Statement | Name) -> Statement:
+    """How many components a vector of that type has, where pgvector is in ``extension``."""
+    if kind == "sparsevec":  # pgvector has no function for it; its text ends by it: {1:0.5}/3
+        return statement("pg_catalog.split_part({v}::text, '/', 2)::int", v=vector)
+    return statement("{f}({v})", f=Name((home(kind, extension), _DIMENSION[kind])), v=vector)
+
+
+def norm(kind: str, extension: str, vector: Statement | Name) -> Statement:
+    """The Euclidean norm of a vector of that type; of bits, how many are set."""
+    return statement("{f}({v})", f=Name((home(kind, extension), _NORM[kind])), v=vector)
+
+
+def _dimension(catalog: Catalog, subject: Declared[Vector]) -> Statement:
+    return dimension(catalog_type(subject, catalog), extension_schema(catalog), embedding(subject))
 
 
 def _norm(catalog: Catalog, subject: Declared[Vector]) -> Statement:
-    return _call(catalog, _NORM[catalog_type(subject, catalog)], subject)
+    return norm(catalog_type(subject, catalog), extension_schema(catalog), embedding(subject))
 
 
 def _call(catalog: Catalog, function: str, subject: Declared[Vector], alias: str = "r") -> Statement:
-    """A call of one of pgvector's functions, in whatever schema the extension lies."""
+    """A call of one of the functions of the column's type, in whatever schema they are."""
+    argument = column(subject.needs[0][1][0], alias)
+    schema = home(catalog_type(subject, catalog), extension_schema(catalog))
+    return statement("{f}({a})", f=Name((schema, function)), a=argument)
+
+
+def extension_schema(catalog: Catalog) -> str:
+    """The schema that pgvector is in."""
     extension = catalog.extension("vector")
     assert extension, "a column of a vector type needs the extension"
-    argument = column(subject.needs[0][1][0], alias)
-    return statement("{f}({a})", f=Name((extension.schema, function)), a=argument)
+    return extension.schema

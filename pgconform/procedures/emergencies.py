@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pgconform.catalog import Function, Index, Table
 from pgconform.checks import Evidence
-from pgconform.contract import Vector
+from pgconform.contract_vectors import Vector
 from pgconform.database import Database, begin, explain
 from pgconform.model import Finding, Nothing, NotVerified
 from pgconform.probes.recall import shortcoming

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy
 
+from pgconform import query_vectors
 from pgconform.model import NotVerified
 from pgconform.statements import Name, Statement, statement
 
@@ -72,10 +73,7 @@ def encoded(vector: Matrix, kind: str) -> tuple[bytes, int]:
     if kind in ("vector", "halfvec"):
         head = numpy.array([len(vector), 0], ">i2").tobytes()
         return head + vector.astype(">f4" if kind == "vector" else ">f2").tobytes(), BINARY
-    if kind == "sparsevec":
-        filled = ",".join(f"{n + 1}:{vector[n]!s}" for n in numpy.flatnonzero(vector))
-        return f"{{{filled}}}/{len(vector)}".encode(), TEXT
-    return "".join("1" if bit else "0" for bit in vector).encode(), TEXT
+    return query_vectors.text(tuple(vector.tolist()), kind).encode(), TEXT
 
 
 class Asking:

@@ -79,7 +79,9 @@ class Outcome:
     def refusal(self) -> str:
         """Why this should not become the baseline; '' where it may."""
         kinds = ", ".join(sorted({problem.kind for problem in self.problems}))
-        return f"it has problems ({kinds})" if kinds else "it was not measured to the end" if self.left else ""
+        if kinds or self.left:
+            return f"it has problems ({kinds})" if kinds else "it was not measured to the end"
+        return f"it could not be measured in full ({', '.join(self.unverified)})" if self.unverified else ""
 
     def figures(self) -> list[Figure]:
         """Recall and times of each case, for the history."""
@@ -132,8 +134,12 @@ def _one(
     search: Searching, evidence: Evidence, sessions: Sessions, wanted: Wanted, before: Baseline | None,
     outcome: Outcome, begun: Callable[[str], bool], meter: Meter,
 ) -> None:  # fmt: skip
-    dimension = search.vector.dimension
-    queries = cases.read(wanted.file, dimension) if wanted.file else cases.drawn(search, evidence, wanted.queries)
+    if wanted.file:
+        queries = cases.read(wanted.file, search.vector)
+    elif search.vector.queries:
+        queries = cases.read(Path(search.vector.queries), search.vector)[: wanted.queries]
+    else:
+        queries = cases.drawn(search, evidence, wanted.queries)
     measuring = Measuring(search, evidence, queries, sessions, wanted.pace)
     spec = search.promise.search
     assert spec

@@ -3,7 +3,6 @@ no row is the answer to by itself."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,21 +10,25 @@ from typing import TYPE_CHECKING
 
 import numpy
 
+from pgconform import query_vectors
 from pgconform.identities import Identity, identities
 from pgconform.model import Mistake, NotVerified
 from pgconform.people import NOBODY, NUMBERS
-from pgconform.probes.searching import OPERATORS, by_tenant, own_rows, sent
+from pgconform.probes.searching import by_tenant, own_rows, sent, type_of
 from pgconform.probes.shares import askers
-from pgconform.remedies import index_cast
-from pgconform.statements import Name, Statement, column, joined, statement
+from pgconform.statements import Name, Once, Statement, column, joined, statement
+from pgconform.vector_kinds import KINDS, alike, home
 from pgconform.vectors import copied
 
 if TYPE_CHECKING:
     from pgconform.checks import Evidence
+    from pgconform.contract_vectors import Vector
     from pgconform.subjects import Searching
     from pgconform.vectors.oracle import Matrix
 
 COUNT = 10  # rows asked for, where a search takes a number
+CANDIDATES = 20  # rows by their signs, for each that is wanted: recall .998 of 3072 dimensions
+FLIPPED = 0.15  # share of the bits set: as many signs differ where vectors are NEAR (the angle's share of a half turn)
 NEAR = 0.5  # how far a query is from the stored vector that it is drawn from, of that vector's length
 
 
@@ -107,32 +110,46 @@ def kind(case: Case) -> str:
     """The type of the function's query vector."""
     spec = case.search.promise.search
     assert spec
+    if case.search.vector.type == "bit":
+        return "bit"  # bit varying is written alike
     argument = next(a for a in case.search.promise.arguments if a.name == spec.query)
     return argument.type.rpartition(".")[2].partition("(")[0].strip('"')
 
 
-def distance(search: Searching, schema: str, query: Statement) -> Statement:
-    """The distance of row ``r`` to a query, by the very expression that the declared index holds."""
-    vector, cast = search.vector, index_cast(search.vector)
-    full = statement("::{t}(" + str(int(vector.dimension)) + ")", t=Name((schema, cast))) if cast else statement("")
-    query = statement("{q}{full}", q=query, full=full)
+def _indexed(vector: Vector, schema: str, value: Statement | Name) -> Statement:
+    """A vector as the declared index holds it: the very expression."""
+    if not (cast := vector.index_cast):
+        return statement("{v}", v=value)
+    held = statement("{f}({v})", f=Name((schema, "binary_quantize")), v=value) if cast == "bit" else value
+    kind = Name((home(cast, schema), cast))
+    return statement("{v}::{t}(" + str(int(vector.dimension)) + ")", v=held, t=kind)
+
+
+def _distance(kind: tuple[str, str], schema: str, left: Statement | Name, right: Statement) -> Statement:
     return statement(
-        "({e}{full} operator({s}." + OPERATORS[vector.metric] + ") {q})",
-        e=column(search.column), full=full, s=Name((schema,)), q=query,
+        "({l} operator({s}." + KINDS[kind].operator + ") {r})", l=left, s=Name((schema,)), r=right
     )  # fmt: skip
 
 
 def plain(case: Case, schema: str) -> Statement:
     """The search that the contract implies, without its function: the caller's nearest rows under row security. Its
-    first value is the query vector, of the column's type."""
-    search = case.search
+    first value is the query vector, of the column's type. What an index of signs finds is sorted again by the vectors:
+    of so many more rows."""
+    search, vector = case.search, case.search.vector
     spec = search.promise.search
     assert spec
-    kind = Name((schema, search.vector.type))
-    query = statement("{q}::{t}(" + str(int(search.vector.dimension)) + ")", q=None, t=kind)
+    assert vector.indexed_as or not vector.index, "what no index takes is no contract"
+    sized = "{q}::{t}(" + str(int(vector.dimension)) + ")"
+    query = statement(sized, q=Once(None), t=type_of(vector, schema))
+    held = [_indexed(vector, schema, value) for value in (column(search.column), query)]
+    near = _distance(vector.indexed_as or (vector.type, vector.metric), schema, held[0], held[1])
+    parts: dict[str, object] = {"key": column(spec.key), "near": near, "t": Name.of(search.table), "n": wanted(case)}
+    if vector.index_cast != "bit":
+        return statement("select {key}::text, {near} as distance from {t} as r order by 2 limit {n}::int", **parts)
+    again = _distance((vector.type, vector.metric), schema, column(search.column), query)
     return statement(
-        "select {key}::text, {d} as distance from {t} as r order by 2 limit {n}::int",
-        d=distance(search, schema, query), key=column(spec.key), t=Name.of(search.table), n=wanted(case),
+        "select {key}::text, {again} as distance from (select r.* from {t} as r order by {near} limit {many}::int) as r"
+        " order by 2 limit {n}::int", again=again, many=CANDIDATES * wanted(case), **parts,
     )  # fmt: skip
 
 
@@ -146,7 +163,8 @@ def owners(search: Searching, evidence: Evidence, found: list[Case]) -> list[Sta
 
 def drawn(search: Searching, evidence: Evidence, count: int) -> Matrix:
     """Distinct queries from the distribution of the data: stored vectors, each moved at random by half its length, at
-    its old length again. Alike for the same rows. Raises NotVerified where there is no vector."""
+    its old length again, and zero where it was; of bits, a part of those that are set are others. Alike for the same
+    rows. Raises NotVerified where there is no vector."""
     spec = search.promise.search
     assert spec
     some = statement(
@@ -160,27 +178,37 @@ def drawn(search: Searching, evidence: Evidence, count: int) -> Matrix:
         (key, vector.copy())
         for block in copied.blocks(messages, search.vector.type, search.vector.dimension, 1)
         for key, vector in zip(block.keys, block.vectors, strict=False)
+        if vector.any()
     ]
     if not picked:
         raise NotVerified(f"{search.table} has no vector to draw queries from")
     picked.sort(key=lambda pair: pair[0])
     base = numpy.stack([picked[n % len(picked)][1] for n in range(count)])
-    noise = numpy.random.default_rng(1).standard_normal(base.shape, numpy.float32)
+    draw = numpy.random.default_rng(1)
+    if search.vector.type == "bit":
+        return numpy.stack([_flipped(bits, draw) for bits in base])
+    noise = draw.standard_normal(base.shape, numpy.float32) * (base != 0)
     length = numpy.linalg.norm(base, axis=1, keepdims=True)
     moved = base + NEAR * length * noise / numpy.linalg.norm(noise, axis=1, keepdims=True)
     return numpy.asarray(moved * (length / numpy.linalg.norm(moved, axis=1, keepdims=True)), numpy.float32)
 
 
-def read(path: Path, dimension: int) -> Matrix:
-    """The queries of a file: one vector a line, as JSON. Raises Mistake."""
+def _flipped(bits: Matrix, draw: numpy.random.Generator) -> Matrix:
+    """As many bits are set as before, and some of them others."""
+    places, clear = numpy.flatnonzero(bits), numpy.flatnonzero(bits == 0)
+    some = min(len(clear), max(1, round(FLIPPED * len(places))), len(places))
+    moved = bits.copy()
+    moved[draw.choice(places, some, replace=False)] = 0
+    moved[draw.choice(clear, some, replace=False)] = 1
+    return moved
+
+
+def read(path: Path, vector: Vector) -> Matrix:
+    """The queries of a file. Raises Mistake."""
     try:
-        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-        queries = numpy.array([json.loads(line) for line in lines], numpy.float32)
-    except (OSError, ValueError, TypeError):
-        raise Mistake(f"{path}: wanted one vector a line, as a JSON array of numbers") from None
-    if queries.ndim != 2 or queries.shape[1] != dimension or not numpy.isfinite(queries).all():
-        raise Mistake(f"{path}: wanted vectors of {dimension} numbers, one a line")
-    return queries
+        return numpy.array(query_vectors.read(path, vector.type, vector.dimension), numpy.float32)
+    except Mistake as mistake:
+        raise Mistake(f"{path}: {mistake}") from None
 
 
 def every(evidence: Evidence) -> Iterator[Searching]:
@@ -189,7 +217,7 @@ def every(evidence: Evidence) -> Iterator[Searching]:
 
     for search in all_searches(evidence.contract):
         table = evidence.catalog.table(search.table)
-        found = table.column(search.column) if table else None
-        there = found is not None and found.base_oid in evidence.catalog.vector_types
+        kind = evidence.catalog.comparable(table.column(search.column) if table else None)
+        there = alike(kind, search.vector.type)
         if there and (search.sql or evidence.catalog.functions_named(search.function)):
             yield search

@@ -11,7 +11,7 @@ from pgconform.names import quote
 from pgconform.probes.searching import INDEX_ONLY
 from pgconform.remedies import create_vector_index, reopen
 from pgconform.subjects import declared_overload
-from pgconform.vector_indexes import candidates, unusable
+from pgconform.vector_indexes import candidates, odd_options, unusable
 from pgconform.vectors import sweep
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ Cause = tuple[str, str]  # in words, and the SQL that removes it
 def explained(problem: Problem, measuring: Measuring, number: int, found: Measured) -> Problem:
     """The problem with its cause and remedy, where they are found. Raises NotVerified."""
     finders = {"index": _index, "recall": _little, "rows": _little, "generic plan": _generic, "similarity": _other,
-               "foreign rows": _open, "threshold": _other, "order": _order}  # fmt: skip
+               "foreign rows": _open, "threshold": _other, "order": _order, "buffers": _more}  # fmt: skip
     finder = finders.get(problem.kind)
     cause, remedy = finder(measuring, number, found) if finder else ("", "")
     told = "; ".join(why for why in (cause, problem.cause) if why)
@@ -123,6 +123,17 @@ def _little(measuring: Measuring, number: int, found: Measured) -> Cause:
         f"the search looks at too little of {used}, which knows nothing of tenants: {effort} is too small",
         sweep.setting_sql(measuring, point.settings),
     )
+
+
+def _more(measuring: Measuring, _: int, __: Measured) -> Cause:
+    """Why a search reads more of its index than it did."""
+    search = measuring.search
+    table, promise = measuring.evidence.catalog.table(search.table), search.vector.index
+    if table and promise:
+        for index in candidates(table, search.column):
+            for why, setting in odd_options(index, table, promise):
+                return f"{index}: {why}", f"alter index {index} set ({setting});\nreindex index {index};"
+    return "", ""
 
 
 def _pinned(measuring: Measuring) -> dict[str, str]:

@@ -17,7 +17,6 @@ import msgspec
 import numpy
 
 from pgconform.model import NotVerified
-from pgconform.remedies import index_cast
 from pgconform.statements import Name, Statement, column, statement
 from pgconform.vector_indexes import of_relation
 from pgconform.vectors import asking, cases, copied, oracle
@@ -113,7 +112,7 @@ class Measuring:
         # What a halfvec cannot hold is not asked for.
         half = "halfvec" in (search.vector.type, cases.kind(self.cases[0]))
         self.queries = queries.astype(numpy.float16).astype(numpy.float32) if half else queries
-        self.margin = oracle.tolerance(search.vector.dimension, bool(index_cast(search.vector)))
+        self.margin = oracle.tolerance(search.vector.dimension, search.vector.index_cast == "halfvec")
         # As the suites take it, whatever the metric: similarity = 1 - distance.
         self.within = None if spec.default_threshold is None else 1 - spec.default_threshold
         self.wanted = cases.wanted(self.cases[0])

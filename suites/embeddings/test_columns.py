@@ -2,14 +2,15 @@
 
 from collections.abc import Iterator
 
-from pgconform.catalog import Catalog, Column, Index, Table
+from pgconform.catalog import Catalog, Column, Table
 from pgconform.checks import check
-from pgconform.contract import Contract, Vector, VectorIndex
+from pgconform.contract import Contract
+from pgconform.contract_vectors import Vector
 from pgconform.model import Finding
 from pgconform.names import quote
-from pgconform.remedies import create_vector_index, suited_lists, vector_type
+from pgconform.remedies import create_vector_index, vector_type
 from pgconform.subjects import Declared, stored_vectors, vectors
-from pgconform.vector_indexes import candidates, reads, unusable
+from pgconform.vector_indexes import candidates, odd_options, reads, unusable
 
 
 def _retype(table: Table, name: str, wanted: str) -> tuple[str, str]:
@@ -29,12 +30,12 @@ def test_every_embedding_column_has_its_dimension(subject: Declared[Vector], cat
     column = table.column(name) if table else None
     if table is None or column is None:
         return
-    kind = catalog.vector_types.get(column.base_oid)
+    kind = catalog.comparable(column)
     if kind == subject.item.type and column.modifier == subject.item.dimension:
         return
     wanted = vector_type(catalog, subject.item)
     remedy, rows = f"alter table {table} alter column {quote(name)} type {wanted};", ""
-    if kind is None or column.modifier != -1:
+    if not kind or column.modifier != -1:
         remedy, rows = _retype(table, name, wanted)
     yield Finding(str(table), f"{quote(name)} is {column.type}, not {wanted}", remedy, quote(name), bool(rows), rows)
 
@@ -58,10 +59,10 @@ def test_every_other_vector_column_has_a_declared_dimension(
     Vectors of two models in one database cannot be compared; a search over them fails, or finds nonsense.
     """
     table, column = subject
-    known = {v.dimension for t in contract.tables.values() for v in t.vectors.values()}
+    declared = [v for t in contract.tables.values() for v in t.vectors.values() if v.type != "bit"]
+    known = {v.dimension for v in declared}
     if column.modifier not in known and known:
-        declared = next(v for t in contract.tables.values() for v in t.vectors.values())
-        remedy, rows = _retype(table, column.name, vector_type(catalog, declared))
+        remedy, rows = _retype(table, column.name, vector_type(catalog, declared[0]))
         observed = f"{quote(column.name)} is {column.type}; declared dimensions: {', '.join(map(str, sorted(known)))}"
         yield Finding(str(table), observed, remedy, quote(column.name), True, rows)
 
@@ -84,20 +85,6 @@ def test_every_embedding_column_has_a_usable_index(subject: Declared[Vector], ca
         yield Finding(str(table), observed, remedy, detail=quote(name))
 
 
-def _odd_options(index: Index, table: Table, promise: VectorIndex) -> Iterator[tuple[str, str]]:
-    """Options of an index that are out of range: what was observed, and the setting that is in range."""
-    if index.method == "ivfflat" and table.rows > 0:
-        lists = int(index.options.get("lists", 100))  # pgvector's default, as are the two below
-        low, high = promise.rows_per_list
-        if not low <= table.rows / lists <= high:
-            observed = f"lists = {lists} for about {table.rows:.0f} rows: not {low:g} to {high:g} rows a list"
-            yield observed, f"lists = {suited_lists(table.rows)}"
-    for option, default, (low, high) in (("m", 16, promise.m), ("ef_construction", 64, promise.ef_construction)):
-        value = int(index.options.get(option, default))
-        if index.method == "hnsw" and not low <= value <= high:
-            yield f"{option} = {value}, not {low} to {high}", f"{option} = {max(low, min(high, default))}"
-
-
 @check("vector-index-options", guide=["muva-12"], when=["gate"], each=stored_vectors)
 def test_every_vector_index_suits_its_rows(subject: Declared[Vector], catalog: Catalog) -> Iterator[Finding]:
     """Lists, m and ef_construction of the vector indexes are in range for the number of rows.
@@ -108,6 +95,6 @@ def test_every_vector_index_suits_its_rows(subject: Declared[Vector], catalog: C
     if table is None or promise is None:
         return
     for index in candidates(table, subject.needs[0][1][0]):
-        for observed, setting in _odd_options(index, table, promise):
+        for observed, setting in odd_options(index, table, promise):
             remedy = f"alter index {index} set ({setting});\nreindex index {index};"
             yield Finding(str(index), observed, remedy, setting.partition(" ")[0])

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from pgconform.catalog import Catalog
 from pgconform.checks import Evidence, check
-from pgconform.contract import Vector
+from pgconform.contract_vectors import Vector
 from pgconform.database import Database
 from pgconform.model import Finding, Nothing
 from pgconform.probes import rows, vectors
@@ -72,11 +72,12 @@ def test_every_row_has_the_declared_dimension(
 
 @check("embedding-zero", guide=["muva-15"], when=["weekly"], each=stored_vectors)
 def test_no_vector_is_zero(subject: Subject, catalog: Catalog, database: Database) -> Iterator[Finding]:
-    """No stored vector is zero.
+    """No stored vector is zero, unless Hamming distances are compared.
 
     Its cosine with anything is undefined: no index holds it, and a scan sorts it anywhere.
     """
-    yield from rows.judge(database, vectors.zero(subject, catalog))
+    if subject.item.metric != "hamming":  # by which no bits are as good as any others
+        yield from rows.judge(database, vectors.zero(subject, catalog))
 
 
 @check("embedding-norm", guide=["muva-15"], when=["weekly"], each=stored_vectors)
@@ -85,7 +86,7 @@ def test_every_vector_has_unit_norm(subject: Subject, catalog: Catalog, database
 
     Text-embedding models return unit vectors: another norm means that something cut or mixed them.
     """
-    if subject.item.norm:
+    if subject.item.norm and vectors.catalog_type(subject, catalog) != "bit":
         yield from rows.judge(database, vectors.off_norm(subject, catalog))
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from pgconform.checks import Evidence, check
-from pgconform.contract import Vector
+from pgconform.contract_vectors import Vector
 from pgconform.model import Finding
 from pgconform.procedures import emergencies
 from pgconform.recovery.copies import Copies

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from pgconform.catalog import Catalog
 from pgconform.checks import Evidence, check
-from pgconform.contract import Vector
+from pgconform.contract_vectors import Vector
 from pgconform.model import Finding, Nothing, NotVerified
 from pgconform.probes import recall
 from pgconform.probes.scans import unscanned
