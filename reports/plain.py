@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from pgconform.model import Verdict
@@ -24,11 +25,15 @@ def plain(value: object) -> str:
 
 
 def restores(run: Run) -> Iterator[str]:
-    """How long each restore took, and how fast it was."""
+    """How long each restore took, how fast it was, and what of other schemas was lost with a schema."""
     for result in run.results:
-        if result.check == "restore-complete" and result.figures:
-            measured = ", ".join(f"{figure.value:,} {figure.unit}" for figure in result.figures)
-            yield f"{result.contract}: dumped and restored: {measured}"
+        for took, speed in pairwise(result.figures):
+            what = took.name.removeprefix("restore of ")
+            if what != took.name:
+                part = "" if what in (result.contract, took.name) else f", {what}"
+                measured = f"{took.value:,} {took.unit}, {speed.value:,} {speed.unit}"
+                yield f"{result.contract}{part}: dumped and restored: {measured}"
+        yield from (f"{result.contract}: {f.name}" for f in result.figures if f.name.startswith("outside of schema "))
 
 
 def unverified(result: Result) -> list[tuple[str, str]]:

@@ -63,6 +63,14 @@ def catalogues(one: Catalog, other: Catalog) -> list[Difference]:
     return found
 
 
+def inside(catalog: Catalog, schema: str) -> Catalog:
+    """What of the catalogue belongs to one schema."""
+    parts = {part: tuple(thing for thing in getattr(catalog, part) if getattr(thing, "schema", None) == schema)
+             for part in PARTS}  # fmt: skip
+    parts["schemas"] = tuple(thing for thing in catalog.schemas if thing.name == schema)
+    return msgspec.structs.replace(catalog, **parts)
+
+
 def _by_name(objects: Iterable[Any], ignored: frozenset[str]) -> dict[str, Any]:
     found = {}
     for thing in objects:
@@ -125,7 +133,7 @@ def checksum(table: Table, catalog: Catalog, where: Statement | None = None) -> 
 
 
 def rows(database: Database, catalog: Catalog) -> dict[str, tuple[int, str]]:
-    """Number and checksum of the rows of every table, and of large objects. Partitions count by themselves.
+    """Number and checksum of the rows of every table. Partitions count by themselves.
 
     Materialized views are left out: a restore computes them anew. Raises NotVerified.
     """
@@ -135,9 +143,13 @@ def rows(database: Database, catalog: Catalog) -> dict[str, tuple[int, str]]:
             if table.kind == "table" and not table.extension:
                 count, total = database.one(checksum(table, catalog), f"reading {table}")
                 found[str(table)] = (int(count), str(total))
-        count, total = database.one(statement(_LARGE), "reading large objects")
-        found["large objects"] = (int(count), str(total))
     return found
+
+
+def everything(database: Database, catalog: Catalog) -> dict[str, tuple[int, str]]:
+    """As ``rows``, and that of large objects, which are in no schema. Raises NotVerified."""
+    count, total = database.one(statement(_LARGE), "reading large objects")
+    return rows(database, catalog) | {"large objects": (int(count), str(total))}
 
 
 def sequences(database: Database, catalog: Catalog) -> dict[str, int]:
