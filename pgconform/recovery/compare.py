@@ -148,8 +148,14 @@ def rows(database: Database, catalog: Catalog) -> dict[str, tuple[int, str]]:
 
 def everything(database: Database, catalog: Catalog) -> dict[str, tuple[int, str]]:
     """As ``rows``, and that of large objects, which are in no schema. Raises NotVerified."""
-    count, total = database.one(statement(_LARGE), "reading large objects")
-    return rows(database, catalog) | {"large objects": (int(count), str(total))}
+    count, total = database.one(counted(LARGE, catalog), "reading large objects")
+    return rows(database, catalog) | {LARGE: (int(count), str(total))}
+
+
+def counted(name: str, catalog: Catalog) -> Statement:
+    """What ``rows`` and ``everything`` ask of a table, or of large objects."""
+    table = catalog.table(name)
+    return checksum(table, catalog) if table else statement(_LARGE)
 
 
 def sequences(database: Database, catalog: Catalog) -> dict[str, int]:
@@ -162,6 +168,7 @@ def sequences(database: Database, catalog: Catalog) -> dict[str, int]:
     return found
 
 
+LARGE = "large objects"
 _LARGE = (
     "select pg_catalog.count(*), coalesce(pg_catalog.sum(pg_catalog.hashtextextended(l.oid::text ||"
     " pg_catalog.md5(pg_catalog.lo_get(l.oid)), 0)), 0)::text from pg_catalog.pg_largeobject_metadata as l"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -24,6 +25,27 @@ RETURNED = "-- see what changes rows while they are loaded (triggers, rules), an
 OTHERS = "-- no row of one tenant may hang on another's: see the foreign keys that refer to it, and their ON DELETE"
 
 
+_SAYS = {
+    "forgotten": ("name {} or its rows, and no export of it holds them", tenants.LOST),
+    "foreign": ("that an export of {} takes are another tenant's, too", tenants.FOREIGN),
+}
+
+
+@dataclass(frozen=True)
+class Taken:
+    """One tenant whose rows are taken out, and what it is called in findings."""
+
+    contract: Contract
+    catalog: Catalog
+    tenancy: str
+    called: str
+    tenant: Tenant
+
+    @cached_property
+    def parts(self) -> list[Part]:
+        return tenants.parts(self.contract, self.catalog, self.tenancy, self.tenant)
+
+
 def elsewhere(
     copies: Copies, catalog: Catalog, contract: Contract, database: Database, tenancy: str, them: Mapping[str, str]
 ) -> Iterator[Finding | Figure]:
@@ -34,49 +56,48 @@ def elsewhere(
     tables = {str(part.table) for part in tenants.parts(contract, catalog, tenancy, Tenant(""))}
     if not tables:
         raise NotVerified(f"no table that holds rows of tenancy {tenancy} exists")
+    told: set[str] = set()
     with copies.partial(needed(catalog, tables)) as made:
         for called, key in them.items():
             tenants.emptied(made.copy, tables)
-            yield from _taken(database, catalog, contract, tenancy, Tenant(key))
-            yield from _loaded(made.copy, database, catalog, contract, (tenancy, called, Tenant(key)))
+            who = Taken(contract, catalog, tenancy, called, Tenant(key))
+            for found in (*_lacking(who, database), *_loaded(who, database, made.copy)):
+                if isinstance(found, Figure) or found.key not in told:  # of another tenant
+                    told |= {found.key} if isinstance(found, Finding) else set()
+                    yield found
 
 
-def _taken(database: Database, catalog: Catalog, contract: Contract, tenancy: str, tenant: Tenant) -> Iterator[Finding]:
+def _lacking(who: Taken, database: Database) -> Iterator[Finding]:
     """What an export of the tenant lacks, or has besides."""
-    asked, shown = (_questions(catalog, contract, tenancy, who) for who in (tenant, replace(tenant, masked=True)))
-    for (detail, says, remedy, rows), (*_, told) in zip(asked, shown, strict=True):
+    masked = replace(who, tenant=replace(who.tenant, masked=True))
+    for (detail, rows), (_, shown) in zip(_questions(who), _questions(masked), strict=True):
         if count := int(database.one(rows.count, f"reading {rows.table}")[0]):
-            yield Finding(rows.table, f"{count:,} row(s) {says}", remedy, detail, rows=told.shown, count=count)
+            says, remedy = _SAYS[detail]
+            observed = f"{count:,} row(s) {says.format(who.called)}"
+            yield Finding(rows.table, observed, remedy, detail, rows=shown.shown, count=count)
 
 
-def _questions(
-    catalog: Catalog, contract: Contract, tenancy: str, tenant: Tenant
-) -> Iterator[tuple[str, str, str, Rows]]:
-    wanted = tenants.parts(contract, catalog, tenancy, tenant)
-    for rows in tenants.forgotten(contract, catalog, tenancy, tenant, wanted):
-        yield "forgotten", "name one tenant or its rows, and no export of the tenant holds them", tenants.LOST, rows
-    for rows in tenants.foreign(wanted):
-        yield "foreign", "that an export of one tenant takes are another tenant's, too", tenants.FOREIGN, rows
+def _questions(who: Taken) -> Iterator[tuple[str, Rows]]:
+    for rows in tenants.forgotten(who.contract, who.catalog, who.tenancy, who.tenant, who.parts):
+        yield "forgotten", rows
+    for rows in tenants.foreign(who.parts):
+        yield "foreign", rows
 
 
-def _loaded(
-    copy: Copy, database: Database, catalog: Catalog, contract: Contract, who: tuple[str, str, Tenant]
-) -> Iterator[Finding | Figure]:
-    tenancy, called, tenant = who
-    wanted = tenants.parts(contract, catalog, tenancy, tenant)
+def _loaded(who: Taken, database: Database, copy: Copy) -> Iterator[Finding | Figure]:
     with closing(copy.connect()) as connection, TemporaryDirectory(prefix="pgc-") as name:
         started = time.monotonic()
-        size = tenants.export(database, wanted, Path(name))
-        if failed := tenants.load(connection, wanted, Path(name)):
+        size = tenants.export(database, who.parts, Path(name))
+        if failed := tenants.load(connection, who.parts, Path(name)):
             yield failed
             return
         seconds = time.monotonic() - started
-    yield from figures(Restored(copy, size, seconds), f"{called} of {tenancy}")
-    before = tenants.its(database, catalog, wanted)
-    with reading(copy, contract) as loaded:
-        after = tenants.its(loaded, catalog, wanted, alone=True)
+    yield from figures(Restored(copy, size, seconds), f"{who.called} of {who.tenancy}")
+    before = tenants.its(database, who.catalog, who.parts)
+    with reading(copy, who.contract) as loaded:
+        after = tenants.its(loaded, who.catalog, who.parts, alone=True)
     for table, was, now in tenants.differences(before, after):
-        observed = f"of {was:,} exported rows of one tenant, {now:,} are there after they were loaded elsewhere"
+        observed = f"of {was:,} exported rows of {who.called}, {now:,} are there after they were loaded elsewhere"
         yield Finding(table, observed if was != now else "exported rows are not the same", RETURNED, "rows")
 
 

@@ -19,7 +19,11 @@ from pgconform.recovery.tools import Unrestorable
 
 CATALOGUE = "-- see what of it pg_dump leaves out, or cannot create anew, and have the backup bring that back by itself"
 ROWS = "-- see what changes rows while they are loaded: triggers, rules, defaults, types that print less than they hold"
-OUTSIDE = "outside of schema {}, lost with it and not in its dump: {}"
+DATABASE = (
+    "select d.datname, pg_catalog.pg_get_userbyid(d.datdba) as owner, pg_catalog.pg_encoding_to_char(d.encoding)"
+    " from pg_catalog.pg_database as d where d.datname = pg_catalog.current_database();"
+)
+OUTSIDE = "outside of schema {}, and not in its dump, what hung on it: {}"
 
 
 def whole(
@@ -31,7 +35,7 @@ def whole(
     try:
         found = copies.restored()
     except Unrestorable as error:
-        yield Finding(quote(catalog.server.database), str(error), CATALOGUE)
+        yield Finding(quote(catalog.server.database), str(error), CATALOGUE, rows=DATABASE)
         return
     yield from figures(found, subject)
     yield from compared(found.copy, catalog, contract, database, before)
@@ -90,8 +94,7 @@ def compared(
         otherwise = {difference.object for difference in differing}
         for difference in compare.differing(ours, theirs.result()):
             if difference.object not in otherwise:
-                table = catalog.table(difference.object)
-                counted = f"{compare.checksum(table, catalog)};" if table else ""
+                counted = f"{compare.counted(difference.object, catalog)};"
                 yield Finding(difference.object, f"after a restore, it {difference.says}", ROWS, "rows", rows=counted)
         now = compare.sequences(database, catalog)
         for name, last in compare.sequences(restored, there).items():
@@ -117,9 +120,9 @@ def _pictured(copy: Copy, contract: Contract) -> Catalog:
 def _lost(before: Catalog, after: Catalog, schema: str) -> list[str]:
     """What of the objects outside of the schema is not as it was before the schema was lost and brought back."""
     own = {d.object for d in compare.catalogues(compare.inside(before, schema), compare.inside(after, schema))}
-    return [d.object for d in compare.catalogues(before, after) if d.object not in own]
+    return [f"{d.object} {d.says}" for d in compare.catalogues(before, after) if d.object not in own]
 
 
 def _told(observed: str, lost: Sequence[str]) -> str:
     """With what the cause may be, where the schema is not to blame alone."""
-    return f"{observed}; outside of the schema, these went with it: {', '.join(lost)}" if lost else observed
+    return f"{observed}; outside of the schema, with it: {', '.join(lost)}" if lost else observed

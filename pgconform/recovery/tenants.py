@@ -68,7 +68,8 @@ def parts(contract: Contract, catalog: Catalog, tenancy: str, tenant: Tenant) ->
         table, where = catalog.table(name), _where(contract, tenancy, tenant, name)
         if where and table and table.kind in ("table", "partitioned"):
             others = [_where(contract, tenancy, tenant, name, operator="<>") or where]
-            others += [tenant.named(column(own), "<>") for own in _naming(contract, tenancy, table)]
+            if contract.tables[name].holds == "child":  # which may say otherwise than its parent
+                others += [tenant.named(column(own), "<>") for own in _naming(contract, tenancy, table)]
             found[name] = Part(table, where, joined(others, " or "))
     graph = {name: {key.references for key in part.table.foreign_keys()} & found.keys() - {name}
              for name, part in sorted(found.items())}  # fmt: skip

@@ -195,9 +195,11 @@ _HERE = (
     (r"(connection to server)", "the server went away, or lets no further session in"),
     (r"(permission denied for \w+ [\w.\"]+)", "grant what pgconform reader grants to the role that connects"),
 )
+_ABSENT = "what needs it does not say its schema, or nothing in the dump makes it"
 _ITSELF = (
     (r"(COPY failed for table \S+)", "its rows do not pass its own types and constraints when they are loaded"),
-    (r"((?:type|role|function|relation|schema|operator) \S+ does not exist)", "what needs it does not say its schema"),
+    # Names are said without quotes.
+    (r"ERROR:  ((?:type|role|function|relation|schema|operator) .+? does not exist)\n", _ABSENT),
     (r"could not create unique index (\S+)", "its table holds the same key twice"),
     (r"violates foreign key constraint (\S+)", "rows name other rows that are not there"),
 )
