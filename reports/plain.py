@@ -24,6 +24,9 @@ def plain(value: object) -> str:
     return str(value).translate(_HIDDEN).encode("utf-8", "replace").decode()
 
 
+_SHOWN = 10
+
+
 def restores(run: Run) -> Iterator[str]:
     """How long each restore took, how fast it was, and what of other schemas was lost with a schema."""
     for result in run.results:
@@ -33,7 +36,10 @@ def restores(run: Run) -> Iterator[str]:
                 part = "" if what in (result.contract, took.name) else f", {what}"
                 measured = f"{took.value:,} {took.unit}, {speed.value:,} {speed.unit}"
                 yield f"{result.contract}{part}: dumped and restored: {measured}"
-        yield from (f"{result.contract}: {f.name}" for f in result.figures if f.name.startswith("outside of schema "))
+        beside = [figure.name for figure in result.figures if figure.name.startswith("outside of schema ")]
+        yield from (f"{result.contract}: {name}" for name in beside[:_SHOWN])
+        if (more := len(beside) - _SHOWN) > 0:
+            yield f"{result.contract}: and {more} more outside of the schema, as findings.json has them"
 
 
 def unverified(result: Result) -> list[tuple[str, str]]:

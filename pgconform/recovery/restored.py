@@ -49,9 +49,8 @@ def schema(
     The copy has rows of other schemas only where the schema's own rows refer to them. What hangs on the schema from
     outside goes with it, and is in no dump of it: that is told, and is no finding by itself.
     """
-    mine = compare.inside(catalog, name)
-    before = compare.sequences(database, mine)
-    tables = {str(table) for table in mine.tables}
+    before = compare.sequences(database, catalog, name)
+    tables = {str(table) for table in catalog.tables if table.schema == name}
     with copies.partial(needed(catalog, tables)) as made:
         surrounded = _pictured(made.copy, contract)
         try:
@@ -63,7 +62,7 @@ def schema(
         lost = _lost(surrounded, _pictured(made.copy, contract), name)
         yield from figures(found, f"schema {quote(name)}")
         yield from (Figure(OUTSIDE.format(quote(name), thing), 1, "objects") for thing in lost)
-        yield from compared(made.copy, mine, contract, database, before, name, lost)
+        yield from compared(made.copy, catalog, contract, database, before, name, lost)
 
 
 def figures(found: Restored, what: str) -> Iterator[Figure]:
@@ -79,15 +78,13 @@ def compared(
     """A finding for each object, and for each table's rows, that differ from the target's. Raises NotVerified.
 
     Both servers read their rows at the same time. ``before`` are the sequences' last numbers before the dump, which
-    holds them as they were in between. Where a ``schema`` is named, the catalogue is that of what is inside it.
+    holds them as they were in between. Where a ``schema`` is named, only what is in it is compared.
     """
-    read = compare.rows if schema else compare.everything
     with reading(copy, contract) as restored, ThreadPoolExecutor(1) as pool:
         there = snapshot(restored.connection)
-        there = compare.inside(there, schema) if schema else there
-        theirs = pool.submit(read, restored, there)
-        ours = read(database, catalog)
-        differing = compare.catalogues(catalog, there)
+        theirs = pool.submit(compare.rows, restored, there, schema)
+        ours = compare.rows(database, catalog, schema)
+        differing = compare.catalogues(catalog, there, schema)
         for difference in differing:
             observed = _told(f"after a restore, it {difference.says}", lost)
             yield Finding(difference.object, observed, CATALOGUE, "catalogue")
@@ -96,8 +93,8 @@ def compared(
             if difference.object not in otherwise:
                 counted = f"{compare.counted(difference.object, catalog)};"
                 yield Finding(difference.object, f"after a restore, it {difference.says}", ROWS, "rows", rows=counted)
-        now = compare.sequences(database, catalog)
-        for name, last in compare.sequences(restored, there).items():
+        now = compare.sequences(database, catalog, schema)
+        for name, last in compare.sequences(restored, there, schema).items():
             if name in now and not min(before[name], now[name]) <= last <= max(before[name], now[name]):
                 observed = f"after a restore, its last number is {last:,} where it was {now[name]:,}"
                 yield Finding(name, observed, ROWS, "rows")
@@ -119,7 +116,7 @@ def _pictured(copy: Copy, contract: Contract) -> Catalog:
 
 def _lost(before: Catalog, after: Catalog, schema: str) -> list[str]:
     """What of the objects outside of the schema is not as it was before the schema was lost and brought back."""
-    own = {d.object for d in compare.catalogues(compare.inside(before, schema), compare.inside(after, schema))}
+    own = {difference.object for difference in compare.catalogues(before, after, schema)}
     return [f"{d.object} {d.says}" for d in compare.catalogues(before, after) if d.object not in own]
 
 
