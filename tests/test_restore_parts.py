@@ -15,6 +15,7 @@ import pytest
 from pgconform.catalog import Catalog
 from pgconform.catalogue_of_checks import load
 from pgconform.checks import COPIED, Evidence, evaluate
+from pgconform.cli import main
 from pgconform.contract import Contract
 from pgconform.introspect import snapshot
 from pgconform.model import Drill, Mistake, NotVerified, Result, Verdict
@@ -131,6 +132,30 @@ def test_unusual_names_are_restored(weird: str, drill: Drill) -> None:
     result = judged(weird, shop(), drill)
     assert (result.verdict, result.reason, result.findings) == (Verdict.PASSED, "", ())
     assert len(result.figures) == 2
+
+
+def test_workers_restore_the_part_that_is_named(references: Server, tmp_path: Path) -> None:
+    target = [f"--target=live:{references.dsn('victorysync')}", "--contract=victorysync", "-n2"]
+    done = run(*target, "-k", "restore-complete", "--drill=restore:schema=auth", out=tmp_path)
+    assert done.returncode == 0, done.stdout
+    assert "victorysync, schema auth: dumped and restored: " in done.stdout
+
+
+def test_a_plan_tells_which_drills_a_part_leaves_out(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "--contract=muva", "--target=live", "--drill=restore:tenant=x"]) == 0
+    runs, _, left_out = capsys.readouterr().out.partition("since --drill names a part")
+    assert "restore-complete" in runs
+    assert "schema-restored" in left_out
+    assert "tenant-export-complete" in left_out
+
+
+def test_a_full_disk_is_told_and_leaves_the_session_as_it_was(weird: str, tmp_path: Path) -> None:
+    (tmp_path / "0").symlink_to("/dev/full")
+    with drilled(weird, shop(), Drill()) as evidence:
+        wanted = tenants.parts(evidence.contract, evidence.catalog, "one", tenants.Tenant("a"))
+        with pytest.raises(NotVerified, match="cannot be written: No space left on device; set TMPDIR"):
+            tenants.export(evidence.database, wanted, tmp_path)
+        assert tenants.its(evidence.database, evidence.catalog, wanted)
 
 
 def test_of_drills_on_copies_a_part_has_the_restore_alone_run(weird: str) -> None:

@@ -23,6 +23,7 @@ DATABASE = (
     "select d.datname, pg_catalog.pg_get_userbyid(d.datdba) as owner, pg_catalog.pg_encoding_to_char(d.encoding)"
     " from pg_catalog.pg_database as d where d.datname = pg_catalog.current_database();"
 )
+NAMED = 3  # objects outside of a schema in each finding; the figures have them all
 OUTSIDE = "outside of schema {}, and not in its dump, what hung on it: {}"
 
 
@@ -122,4 +123,5 @@ def _lost(before: Catalog, after: Catalog, schema: str) -> list[str]:
 
 def _told(observed: str, lost: Sequence[str]) -> str:
     """With what the cause may be, where the schema is not to blame alone."""
-    return f"{observed}; outside of the schema, with it: {', '.join(lost)}" if lost else observed
+    more = [f"and {len(lost) - NAMED} more"] if len(lost) > NAMED else []
+    return f"{observed}; outside of it, what hung on it: {', '.join([*lost[:NAMED], *more])}" if lost else observed
