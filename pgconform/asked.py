@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pgconform.model import CADENCES, FAIL_ON, Effort, Mistake, Result, Verdict
+from pgconform.model import CADENCES, DRILLS, FAIL_ON, Drill, Effort, Mistake, Result, Verdict
 
 if TYPE_CHECKING:
     from pgconform.baseline import Baseline
@@ -27,7 +27,7 @@ OPTIONS = {
     "prepare": "shell command that fills an empty database on an embedded or container target, at PGC_DSN",
     "effort": "how hard to attack: quick, default or nightly",
     "seed": "what the attacks are drawn from (default: 1)",
-    "drill": "drills that a live target is to undergo, which read it and write elsewhere: restore, or none (default)",
+    "drill": f"drills that a live target is to undergo, which read it and write elsewhere: {DRILLS} (default)",
     "out": "directory of the reports (default: reports/out)",
     "report": f"reports besides findings.json, junit.xml and report.html, by commas: {', '.join(REPORTS)}",
     "fail_on": "what fails a run: must (default), should (advice, too) or never (no finding does)",
@@ -45,7 +45,7 @@ class Asked:
     effort: Effort
     out: Path
     history: Path | None
-    copied: bool  # drills on copies run, whatever the target
+    drill: Drill | None  # drills on copies run, whatever the target, but no others than these
     files: tuple[Path, ...]  # of the contracts
     reports: tuple[str, ...]
     fail_on: str
@@ -60,21 +60,19 @@ class Asked:
         out = Path(given["out"] or "reports/out")
         effort = Effort.of(given["effort"] or "default", given["seed"] or "1")
         history = None if given["history"] == "none" else Path(given["history"] or out.parent / "history")
-        if given["drill"] not in ("", "none", "restore"):
-            raise Mistake(f"unknown drill {given['drill']!r}; use restore or none")
         fail_on = given["fail_on"] or "must"
         if fail_on not in FAIL_ON:
             raise Mistake(f"--fail-on={fail_on}: use one of {', '.join(FAIL_ON)}")
         baseline = read(Path(given["baseline"])) if given["baseline"] else None
         contracts, reports = tuple(files(given["contract"])), (*ALWAYS, *reports_of(given["report"]))
-        target, copied = given["target"] or "embedded", given["drill"] == "restore"
-        return cls(target, given["prepare"], effort, out, history, copied, contracts, reports, fail_on, baseline)
+        target, drill = given["target"] or "embedded", Drill.of(given["drill"])
+        return cls(target, given["prepare"], effort, out, history, drill, contracts, reports, fail_on, baseline)
 
     def databases(self, run: Run) -> Databases:
         """The run's databases, not yet opened."""
         from pgconform.session import Databases
 
-        return Databases(run.started, self.effort, self.history, self.copied, self.prepare)
+        return Databases(run.started, self.effort, self.history, self.drill, self.prepare)
 
     def fails(self, result: Result) -> bool:
         """True where the case of pytest that carries the result is to fail."""

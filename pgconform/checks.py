@@ -170,7 +170,8 @@ def evaluate(check: Check, evidence: Evidence, subjects: Sequence[Any] | None = 
     hidden = set(evidence.catalog.unseen)
     attempts = _attempts(evidence)
     on_copies = "copies" in check.asks
-    if check.drill and (evidence.copies if on_copies else evidence.writing) is None:
+    runs = evidence.copies is not None and evidence.copies.drill.runs(check.id) if on_copies else evidence.writing
+    if check.drill and not runs:
         return Result(
             check=check.id, contract=contract.name, verdict=Verdict.SKIPPED, title=check.title, why=check.why,
             subject=subject_name(subjects[0]) if subjects else "", guide=check.guide, severity=check.severity,

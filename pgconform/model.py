@@ -56,6 +56,8 @@ class TargetLost(Exception):
 
 # How often the guides have a check run; what -m takes.
 CADENCES = ("gate", "daily", "weekly", "monthly", "quarterly")
+# What --drill takes.
+DRILLS = "restore, restore:schema=NAME, restore:tenant=KEY or none"
 # What --effort takes: attempts that are drawn for each road, beside one for each session.
 EFFORTS = {"quick": 0, "default": 8, "nightly": 200}
 
@@ -80,6 +82,37 @@ class Effort:
         if not seed.isascii() or not seed.isdigit():
             raise Mistake(f"the seed is a whole number, not {seed!r}")
         return cls(EFFORTS[level], int(seed))
+
+
+@dataclass(frozen=True, slots=True)
+class Drill:
+    """Which drills on copies run: all of them, or the restore drill alone, of one schema or one tenant."""
+
+    schema: str = ""
+    tenant: str = ""
+
+    @classmethod
+    def of(cls, text: str) -> Drill | None:
+        """From what was typed; None where nothing was asked for. Raises Mistake."""
+        if text in ("", "none"):
+            return None
+        name, _, part = text.partition(":")
+        kind, _, value = part.partition("=")
+        if name != "restore":
+            raise Mistake(f"unknown drill {name!r}; use {DRILLS}")
+        if kind not in ("", "schema", "tenant"):
+            raise Mistake(f"unknown part {kind!r} of the restore drill; use {DRILLS}")
+        if text != name and not value:
+            raise Mistake(f"--drill={text} names no {kind or 'part'}; use {DRILLS}")
+        return cls(**{kind: value}) if kind else cls()
+
+    @property
+    def narrowed(self) -> bool:
+        return bool(self.schema or self.tenant)
+
+    def runs(self, check: str) -> bool:
+        """True for all drills on copies, where no part is named."""
+        return not self.narrowed or check == "restore-complete"
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from pgconform.contract import Contract
 from pgconform.database import Database, begin
 from pgconform.drift import facts
 from pgconform.history import History, append, past
-from pgconform.model import Effort, NotVerified, TargetLost
+from pgconform.model import Drill, Effort, NotVerified, TargetLost
 from pgconform.statements import statement
 from pgconform.targets import TargetError, databases, split
 
@@ -73,13 +73,13 @@ class Databases:
     """The open databases of a process, by contract. Close it to end transactions and stop what was started."""
 
     def __init__(
-        self, now: datetime.datetime, effort: Effort, history: Path | None = None, copied: bool = False,
-        prepare: str = "",
+        self, now: datetime.datetime, effort: Effort, history: Path | None = None,
+        drill: Drill | None = None, prepare: str = "",
     ) -> None:  # fmt: skip
         self.now = now
         self.effort = effort
         self.history = history
-        self.copied = copied
+        self.drill = drill
         self.prepare = prepare
         self.opened: dict[str, Opened] = {}
         self._evidence: dict[str, Evidence] = {}
@@ -99,9 +99,11 @@ class Databases:
             catalog = snapshot(connection)
             shared = str(exported[0]) if exported else ""
             identity = _identity(Database(connection))
-            copied = disposable or self.copied
+            copied = disposable or self.drill is not None
             self.opened[name] = Opened(contract, dsn, shared, catalog, disposable, copied, identity)
             self._evidence[name] = self._of(self.opened[name], connection)
+            if self.drill:
+                _there(self.drill, self._evidence[name])
 
     def join(self, contract: Contract, given: dict[str, str]) -> None:
         """Take over what the controller saw. The connection is made when a check first asks for it."""
@@ -146,7 +148,7 @@ class Databases:
     def _copies(self, opened: Opened) -> Copies:
         from pgconform.recovery.copies import Copies
 
-        copies = Copies(opened.dsn, opened.catalog, opened.snapshot)
+        copies = Copies(opened.dsn, opened.catalog, opened.snapshot, self.drill or Drill())
         self._stack.callback(copies.close)
         return copies
 
@@ -195,6 +197,27 @@ class Databases:
         except psycopg.Error as error:
             raise _refusal(error, contract) from None
         return connection
+
+
+def _there(drill: Drill, evidence: Evidence) -> None:
+    """Raises TargetError where what the drill names is not there. Does not repeat a tenant's key."""
+    from pgconform.recovery.tenants import knowing
+
+    contract, known = evidence.contract, [schema.name for schema in evidence.catalog.schemas]
+    what = f"the database of contract {contract.name}"
+    if drill.schema and drill.schema not in known:
+        raise TargetError(
+            f"{what} has no schema {drill.schema!r} for --drill to restore; it has {', '.join(known)}; name one"
+            " of these, without quoting it, or the contract by --contract"
+        )
+    try:
+        if drill.tenant and not knowing(evidence.database, contract, evidence.catalog, drill.tenant):
+            raise TargetError(
+                f"{what} knows no tenant of the key that --drill=restore:tenant=KEY names; write it as the columns of"
+                f" {', '.join(contract.tenancies) or 'a tenancy'} have it, or name the contract by --contract"
+            )
+    except NotVerified as error:
+        raise TargetError(f"the tenant that --drill names cannot be looked for: {error}") from None
 
 
 def _identity(database: Database) -> str:

@@ -53,6 +53,11 @@ def whole(contract: Contract) -> Iterator[str]:
     yield contract.name
 
 
+def tenant_schemas(contract: Contract) -> Iterator[str]:
+    """Schemas of tenants' tables."""
+    yield from contract.schemas.tenant
+
+
 def tenancies(contract: Contract) -> Iterator[str]:
     """Ways in which rows belong to tenants."""
     yield from contract.tenancies

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from pgconform.model import Verdict
@@ -23,12 +24,22 @@ def plain(value: object) -> str:
     return str(value).translate(_HIDDEN).encode("utf-8", "replace").decode()
 
 
+_SHOWN = 10
+
+
 def restores(run: Run) -> Iterator[str]:
-    """How long each restore took, and how fast it was."""
+    """How long each restore took, how fast it was, and what of other schemas was lost with a schema."""
     for result in run.results:
-        if result.check == "restore-complete" and result.figures:
-            measured = ", ".join(f"{figure.value:,} {figure.unit}" for figure in result.figures)
-            yield f"{result.contract}: dumped and restored: {measured}"
+        for took, speed in pairwise(result.figures):
+            what = took.name.removeprefix("restore of ")
+            if what != took.name:
+                part = "" if what in (result.contract, took.name) else f", {what}"
+                measured = f"{took.value:,} {took.unit}, {speed.value:,} {speed.unit}"
+                yield f"{result.contract}{part}: dumped and restored: {measured}"
+        beside = [figure.name for figure in result.figures if figure.name.startswith("outside of schema ")]
+        yield from (f"{result.contract}: {name}" for name in beside[:_SHOWN])
+        if (more := len(beside) - _SHOWN) > 0:
+            yield f"{result.contract}: and {more} more outside of the schema, as findings.json has them"
 
 
 def unverified(result: Result) -> list[tuple[str, str]]:

@@ -97,7 +97,7 @@ def test_a_plan_says_what_a_target_leaves_out(capsys: pytest.CaptureFixture[str]
     [
         (["plan", "--contract=nothing"], "no bundled contract"),
         (["plan", "--contract=muva", "--target=cloud"], "unknown target 'cloud'"),
-        (["plan", "--contract=muva", "--drill=rest"], "use restore or none"),
+        (["plan", "--contract=muva", "--drill=rest"], "restore:tenant=KEY or none"),
         (["new", "comments-written", "--suite=poetry"], "use one of embeddings, integrity"),
         (["new", "Comments", "--suite=schema"], "small letters, digits and hyphens"),
         (["new", "roles-exist", "--suite=schema"], "exists already"),

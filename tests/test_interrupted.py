@@ -17,12 +17,13 @@ from typing import Any
 
 import psycopg
 import pytest
+from msgspec.structs import replace as replaced
 
 from pgconform.catalogue_of_checks import load
 from pgconform.checks import Check, Evidence, evaluate
 from pgconform.database import Database, begin
 from pgconform.introspect import read_text, snapshot
-from pgconform.model import NotVerified, Verdict
+from pgconform.model import Drill, NotVerified, Verdict
 from pgconform.recovery import compare
 from pgconform.recovery.copies import Copies
 from pgconform.targets.server import Server
@@ -36,6 +37,7 @@ weird, cache, places = test_procedures.weird, test_restore.cache, test_restore.p
 ON_COPIES = [check for check in load().values() if "copies" in check.asks]
 # Which database has what a drill needs: the small one of unusual names, but for embeddings.
 EMBEDDED = {"vector-index-rebuilt", "search-function-restored"}
+SHOP = 'Weird "Shop"'
 SPREAD = 1  # steps between the first and the last one; each costs a new copy
 
 
@@ -103,12 +105,19 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
 def target(references: Server, dsn: str, check: Check) -> Iterator[tuple[str, Evidence]]:
     """A database that the drill is for, and what the drill may ask for, but copies."""
     with ExitStack() as stack:
-        contract = changed()
+        contract = replaced(changed(), schemas=replaced(changed().schemas, tenant=(SHOP,)))
         if check.id in EMBEDDED:
             dsn = stack.enter_context(clone(references, "muva"))
             contract = contract_of("muva")
         evidence = stack.enter_context(evidence_of(dsn, contract))
         yield dsn, evidence
+
+
+@pytest.mark.parametrize("drill", [Drill(schema=SHOP), Drill(tenant="a")], ids=["schema", "tenant"])
+def test_a_restore_of_a_part_that_is_interrupted_leaves_no_copy_behind(
+    references: Server, weird: str, steps: Steps, cache: Path, drill: Drill
+) -> None:
+    interrupted(references, weird, steps, cache, load()["restore-complete"], drill)
 
 
 def judged(check: Check, evidence: Evidence, copies: Copies) -> Verdict:
@@ -124,8 +133,12 @@ def test_a_drill_that_is_interrupted_leaves_no_copy_behind(
     cache: Path,
     check: Check,
 ) -> None:
+    interrupted(references, weird, steps, cache, check, Drill())
+
+
+def interrupted(references: Server, weird: str, steps: Steps, cache: Path, check: Check, drill: Drill) -> None:
     with target(references, weird, check) as (dsn, evidence):
-        before, copies = state(dsn), Copies(dsn, evidence.catalog)
+        before, copies = state(dsn), Copies(dsn, evidence.catalog, drill=drill)
         try:
             copies.restored()
             steps.arm(0, BaseException(), after=False)
@@ -163,7 +176,7 @@ def same_or_new(copies: Copies, dsn: str, evidence: Evidence) -> Copies:
             return copies
     except psycopg.OperationalError:
         copies.close()
-        new = Copies(dsn, evidence.catalog)
+        new = Copies(dsn, evidence.catalog, drill=copies.drill)
         new.restored()
         return new
 

@@ -82,7 +82,10 @@ def test_on_a_live_target_it_runs_when_asked_for_and_leaves_no_trace(
         assert "not run, unless asked for by --drill=restore: restore-complete" in unasked.stdout
         wrong = run(*target, "--drill=everything", out=tmp_path)
         assert wrong.returncode == 4
-        assert "unknown drill 'everything'; use restore or none" in wrong.stdout + wrong.stderr
+        assert (
+            "unknown drill 'everything'; use restore, restore:schema=NAME, restore:tenant=KEY or none"
+            in wrong.stdout + wrong.stderr
+        )
         assert (left(cache), written(connection)) == ([], state)
 
 

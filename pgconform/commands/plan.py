@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pgconform.checks import Check
     from pgconform.commands.common import Commands
     from pgconform.contract import Contract
+    from pgconform.model import Drill
 
 EPILOG = """\
 examples:
@@ -29,7 +30,7 @@ def add(commands: Commands) -> None:
         "plan", help="what would run, on how much, with which privileges; nothing is sent", **described(EPILOG)
     )
     target_of(command)
-    command.add_argument("--drill", metavar="NAME", help="as for run: restore")
+    command.add_argument("--drill", metavar="NAME", help="as for run")
     command.set_defaults(command=call)
 
 
@@ -45,18 +46,18 @@ def call(known: argparse.Namespace, _: list[str]) -> int:
     if kind != "live":
         referenced(contracts)
     for contract in contracts:
-        show("\n".join(_lines(contract, kind, asked.copied)) + "\n")
+        show("\n".join(_lines(contract, kind, asked.drill)) + "\n")
     return 0
 
 
-def _lines(contract: Contract, kind: str, copied: bool) -> Iterator[str]:
+def _lines(contract: Contract, kind: str, drill: Drill | None) -> Iterator[str]:
     from pgconform.catalogue_of_checks import load
     from pgconform.needs import READER, needs
 
     runs: list[Check] = []
     left: dict[str, list[Check]] = {}
     for check in load().values():
-        left.setdefault(_why_not(check, contract, kind, copied), []).append(check)
+        left.setdefault(_why_not(check, contract, kind, drill), []).append(check)
     runs = left.pop("", [])
     yield f"{contract.name} on {kind}: {len(runs)} of {len(load())} checks would run\n"
     for check in runs:
@@ -74,13 +75,14 @@ def _lines(contract: Contract, kind: str, copied: bool) -> Iterator[str]:
         yield f"  {READER}"
 
 
-def _why_not(check: Check, contract: Contract, kind: str, copied: bool) -> str:
+def _why_not(check: Check, contract: Contract, kind: str, drill: Drill | None) -> str:
     """Why the check would not run; '' where it would."""
     if check.by_contract and not check.subjects(contract):
         return "since the contract declares nothing of the kind"
-    if check.drill and kind == "live":
-        if "copies" not in check.asks:
-            return "since they write, and a live target is never written: try a copy on --target=embedded or container"
-        if not copied:
-            return "unless asked for by --drill=restore, which reads a live target as a whole and writes elsewhere"
+    if check.drill and kind == "live" and "copies" not in check.asks:
+        return "since they write, and a live target is never written: try a copy on --target=embedded or container"
+    if "copies" in check.asks and kind == "live" and not drill:
+        return "unless asked for by --drill=restore, which reads a live target as a whole and writes elsewhere"
+    if "copies" in check.asks and drill and not drill.runs(check.id):
+        return "since --drill names a part: of the drills on copies, the restore drill alone runs"
     return ""

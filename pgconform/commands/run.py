@@ -45,7 +45,11 @@ def add(commands: Commands) -> None:
         metavar="COMMAND",
         help="shell command that fills an empty embedded database, at PGC_DSN",
     )
-    command.add_argument("--drill", metavar="NAME", help="restore: have a live target restored elsewhere, too")
+    command.add_argument(
+        "--drill",
+        metavar="NAME",
+        help="have a live target restored elsewhere, too: restore, or of it restore:schema=NAME or restore:tenant=KEY",
+    )
     command.set_defaults(command=call)
 
 

@@ -43,8 +43,8 @@ class Difference:
     says: str
 
 
-def catalogues(one: Catalog, other: Catalog) -> list[Difference]:
-    """What of ``one`` is missing or otherwise in ``other``, and what is there besides; by object.
+def catalogues(one: Catalog, other: Catalog, schema: str = "") -> list[Difference]:
+    """What of ``one``, or of one schema in it, is missing or otherwise in ``other``, and what is there besides.
 
     Between servers of two major versions, expressions and definitions are not compared: each spells them its own way.
     """
@@ -52,7 +52,7 @@ def catalogues(one: Catalog, other: Catalog) -> list[Difference]:
     same = one.server.version // 10_000 == other.server.version // 10_000
     ignored = frozenset(_ANEW if same else _ANEW | _SPELLED)
     for part in PARTS:
-        ours, theirs = _by_name(getattr(one, part), ignored), _by_name(getattr(other, part), ignored)
+        ours, theirs = (_by_name(_inside(each, part, schema), ignored) for each in (one, other))
         for name in sorted(ours.keys() | theirs.keys()):
             if name not in theirs:
                 found.append(Difference(name, "is missing"))
@@ -61,6 +61,14 @@ def catalogues(one: Catalog, other: Catalog) -> list[Difference]:
             elif ours[name] != theirs[name]:
                 found.append(Difference(name, f"differs in {', '.join(_paths(ours[name], theirs[name]))}"))
     return found
+
+
+def _inside(catalog: Catalog, part: str, schema: str) -> Iterator[Any]:
+    """The objects of one kind; where a schema is named, those that are in it, and itself."""
+    for thing in getattr(catalog, part):
+        place = thing.name if part == "schemas" else getattr(thing, "schema", None)
+        if schema in ("", place):
+            yield thing
 
 
 def _by_name(objects: Iterable[Any], ignored: frozenset[str]) -> dict[str, Any]:
@@ -124,32 +132,41 @@ def checksum(table: Table, catalog: Catalog, where: Statement | None = None) -> 
     )  # fmt: skip
 
 
-def rows(database: Database, catalog: Catalog) -> dict[str, tuple[int, str]]:
-    """Number and checksum of the rows of every table, and of large objects. Partitions count by themselves.
+def rows(database: Database, catalog: Catalog, schema: str = "") -> dict[str, tuple[int, str]]:
+    """Number and checksum of the rows of every table, and of large objects; or of every table of one schema. Partitions
+    count by themselves.
 
     Materialized views are left out: a restore computes them anew. Raises NotVerified.
     """
+    names = [
+        str(table) for table in _inside(catalog, "tables", schema) if table.kind == "table" and not table.extension
+    ]
     found = {}
     with database.setting(TEXTS, "reading all rows"):
-        for table in catalog.tables:
-            if table.kind == "table" and not table.extension:
-                count, total = database.one(checksum(table, catalog), f"reading {table}")
-                found[str(table)] = (int(count), str(total))
-        count, total = database.one(statement(_LARGE), "reading large objects")
-        found["large objects"] = (int(count), str(total))
+        for name in names if schema else [*names, LARGE]:
+            count, total = database.one(counted(name, catalog), f"reading {name}")
+            found[name] = (int(count), str(total))
     return found
 
 
-def sequences(database: Database, catalog: Catalog) -> dict[str, int]:
-    """The last number of each sequence: of now, since no snapshot holds them. Raises NotVerified."""
+def counted(name: str, catalog: Catalog) -> Statement:
+    """What ``rows`` asks of a table, or of large objects."""
+    table = catalog.table(name)
+    return checksum(table, catalog) if table else statement(_LARGE)
+
+
+def sequences(database: Database, catalog: Catalog, schema: str = "") -> dict[str, int]:
+    """The last number of each sequence, or of each in one schema: of now, since no snapshot holds them. Raises
+    NotVerified."""
     found = {}
-    for sequence in catalog.sequences:
+    for sequence in _inside(catalog, "sequences", schema):
         if not sequence.extension:
             asked = statement("select s.last_value from {s} as s", s=Name.of(str(sequence)))
             found[str(sequence)] = int(database.one(asked, f"reading {sequence}")[0])
     return found
 
 
+LARGE = "large objects"
 _LARGE = (
     "select pg_catalog.count(*), coalesce(pg_catalog.sum(pg_catalog.hashtextextended(l.oid::text ||"
     " pg_catalog.md5(pg_catalog.lo_get(l.oid)), 0)), 0)::text from pg_catalog.pg_largeobject_metadata as l"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
@@ -16,12 +16,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from pgconform.model import NotVerified
+from pgconform.model import Drill, NotVerified
 from pgconform.recovery import tools
 from pgconform.targets.server import Server, ServerError, find_binaries, prepared, running, start
 
 if TYPE_CHECKING:
     from psycopg import Connection
+    from psycopg.sql import Composed
 
     from pgconform.catalog import Catalog
 
@@ -73,7 +74,7 @@ class Copy:
 
 @dataclass(frozen=True, repr=False)
 class Restored:
-    """The database as its dump brought it back: to be read, and cloned. ``size`` is the target's, in bytes."""
+    """The database, or a part of it, as its dump brought it back. ``size`` is what it has on the target, in bytes."""
 
     copy: Copy
     size: int
@@ -81,38 +82,42 @@ class Restored:
 
 
 class Copies:
-    """Copies of one database. Close it to stop the server and remove what was written."""
+    """Copies of one database, for the drills that were asked for. Close it to stop the server and remove what was
+    written."""
 
-    def __init__(self, dsn: str, catalog: Catalog, snapshot: str = "") -> None:
+    def __init__(self, dsn: str, catalog: Catalog, snapshot: str = "", drill: Drill | None = None) -> None:
+        self.drill = drill or Drill()
         self._dsn, self._catalog, self._snapshot = dsn, catalog, snapshot
         self._stack = ExitStack()
+        self._scratch: Scratch | None = None
         self._restored: Restored | NotVerified | None = None
 
     @contextmanager
     def fresh(self) -> Iterator[Copy]:
         """A copy for one drill, as the target is; one at a time. Raises NotVerified where no copy can be made."""
-        import psycopg
         from psycopg import sql
 
-        template, name = self.restored().copy, "copy"
-        drop = sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name))
-        clone = sql.SQL("create database {} template {}").format(sql.Identifier(name), sql.Identifier(template.name))
-        try:
-            with psycopg.connect(template.scratch.server.dsn(), autocommit=True) as connection:
-                connection.execute(drop)  # of a drill that was interrupted just then
-                connection.execute(clone)
-        except psycopg.Error as error:
-            why = error.sqlstate or type(error).__name__
-            raise NotVerified(f"no copy can be made for a drill on the scratch server ({why})") from None
-        try:
-            yield Copy(template.scratch, name)
-        finally:
-            # A drill may have lost the server: what is left goes with it. An error here would hide why the drill ended.
-            with (
-                suppress(psycopg.Error),
-                psycopg.connect(template.scratch.server.dsn(), autocommit=True) as connection,
-            ):
-                connection.execute(drop)
+        template = self.restored().copy
+        with self._passing(template.scratch) as copy:
+            names = map(sql.Identifier, (copy.name, template.name))
+            _execute(template.scratch, sql.SQL("create database {} template {}").format(*names))
+            yield copy
+
+    @contextmanager
+    def partial(self, tables: Collection[str]) -> Iterator[Restored]:
+        """A copy of the whole catalogue, with rows of these tables alone; one at a time. Raises NotVerified."""
+        size = tools.size(self._dsn, tables)
+        with self._passing(self._started(size, 1)) as copy:
+            part = tools.only_rows(self._catalog, tables)
+            yield Restored(copy, size, self._load(copy, lambda: tools.create(*self._place(copy)), part))
+
+    def again(self, copy: Copy, schema: str, tables: Collection[str]) -> Restored:
+        """The copy with that schema, of these tables, lost and brought back from a dump of the schema alone. Raises
+        NotVerified."""
+        size = tools.size(self._dsn, tables)
+        self._started(size, 1)
+        part, lose = tools.only_schema(schema), lambda: tools.empty(copy.dsn, self._catalog, schema)
+        return Restored(copy, size, self._load(copy, lose, part, schema))
 
     def restored(self) -> Restored:
         """The database that all copies are clones of: dumped and restored when first asked for, and only once.
@@ -122,33 +127,80 @@ class Copies:
         if self._restored is None:
             try:
                 self._restored = self._restore()
-            except (NotVerified, ServerError) as error:
-                self._stack.close()
-                self._restored = error if isinstance(error, NotVerified) else NotVerified(str(error))
+            except NotVerified as error:
+                self.close()
+                self._restored = error
             except BaseException:
-                self._stack.close()  # whoever tries again begins anew
+                self.close()  # whoever tries again begins anew
                 raise
         if isinstance(self._restored, NotVerified):
             raise self._restored
         return self._restored
 
     def _restore(self) -> Restored:
-        version = self._catalog.server.version // 10_000
-        binaries = find_binaries(str(next((v for v in SERVERS if v >= version), version)))
         size = tools.size(self._dsn)
+        copy = Copy(self._started(size, 2), "original")  # and a drill's clone of it
+        return Restored(copy, size, self._load(copy, lambda: tools.create(*self._place(copy))))
+
+    def _started(self, size: int, copies: int) -> Scratch:
+        """The scratch server, with room for so many copies of that size. Raises NotVerified."""
         with TemporaryDirectory(prefix="pgc-") as folder:
             tools.need_space(Path(folder), size)
+            scratch = self._scratch = self._scratch or self._start()
+            shared = Path(folder).stat().st_dev == scratch.server.directory.stat().st_dev
+            tools.need_space(scratch.server.directory, (copies + shared) * size)  # the dump may be on the same disk
+        return scratch
+
+    def _start(self) -> Scratch:
+        version = self._catalog.server.version // 10_000
+        try:
+            binaries = find_binaries(str(next((v for v in SERVERS if v >= version), version)))
             empty = prepared(f"empty-{sha256(str(binaries).encode()).hexdigest()[:16]}", binaries, lambda _: None)
             scratch = Scratch(self._stack.enter_context(running(bindir=binaries, template=empty)), binaries)
-            self._stack.callback(scratch.stop)
-            # The server has the original and a drill's clone of it; the dump may be on the same disk.
-            shared = Path(folder).stat().st_dev == scratch.server.directory.stat().st_dev
-            tools.need_space(scratch.server.directory, (3 if shared else 2) * size)
-            copy, dump, started = Copy(scratch, "original"), Path(folder) / "dump", time.monotonic()
-            tools.dump(binaries, self._dsn, dump, self._snapshot)
-            tools.create(scratch.server.dsn(), copy.name, self._catalog)
-            tools.restore(binaries, copy.dsn, dump)
-        return Restored(copy, size, time.monotonic() - started)
+        except ServerError as error:
+            raise NotVerified(str(error)) from None
+        self._stack.callback(scratch.stop)
+        return scratch
+
+    def _place(self, copy: Copy) -> tuple[str, str, Catalog]:
+        return copy.scratch.server.dsn(), copy.name, self._catalog
+
+    def _load(self, copy: Copy, prepare: Callable[[], None], part: Sequence[str] = (), there: str = "") -> float:
+        """Dump, prepare, restore. Returns the seconds that dump and restore took."""
+        with TemporaryDirectory(prefix="pgc-") as folder:
+            dump, started, binaries = Path(folder) / "dump", time.monotonic(), copy.scratch.binaries
+            tools.dump(binaries, self._dsn, dump, self._snapshot, part)
+            prepare()
+            tools.restore(binaries, copy.dsn, dump, there)
+        return time.monotonic() - started
+
+    @contextmanager
+    def _passing(self, scratch: Scratch) -> Iterator[Copy]:
+        """The name of a database that is not there yet, and is gone after the block. Raises NotVerified."""
+        import psycopg
+        from psycopg import sql
+
+        copy = Copy(scratch, "copy")
+        drop = sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(copy.name))
+        _execute(scratch, drop)  # of a drill that was interrupted just then
+        try:
+            yield copy
+        finally:
+            # A drill may have lost the server: what is left goes with it. An error here would hide why the drill ended.
+            with suppress(psycopg.Error), psycopg.connect(scratch.server.dsn(), autocommit=True) as connection:
+                connection.execute(drop)
 
     def close(self) -> None:
+        self._scratch = None
         self._stack.close()
+
+
+def _execute(scratch: Scratch, command: Composed) -> None:
+    import psycopg
+
+    try:
+        with psycopg.connect(scratch.server.dsn(), autocommit=True) as connection:
+            connection.execute(command)
+    except psycopg.Error as error:
+        why = error.sqlstate or type(error).__name__
+        raise NotVerified(f"no copy can be made for a drill on the scratch server ({why})") from None

@@ -6,12 +6,13 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from pgconform.model import NotVerified
+from pgconform.names import quote
 
 if TYPE_CHECKING:
     from pgconform.catalog import Catalog, Role
@@ -26,24 +27,30 @@ class Unrestorable(NotVerified):
     """The dump itself cannot be loaded, wherever it is tried."""
 
 
-def size(dsn: str) -> int:
-    """Bytes of the database. Raises NotVerified."""
+def size(dsn: str, tables: Collection[str] | None = None) -> int:
+    """Bytes of the database, or of these tables of it. Raises NotVerified."""
     import psycopg
 
+    asked = "select pg_catalog.pg_database_size(pg_catalog.current_database())"
+    if tables is not None:
+        asked = (
+            "select coalesce(pg_catalog.sum(pg_catalog.pg_total_relation_size(pg_catalog.to_regclass(t.name))), 0)"
+            " from pg_catalog.unnest(%s::text[]) as t (name)"
+        )
     try:
         with psycopg.connect(dsn, autocommit=True, prepare_threshold=None) as connection:
-            asked = "select pg_catalog.pg_database_size(pg_catalog.current_database())"
-            (found,) = connection.execute(asked).fetchall()
+            (found,) = connection.execute(asked, None if tables is None else [sorted(tables)]).fetchall()
     except psycopg.Error as error:
         state = error.sqlstate or type(error).__name__
         raise NotVerified(f"no copy can be made, since no further session is let in ({state})") from None
     return int(found[0])
 
 
-def dump(binaries: Path, dsn: str, file: Path, snapshot: str = "") -> None:
+def dump(binaries: Path, dsn: str, file: Path, snapshot: str = "", part: Sequence[str] = ()) -> None:
     """Write the database behind the connection string into ``file`` (custom format); reads only.
 
-    ``snapshot`` is an exported one to join. Raises NotVerified. Compressed lightly: it is read once, and soon.
+    ``snapshot`` is an exported one to join, ``part`` as one of the two functions below has it. Raises NotVerified.
+    Compressed lightly: it is read once, and soon.
     """
     joined = [f"--snapshot={snapshot}"] if snapshot else []
     program: list[str | Path] = [
@@ -53,13 +60,33 @@ def dump(binaries: Path, dsn: str, file: Path, snapshot: str = "") -> None:
         "--no-sync",
         f"--file={file}",
         *joined,
+        *part,
     ]
     _run(program, dsn, "dumping the database")
 
 
-def restore(binaries: Path, dsn: str, file: Path) -> None:
-    """Load a dump into the empty database behind the connection string. Raises NotVerified; Unrestorable where no other
-    server would do better.
+def only_schema(name: str) -> list[str]:
+    """The part of a dump that is one schema: what is in it, and nothing else."""
+    return [f"--schema={_exactly(name)}", "--strict-names"]
+
+
+def only_rows(catalog: Catalog, tables: Collection[str]) -> list[str]:
+    """The part of a dump that is the whole catalogue, with rows of these tables alone."""
+    wanted = {table.schema for table in catalog.tables if str(table) in tables}
+    left = {_exactly(schema.name) + ".*" for schema in catalog.schemas if schema.name not in wanted}
+    left |= {f"{_exactly(table.schema)}.{_exactly(table.name)}" for table in catalog.tables
+             if table.schema in wanted and str(table) not in tables}  # fmt: skip
+    return ["--no-blobs", *(f"--exclude-table-data={pattern}" for pattern in sorted(left))]
+
+
+def _exactly(name: str) -> str:
+    """A pattern of pg_dump that fits one name."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def restore(binaries: Path, dsn: str, file: Path, there: str = "") -> None:
+    """Load a dump into the database behind the connection string, where nothing of it is but perhaps the schema that is
+    ``there``. Raises NotVerified; Unrestorable where no other server would do better.
 
     Tables and functions are made by a script, since servers of late 2026 on number their columns in an option that the
     programs and servers of earlier releases write down but do not know.
@@ -69,10 +96,20 @@ def restore(binaries: Path, dsn: str, file: Path) -> None:
         written, known = Path(folder) / "written.sql", Path(folder) / "known.sql"
         _run([binaries / "pg_restore", "--section=pre-data", f"--file={written}", file], dsn, what)
         with written.open("rb") as lines, known.open("wb") as kept:
-            kept.writelines(map(without_versions, lines))
+            kept.writelines(map(without_versions, _without(f"CREATE SCHEMA {quote(there)};\n", lines)))
         _run([binaries / "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", known], dsn, what)
     program: list[str | Path] = [binaries / "pg_restore", "--section=data", "--section=post-data"]
     _run([*program, "--exit-on-error", "--jobs=2", "--dbname=", file], dsn, what, building)
+
+
+def _without(first: str, lines: Iterable[bytes]) -> Iterator[bytes]:
+    """The lines but the first one that reads so."""
+    left_out = first.encode()
+    for line in lines:
+        if line == left_out:
+            left_out = b""
+        else:
+            yield line
 
 
 def without_versions(line: bytes) -> bytes:
@@ -116,6 +153,27 @@ def create(dsn: str, name: str, catalog: Catalog) -> None:
         connection.execute(empty.format(sql.Identifier(name), encoding, sql.SQL(locale)))
 
 
+def empty(dsn: str, catalog: Catalog, schema: str) -> None:
+    """Drop all that is in the schema, and all that hangs on it, but extensions. Raises NotVerified."""
+    import psycopg
+    from psycopg import sql
+
+    name, owner = sql.Identifier(schema), ""
+    if schema == "public":  # which dumps take for granted as initdb makes it
+        owner = " authorization pg_database_owner"
+    made = [sql.SQL("drop schema {} cascade").format(name), sql.SQL(f"create schema {{}}{owner}").format(name)]
+    made += [sql.SQL("grant usage on schema {} to public").format(name)] if owner else []
+    made += [sql.SQL("create extension if not exists {} schema {} cascade").format(sql.Identifier(e.name), name)
+             for e in catalog.extensions if e.schema == schema]  # fmt: skip
+    try:
+        with psycopg.connect(dsn) as connection:
+            for command in made:
+                connection.execute(command)
+    except psycopg.Error as error:
+        state = error.sqlstate or type(error).__name__
+        raise NotVerified(f"the schema cannot be dropped from the copy, to be brought back ({state})") from None
+
+
 def _options(role: Role) -> str:
     return " ".join(word if getattr(role, field) else f"no{word}" for field, word in _ATTRIBUTES.items())
 
@@ -137,9 +195,11 @@ _HERE = (
     (r"(connection to server)", "the server went away, or lets no further session in"),
     (r"(permission denied for \w+ [\w.\"]+)", "grant what pgconform reader grants to the role that connects"),
 )
+_ABSENT = "what needs it does not say its schema, or nothing in the dump makes it"
 _ITSELF = (
     (r"(COPY failed for table \S+)", "its rows do not pass its own types and constraints when they are loaded"),
-    (r"((?:type|role|function|relation|schema|operator) \S+ does not exist)", "what needs it does not say its schema"),
+    # Names are said without quotes.
+    (r"ERROR:  ((?:type|role|function|relation|schema|operator) .+? does not exist)\n", _ABSENT),
     (r"could not create unique index (\S+)", "its table holds the same key twice"),
     (r"violates foreign key constraint (\S+)", "rows name other rows that are not there"),
 )

@@ -7,11 +7,9 @@ from pgconform.checks import check
 from pgconform.contract import Contract
 from pgconform.database import Database
 from pgconform.model import Figure, Finding
-from pgconform.names import quote
-from pgconform.recovery import compare, restored
+from pgconform.recovery import asked, restored
 from pgconform.recovery.copies import Copies
-from pgconform.recovery.tools import Unrestorable
-from pgconform.subjects_operations import whole
+from pgconform.subjects_operations import tenant_schemas, whole
 
 
 @check("restore-complete", guide=["muva-32", "vs-19", "vs-29"], when=["monthly"], each=whole, drill=True)
@@ -22,12 +20,15 @@ def test_a_dump_restores_to_the_same_database(
 
     A backup that nobody has restored is a hope.
     """
-    before = compare.sequences(database, catalog)
-    try:
-        found = copies.restored()
-    except Unrestorable as error:
-        yield Finding(quote(catalog.server.database), str(error), restored.CATALOGUE)
-        return
-    yield Figure(f"restore of {subject}", round(found.seconds, 2), "seconds")
-    yield Figure("restore speed", round(found.size / 1e6 / found.seconds, 2), "MB/s")
-    yield from restored.compared(found.copy, catalog, contract, database, before)
+    yield from asked.restored_part(subject, copies, catalog, contract, database)
+
+
+@check("schema-restored", guide=["muva-32"], when=["monthly"], each=tenant_schemas, drill=True)
+def test_a_dump_of_a_schema_restores_to_the_same_schema(
+    subject: str, catalog: Catalog, contract: Contract, database: Database, copies: Copies
+) -> Iterator[Finding | Figure]:
+    """A schema that is lost comes back from a dump of it alone: the same objects, the same rows.
+
+    What a schema takes from outside, or what the server gives to whatever is made anew, is in no dump of it.
+    """
+    yield from restored.schema(copies, catalog, contract, database, subject)

@@ -5,21 +5,24 @@ from collections.abc import Iterator
 from pgconform.catalog import Catalog
 from pgconform.checks import check
 from pgconform.contract import Contract
-from pgconform.model import Finding
+from pgconform.database import Database
+from pgconform.model import Figure, Finding
 from pgconform.recovery import rehearsed
 from pgconform.recovery.copies import Copies
+from pgconform.recovery.tenants import extremes
 from pgconform.subjects_operations import tenancies
 
 
 @check("tenant-export-complete", guide=["muva-33"], when=["monthly"], each=tenancies, drill=True)
 def test_an_export_of_a_tenant_loads_elsewhere(
-    subject: str, catalog: Catalog, contract: Contract, copies: Copies
-) -> Iterator[Finding]:
+    subject: str, catalog: Catalog, contract: Contract, database: Database, copies: Copies
+) -> Iterator[Finding | Figure]:
     """One tenant's rows, exported from all its tables and loaded elsewhere, are the same rows, and no others.
 
     Who leaves takes everything along, and nothing of anybody else's.
     """
-    yield from rehearsed.elsewhere(copies, catalog, contract, subject)
+    tenants = extremes(database, contract, catalog, subject)
+    yield from rehearsed.elsewhere(copies, catalog, contract, database, subject, tenants)
 
 
 @check("tenant-restored", guide=["muva-39"], when=["quarterly"], each=tenancies, drill=True)
