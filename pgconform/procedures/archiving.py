@@ -265,10 +265,7 @@ class Findings:
         self.found: dict[str, Finding] = {}
 
     def add(self, table: str, kind: str, words: str, when: str = "") -> None:
-        stored = self.catalog.table(table)
-        unlogged = stored is not None and stored.persistence == "u"  # a crash empties it, whatever moves the rows
-        remedy = f"alter table {table} set logged;" if unlogged else self.subject.remedy
-        finding = Finding(table, f"{words}{when}", remedy, kind)
+        finding = Finding(table, f"{words}{when}", self.subject.mends(table, self.catalog), kind)
         self.found.setdefault(finding.key, finding)
 
     def seen(self, archiving: Archiving, when: str, *, ended: bool) -> None:
@@ -334,14 +331,10 @@ def interrupted(subject: Drilled, contract: Contract, catalog: Catalog, copies: 
     for place in [*places, ""]:
         with staged(copies, subject) as stage:
             archiving = _begun(subject, stage, contract, catalog)
-            with stage.held(place or places[0]) as run:
-                if not place:
-                    stage.crash()
-                elif run.pid:
-                    stage.terminate(run)
-                    reached = True
+            stopped = stage.stopped((place or places[0], 1), crash=not place)
+            reached = reached or stopped
             when = f" after its session was ended while writing {place}" if place else " after a crash of the server"
-            if run.pid:
+            if stopped:
                 findings.seen(archiving, when, ended=False)
             if not place and not findings.found:
                 findings.finished(archiving, f"{when}, and a next run")

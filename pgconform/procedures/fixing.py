@@ -9,8 +9,9 @@ from pgconform.catalog import Catalog, Table
 from pgconform.contract import Contract
 from pgconform.model import Finding, Nothing
 from pgconform.names import quote
+from pgconform.procedures.disturbing import Trial, Values
 from pgconform.procedures.stage import Drilled, Stage, drilled, staged
-from pgconform.statements import Name, Statement, column, statement
+from pgconform.statements import Name, Statement, column, equal, joined, statement
 
 if TYPE_CHECKING:
     from pgconform.recovery.copies import Copies
@@ -50,6 +51,29 @@ def exact(subject: Drilled, contract: Contract, catalog: Catalog, copies: Copies
             yield Finding(name, "the row that it is told to correct is not changed", subject.remedy, "unchanged")
         if written > one:
             yield Finding(name, f"{written - one} other row(s) are changed, too", subject.remedy, "others")
+        for name in stage.again(whole, subject.item.stamps):
+            yield Finding(name, "a second run changes rows once more", subject.remedy, "again")
+
+
+def fixing(subject: Drilled, catalog: Catalog, copies: Copies) -> Trial:
+    """The corrections of two rows, of the same parents where there are any."""
+    tables = [table for name in subject.item.changes if (table := catalog.table(name))]
+    first, key = tables[0], _key(tables[0])
+
+    def values(stage: Stage) -> list[Values]:
+        parents = [statement("(({e}) is true)::int", e=equal(k.columns, "a", "b")) for k in first.foreign_keys()]
+        shared = joined([statement("0"), *parents], " + ")
+        question = statement(
+            "select a.{k}::text, b.{k}::text from {t} as a join {t} as b on a.{k} <> b.{k}"
+            " order by {shared} desc, a.{k}, b.{k} limit 1",
+            k=Name((key,)), t=_name(first), shared=shared,
+        )  # fmt: skip
+        if found := stage.rows(question):
+            return [{"key": key} for key in found[0]]
+        raise Nothing(f"{first} has no two rows to correct")
+
+    names = [str(table) for table in tables]
+    return Trial(subject, catalog, copies, values, lambda stage: stage.digests(names, subject.item.stamps))
 
 
 def _key(table: Table) -> str:
