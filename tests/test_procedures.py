@@ -151,6 +151,24 @@ def test_an_amount_that_was_read_before_another_run_wrote_it_is_found(weird: str
     assert result.findings[0].observed.startswith(f'where a second run began at write 2 of {SHOP}"Order", it is not as')
 
 
+def test_a_crash_takes_no_rows_from_the_copies_of_later_drills(weird: str) -> None:
+    """Unlogged tables of all databases are empty after it."""
+    with psycopg.connect(weird, autocommit=True) as connection:
+        connection.execute(f'create unlogged table {SHOP}"Un%logged" as select 1 as one'.encode())
+    try:
+        with evidence_of(weird, changed()) as evidence:
+            assert evidence.copies
+            for _ in range(2):
+                with evidence.copies.fresh() as copy, copy.connect() as connection:
+                    rows = connection.execute(f'select one from {SHOP}"Un%logged"'.encode()).fetchall()
+                    assert rows == [(1,)]
+                copy.scratch.crash()
+            assert evaluate(load()["onboarding-interrupted"], evidence).verdict is Verdict.PASSED
+    finally:
+        with psycopg.connect(weird, autocommit=True) as connection:
+            connection.execute(f'drop table {SHOP}"Un%logged"'.encode())
+
+
 def test_what_writes_nothing_is_not_verified(weird: str) -> None:
     contract = changed(found={"script": "select {user}"})
     results = judged(weird, contract, "onboarding-interrupted", "onboarding-undisturbed")
