@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 # A month or year of the calendar is up to this many days shorter than the days that a retention is told in.
 CALENDAR = 4
 FAR = 10  # days beyond the retention, for rows that are surely old
-LOCKED = "300ms"  # how long a writer beside the procedure waits for a row
 _LOST = "{} row(s) are neither live nor archived as they were"
 _DOUBLED = "{} row(s) are there twice"
 
@@ -211,9 +210,7 @@ class Archiving:
             t=Name.of(moved.table), c=Name((moved.item.column,)), moment=moment, k=moved.key, key=key,
             name=moved.table, column=moved.item.key,
         )  # fmt: skip
-        self.stage.say("set session_replication_role = replica")  # what stamps rows must not undo it
-        self._beside(change)
-        self.stage.say("set session_replication_role = origin")
+        self.stage.beside(change, triggers=False)  # and remembered in the same transaction
 
     def hang(self, moved: Moved, child: str) -> None:
         """Others hang a child of a young row on an old one, which nobody who looked before can know of, and commit."""
@@ -235,19 +232,7 @@ class Archiving:
                 its=column(its, "p"), own=column(own), t=Name.of(child), p=Name.of(moved.table), name=Name((own,)),
                 on=joined([old, *same], " and "), child=child,
             )  # fmt: skip
-            self._beside(change)
-
-    def _beside(self, change: Statement) -> None:
-        """A change by another session, remembered in the same transaction; rows that are locked are left alone."""
-        import psycopg
-
-        self.stage.say(f"set lock_timeout = '{LOCKED}'")
-        try:
-            self.stage.rows(change)
-        except (psycopg.errors.LockNotAvailable, psycopg.IntegrityError):
-            pass
-        finally:
-            self.stage.say("reset lock_timeout")
+            self.stage.beside(change)  # and remembered in the same transaction
 
 
 def _told(table: str, lost: int, doubled: int) -> Iterator[tuple[str, str, str]]:

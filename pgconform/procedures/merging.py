@@ -17,7 +17,6 @@ from pgconform.statements import Name, Statement, column, joined, statement
 if TYPE_CHECKING:
     from pgconform.recovery.copies import Copies
 
-LOCKED = "300ms"  # how long a writer beside the procedure waits for a row
 # Rows of one tenant, without what a merge may change, each as often as it is there.
 _CUT = "pg_catalog.to_jsonb(r) - {ignored}::text[]"
 _KEEP = "insert into pgconform_drill.kept select {name}, {cut} from {t} as r where {tenant}::text in ({keep}, {gone})"
@@ -214,8 +213,6 @@ def _taken(merging: Merging, name: str, tenant: str) -> bool:
 
 def _added(merging: Merging, name: str, tenant: str) -> bool:
     """Another session adds the row, and it is remembered as it arrived; False where it was locked out, or refused."""
-    import psycopg
-
     stored = merging.catalog.table(name)
     assert stored, "an absent table is skipped before"
     columns = joined(Name((c.name,)) for c in stored.columns if not c.generated)
@@ -224,14 +221,7 @@ def _added(merging: Merging, name: str, tenant: str) -> bool:
         " insert into pgconform_drill.kept select {name}, {cut} from r",
         columns=columns, taken=_place(name), **merging._of(name, tenant),
     )  # fmt: skip
-    merging.stage.say(f"set lock_timeout = '{LOCKED}'")
-    try:
-        merging.stage.rows(command)
-    except (psycopg.errors.LockNotAvailable, psycopg.IntegrityError):
-        return False
-    finally:
-        merging.stage.say("reset lock_timeout")
-    return True
+    return merging.stage.beside(command)
 
 
 def _place(name: str) -> Name:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pgconform.recovery.copies import Copies, Copy
 
 PATIENCE = 30  # seconds that one run of a procedure, or one wait for it, may take
+LOCKED = "300ms"  # how long a writer beside the procedure waits for a row
 LOCK = 7_305_931  # the advisory lock at which a held procedure waits
 # Of every session in a copy. A server of ours may answer before a commit is written, which a crash would then undo. One
 # that we hold, and that holds what we ask for, is in no deadlock: we give up first.
@@ -160,6 +161,22 @@ class Stage:
         self.copy.scratch.crash()
         self.connection.close()  # not before: a procedure that waits for our lock would go on
         self.connection = _connected(self.copy)
+
+    def beside(self, change: Statement, *, triggers: bool = True) -> bool:
+        """A change by another session than the procedure's; False where a row is locked, or may not be as it would be:
+        then whoever makes it is refused, and has lost nothing."""
+        import psycopg
+
+        self.say(f"set lock_timeout = '{LOCKED}'")
+        if not triggers:  # what stamps rows, or refuses changes, must not undo it
+            self.say("set session_replication_role = replica")
+        try:
+            self.rows(change)
+        except (psycopg.errors.LockNotAvailable, psycopg.IntegrityError):
+            return False
+        finally:
+            self.say("reset lock_timeout; reset session_replication_role")
+        return True
 
     # -- which rows are new --------------------------------------------------------------------------------------
 

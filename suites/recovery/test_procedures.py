@@ -170,11 +170,12 @@ def test_a_correction_that_is_stopped_changes_all_or_nothing(
 
 
 @check("fix-undisturbed", guide=["vs-27"], when=["monthly"], each=fixes, drill=True)
-def test_corrections_of_two_rows_at_once_are_as_one_after_another(
+def test_a_correction_takes_back_nothing_that_others_write(
     subject: Drilled, catalog: Catalog, copies: Copies
 ) -> Iterator[Finding]:
-    """Two corrections at the same time, of rows with the same parent where there are such, come out as one by one.
+    """A correction keeps what others write into the row meanwhile; two at the same time come out as one by one.
 
-    Sums that each computes without the other's change are both wrong, and the last one stays.
+    What was read before another session wrote it is written back; sums that each computes without the other's change
+    are both wrong, and the last one stays.
     """
-    yield from disturbing.undisturbed(fixing.fixing(subject, catalog, copies))
+    yield from fixing.undisturbed(subject, catalog, copies)
