@@ -60,13 +60,15 @@ class Trial:
 def interrupted(trial: Trial) -> Iterator[Finding]:
     """What is neither there as a whole nor absent where its session, or the server, was killed at a write; and what a
     next run, and another crash, do not leave as a run in peace does."""
-    before, after, points = trial.alone(), trial.alone(0), trial.points()
+    before, after, points, reached = trial.alone(), trial.alone(0), trial.points(), False
     for number, point in enumerate([*points, points[-1]]):
         crash = number == len(points)
         when = f"after {'the server was killed' if crash else 'its session was ended'} at {told(point)}"
         with staged(trial.copies, trial.subject) as stage:
             stage.values = trial.values(stage)[0]
-            if not stage.stopped(point, crash=crash) or (left := trial.state(stage)) == after:
+            stopped = stage.stopped(point, crash=crash)
+            reached = reached or stopped
+            if not stopped or (left := trial.state(stage)) == after:
                 continue
             found = trial.differing(left, before, f"{when}, it is neither as before nor as a run leaves it", "half")
             if not found:
@@ -78,6 +80,8 @@ def interrupted(trial: Trial) -> Iterator[Finding]:
         if found:
             yield from found
             return
+    if not reached:
+        raise NotVerified(f"{trial.subject}: it could not be held at a write; correct what the contract names")
 
 
 def undisturbed(trial: Trial) -> Iterator[Finding]:
