@@ -9,6 +9,10 @@ import sys
 from importlib.metadata import distribution
 from pathlib import Path
 
+import pytest
+
+from pgconform.catalogue_of_checks import load
+from pgconform.model import CADENCES
 from pgconform.targets.embedded import server
 from tests.test_project import _requirements
 
@@ -102,3 +106,15 @@ def test_an_installation_without_extras_is_small() -> None:
     total = sum(sizes.values()) / 10**6
     assert total <= LARGEST, sizes
     print(f"{total:.1f} MB", {name: round(bytes / 10**6, 1) for name, bytes in sizes.items()})
+
+
+@pytest.mark.parametrize("cadence", CADENCES)
+def test_a_run_by_schedule_selects_what_the_page_lists(cadence: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pgconform", "run", "-m", cadence, "--collect-only", "-v", f"--out={tmp_path}"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=True)
+    selected = set(re.findall(r"<Function (\w+)", done.stdout))
+    page = (DOCS / "schedule.md").read_text(encoding="utf-8")
+    section = re.search(rf"^## {cadence}\n(.*?)(?=^## |\Z)", page, re.M | re.S)
+    assert section
+    listed = set(re.findall(r"^\| \[([\w-]+)\]", section[1], re.M))
+    assert {check.id for check in load().values() if check.judge.__name__ in selected} == listed

@@ -25,6 +25,7 @@ from tests.proving import contract_of
 PAGE = 8192  # bytes
 LOWER = slice(12, 14)  # pd_lower: where a page's list of items ends (PostgreSQL's bufpage.h)
 HEADER = (24).to_bytes(2, "little")  # an item list of no items
+NEIGHBOURS = 2  # the first byte of an item that lists an element's neighbours (pgvector's hnsw.h)
 
 
 def emptied(file: Path, blocks: slice) -> int:
@@ -66,19 +67,45 @@ def unmarked(file: Path) -> int:
     return 1
 
 
-@pytest.mark.parametrize(("damage", "observed"), [
-    (lambda file: emptied(file, slice(-12, None)), "nearest rows, wanted 95%"),  # no reader complains
-    (unmarked, "its pages cannot be read: InternalError_ (SQLSTATE XX000)"),
+def disconnected(file: Path) -> int:
+    """Have the items of an HNSW index know no neighbours any more, but on every fourth page; how many did."""
+    data = bytearray(file.read_bytes())
+    damaged = 0
+    for block in range(1, len(data) // PAGE):  # the first page describes the index
+        page = memoryview(data)[block * PAGE : (block + 1) * PAGE]
+        for place in range(24, int.from_bytes(page[LOWER], "little"), 4):
+            item = int.from_bytes(page[place : place + 4], "little")
+            offset, length = item & 0x7FFF, item >> 17
+            if page[offset] == NEIGHBOURS and block % 4:
+                page[offset + 4 : offset + length] = bytes(length - 4)
+                damaged += 1
+    file.write_bytes(data)
+    return damaged
+
+
+IVFFLAT, HNSW = "public.sire_content_embedding_idx", 'public."Weird ""HNSW"""'
+REPLACED = (
+    f"drop index {IVFFLAT}; create index "
+    + HNSW.removeprefix("public.")
+    + " on public.sire_content using hnsw ((embedding::extensions.halfvec(3072)) extensions.halfvec_cosine_ops)"
+)
+
+
+@pytest.mark.parametrize(("index", "damage", "observed"), [
+    (IVFFLAT, lambda file: emptied(file, slice(-12, None)), "nearest rows, wanted 95%"),  # no reader complains
+    (IVFFLAT, unmarked, "its pages cannot be read: InternalError_ (SQLSTATE XX000)"),
+    (HNSW, disconnected, "nearest rows, wanted 95%"),  # nor here
 ])  # fmt: skip
 def test_a_damaged_vector_index_is_found_by_recall_and_rebuilt(
-    references: Server, damage: Callable[[Path], int], observed: str
+    references: Server, index: str, damage: Callable[[Path], int], observed: str
 ) -> None:
-    index = "public.sire_content_embedding_idx"
     with closing(psycopg.connect(references.dsn("muva"), autocommit=True)) as target:
         read_text(target)
         catalog = snapshot(target)
     with closing(Copies(references.dsn("muva"), catalog)) as copies, copies.fresh() as copy:
         with closing(copy.connect()) as connection:
+            if index == HNSW:
+                connection.execute(REPLACED.encode())
             file = file_of(copy.scratch.server, connection, index)
         assert damage(file) > 0
         copy.scratch.crash()  # what it has in memory is right

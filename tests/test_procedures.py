@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import time
 import tomllib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -20,6 +21,7 @@ from pgconform.contract_file import ContractError, _defined, validate
 from pgconform.database import Database, begin
 from pgconform.introspect import read_text, snapshot
 from pgconform.model import Effort, Result, Verdict
+from pgconform.procedures.stage import PATIENCE
 from pgconform.recovery.copies import Copies
 from pgconform.targets.server import Server
 
@@ -106,6 +108,72 @@ def test_a_script_without_a_transaction_is_half_done_when_it_is_stopped(weird: s
     assert keys(results["archive-exact"]) == []
     assert f'{SHOP}"Order": doubled' in keys(results["archive-interrupted"])
     assert f'{SHOP}"Order": lost' in keys(results["archive-undisturbed"])
+
+
+FOUND = f"""insert into {SHOP}"Tenant's" values ('100 %');
+  insert into {SHOP}"Members%" values ({{user}}, '100 %', 'boss')"""
+BRING = f"""insert into {SHOP}"User" ("E-Mail") select p ->> 'mail' from jsonb_array_elements({{rows}}) as p;
+  insert into {SHOP}"Members%" select u."Id", {{tenant}}, p ->> 'role'
+  from {SHOP}"User" as u join jsonb_array_elements({{rows}}) as p on u."E-Mail" = p ->> 'mail'"""
+
+
+@pytest.mark.parametrize(("name", "script", "check", "half"), [
+    ("found", FOUND, "onboarding-interrupted", "\"Tenant's\""),
+    ("bring", BRING, "import-interrupted", '"User"'),
+])  # fmt: skip
+def test_what_is_killed_between_two_statements_is_half_done(
+    weird: str, name: str, script: str, check: str, half: str
+) -> None:
+    given = {"script": script, "call": ""}
+    assert keys(judged(weird, changed(**{name: given}), check)[check]) == [f"{SHOP}{half}: half"]
+    given["script"] = f"begin; {script}; commit"
+    assert judged(weird, changed(**{name: given}), check)[check].verdict is Verdict.PASSED
+
+
+def test_two_runs_that_wait_for_each_other_are_parted_by_the_server(weird: str) -> None:
+    """Each writes its own row first, and the other's next; the one that is refused counts as none."""
+    table = f'update {SHOP}"Order" set "Changed" = now(), "Sum"'
+    script = f"""begin; {table} = 9.99 where "Id" = {{key}};
+      {table} = "Sum" where "Id" in (1, 2, 3, 4); commit"""
+    started = time.monotonic()
+    result = judged(weird, changed(correct={"script": script, "call": ""}), "fix-undisturbed")["fix-undisturbed"]
+    assert result.verdict is Verdict.PASSED
+    assert time.monotonic() - started < PATIENCE
+
+
+def test_an_amount_that_was_read_before_another_run_wrote_it_is_found(weird: str) -> None:
+    """Both add to the sum of all, as they had read it."""
+    total = f'(select sum(o."Sum") from {SHOP}"Order" as o)'
+    script = f"""begin; update {SHOP}"Order" set "Sum" = 9.99, "Changed" = now() where "Id" = {{key}};
+      update {SHOP}"Order" set "Sum" = {total} where "Id" = 30; commit"""
+    result = judged(weird, changed(correct={"script": script, "call": ""}), "fix-undisturbed")["fix-undisturbed"]
+    assert keys(result) == [f'{SHOP}"Order": crossed']
+    assert result.findings[0].observed.startswith(f'where a second run began at write 2 of {SHOP}"Order", it is not as')
+
+
+def test_a_crash_takes_no_rows_from_the_copies_of_later_drills(weird: str) -> None:
+    """Unlogged tables of all databases are empty after it."""
+    with psycopg.connect(weird, autocommit=True) as connection:
+        connection.execute(f'create unlogged table {SHOP}"Un%logged" as select 1 as one'.encode())
+    try:
+        with evidence_of(weird, changed()) as evidence:
+            assert evidence.copies
+            for _ in range(2):
+                with evidence.copies.fresh() as copy, copy.connect() as connection:
+                    rows = connection.execute(f'select one from {SHOP}"Un%logged"'.encode()).fetchall()
+                    assert rows == [(1,)]
+                copy.scratch.crash()
+            assert evaluate(load()["onboarding-interrupted"], evidence).verdict is Verdict.PASSED
+    finally:
+        with psycopg.connect(weird, autocommit=True) as connection:
+            connection.execute(f'drop table {SHOP}"Un%logged"'.encode())
+
+
+def test_what_writes_nothing_is_not_verified(weird: str) -> None:
+    contract = changed(found={"script": "select {user}"})
+    results = judged(weird, contract, "onboarding-interrupted", "onboarding-undisturbed")
+    told = "found: it was never seen writing a table; correct what the contract names"
+    assert {(r.verdict, r.reason) for r in results.values()} == {(Verdict.BROKEN, told)}
 
 
 def test_a_second_tenant_that_stays_active_is_found(weird: str) -> None:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 # A month or year of the calendar is up to this many days shorter than the days that a retention is told in.
 CALENDAR = 4
 FAR = 10  # days beyond the retention, for rows that are surely old
-LOCKED = "300ms"  # how long a writer beside the procedure waits for a row
 _LOST = "{} row(s) are neither live nor archived as they were"
 _DOUBLED = "{} row(s) are there twice"
 
@@ -211,9 +210,7 @@ class Archiving:
             t=Name.of(moved.table), c=Name((moved.item.column,)), moment=moment, k=moved.key, key=key,
             name=moved.table, column=moved.item.key,
         )  # fmt: skip
-        self.stage.say("set session_replication_role = replica")  # what stamps rows must not undo it
-        self._beside(change)
-        self.stage.say("set session_replication_role = origin")
+        self.stage.beside(change, triggers=False)  # and remembered in the same transaction
 
     def hang(self, moved: Moved, child: str) -> None:
         """Others hang a child of a young row on an old one, which nobody who looked before can know of, and commit."""
@@ -235,19 +232,7 @@ class Archiving:
                 its=column(its, "p"), own=column(own), t=Name.of(child), p=Name.of(moved.table), name=Name((own,)),
                 on=joined([old, *same], " and "), child=child,
             )  # fmt: skip
-            self._beside(change)
-
-    def _beside(self, change: Statement) -> None:
-        """A change by another session, remembered in the same transaction; rows that are locked are left alone."""
-        import psycopg
-
-        self.stage.say(f"set lock_timeout = '{LOCKED}'")
-        try:
-            self.stage.rows(change)
-        except (psycopg.errors.LockNotAvailable, psycopg.IntegrityError):
-            pass
-        finally:
-            self.stage.say("reset lock_timeout")
+            self.stage.beside(change)  # and remembered in the same transaction
 
 
 def _told(table: str, lost: int, doubled: int) -> Iterator[tuple[str, str, str]]:
@@ -265,10 +250,7 @@ class Findings:
         self.found: dict[str, Finding] = {}
 
     def add(self, table: str, kind: str, words: str, when: str = "") -> None:
-        stored = self.catalog.table(table)
-        unlogged = stored is not None and stored.persistence == "u"  # a crash empties it, whatever moves the rows
-        remedy = f"alter table {table} set logged;" if unlogged else self.subject.remedy
-        finding = Finding(table, f"{words}{when}", remedy, kind)
+        finding = Finding(table, f"{words}{when}", self.subject.mends(table, self.catalog), kind)
         self.found.setdefault(finding.key, finding)
 
     def seen(self, archiving: Archiving, when: str, *, ended: bool) -> None:
@@ -334,14 +316,10 @@ def interrupted(subject: Drilled, contract: Contract, catalog: Catalog, copies: 
     for place in [*places, ""]:
         with staged(copies, subject) as stage:
             archiving = _begun(subject, stage, contract, catalog)
-            with stage.held(place or places[0]) as run:
-                if not place:
-                    stage.crash()
-                elif run.pid:
-                    stage.terminate(run)
-                    reached = True
+            stopped = stage.stopped((place or places[0], 1), crash=not place)
+            reached = reached or stopped
             when = f" after its session was ended while writing {place}" if place else " after a crash of the server"
-            if run.pid:
+            if stopped:
                 findings.seen(archiving, when, ended=False)
             if not place and not findings.found:
                 findings.finished(archiving, f"{when}, and a next run")

@@ -9,8 +9,10 @@ from pgconform.catalog import Catalog, Table
 from pgconform.contract import Contract
 from pgconform.model import Finding, Nothing
 from pgconform.names import quote
+from pgconform.procedures import disturbing
+from pgconform.procedures.disturbing import Trial, Values
 from pgconform.procedures.stage import Drilled, Stage, drilled, staged
-from pgconform.statements import Name, Statement, column, statement
+from pgconform.statements import Name, Statement, column, equal, joined, statement
 
 if TYPE_CHECKING:
     from pgconform.recovery.copies import Copies
@@ -50,6 +52,62 @@ def exact(subject: Drilled, contract: Contract, catalog: Catalog, copies: Copies
             yield Finding(name, "the row that it is told to correct is not changed", subject.remedy, "unchanged")
         if written > one:
             yield Finding(name, f"{written - one} other row(s) are changed, too", subject.remedy, "others")
+        for name in stage.again(whole, subject.item.stamps):
+            yield Finding(name, "a second run changes rows once more", subject.remedy, "again")
+
+
+def fixing(subject: Drilled, catalog: Catalog, copies: Copies) -> Trial:
+    """The corrections of two rows, of the same parents where there are any."""
+    tables = [table for name in subject.item.changes if (table := catalog.table(name))]
+    first, key = tables[0], _key(tables[0])
+
+    def values(stage: Stage) -> list[Values]:
+        parents = [statement("(({e}) is true)::int", e=equal(k.columns, "a", "b")) for k in first.foreign_keys()]
+        shared = joined([statement("0"), *parents], " + ")
+        question = statement(
+            "select a.{k}::text, b.{k}::text from {t} as a join {t} as b on a.{k} <> b.{k}"
+            " order by {shared} desc, a.{k}, b.{k} limit 1",
+            k=Name((key,)), t=_name(first), shared=shared,
+        )  # fmt: skip
+        if found := stage.rows(question):
+            return [{"key": key} for key in found[0]]
+        raise Nothing(f"{first} has no two rows to correct")
+
+    names = [str(table) for table in tables]
+    return Trial(subject, catalog, copies, values, lambda stage: stage.digests(names, subject.item.stamps))
+
+
+def undisturbed(subject: Drilled, catalog: Catalog, copies: Copies) -> Iterator[Finding]:
+    """What another session writes into the row meanwhile and loses; and what comes of two corrections at once."""
+    trial = fixing(subject, catalog, copies)
+    table = next(stored for name in subject.item.changes if (stored := catalog.table(name)))
+    with staged(copies, subject) as stage:
+        stage.values = trial.values(stage)[0]
+        row = statement("{k}::text = {key}", k=column(_key(table)), key=stage.values["key"])
+        kept = statement(
+            "select pg_catalog.to_jsonb(r) - {ignored}::text[] from {t} as r where {row}",
+            ignored=(*subject.item.changes[str(table)], subject.item.stamps), t=_name(table), row=row,
+        )  # fmt: skip
+        with stage.held(str(table)) as run:
+            for name in _free(subject, table) if run.pid else ():
+                stage.beside(statement(
+                    "update {t} as r set {c} = (select o.{c} from {t} as o"
+                    " where o.{c}::text is distinct from r.{c}::text order by o.{k} limit 1) where {row}",
+                    t=_name(table), c=Name((name,)), k=Name((_key(table),)), row=row,
+                ), triggers=False)  # fmt: skip
+            written = stage.rows(kept)
+        lost = stage.rows(kept) != written
+    if lost:
+        words = "what another session wrote into the row meanwhile, into other columns, is lost"
+        yield Finding(str(table), words, subject.remedy, "lost")
+    yield from disturbing.undisturbed(trial)
+
+
+def _free(subject: Drilled, table: Table) -> list[str]:
+    """Columns that nobody but their own writers should change, and that may have any other row's value."""
+    bound = {*subject.item.changes[str(table)], subject.item.stamps, *table.primary_key}
+    bound |= {c for key in table.foreign_keys() for c in key.columns}
+    return [c.name for c in table.columns if c.name not in bound and not c.generated and not c.identity]
 
 
 def _key(table: Table) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,8 @@ from pgconform.catalog import Catalog
 from pgconform.contract import Contract, Members, Registry
 from pgconform.model import Finding, Nothing
 from pgconform.names import qualified, split
-from pgconform.procedures.stage import Drilled, Stage, drilled, registered, staged, tenancy_of
+from pgconform.procedures.disturbing import Trial, Values
+from pgconform.procedures.stage import Drilled, Stage, State, drilled, registered, staged, tenancy_of, whole
 from pgconform.statements import Name, column, joined, statement
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ TEXTS = (
     "Núñez, \"Ñata\" O'Higgins", "línea uno\nlínea dos\ttab", "50 % {de} $$ \\ $1 :x", "'); select 1; --",
     "日本語 العربية 👩‍💻", " blanks around ",
 )  # fmt: skip
+SHORT = 3  # rows of a file that is imported often
 
 
 def onboardings(contract: Contract) -> Iterator[Drilled]:
@@ -62,17 +64,10 @@ class Making:
     def members(self) -> Members:
         return registered(self.contract, self.subject.item)[1]
 
-    def sizes(self) -> dict[str, tuple[int, int]]:
-        """Rows and written rows of every table that is not a partition."""
-        stored = (t for t in self.catalog.tables if t.kind in ("table", "partitioned") and not t.extension)
-        return self.stage.sizes({str(t): statement("true") for t in stored if not t.parent})
-
     def run(self) -> tuple[str, list[str]]:
         """One run: what it was refused by, and the tables that it changed."""
-        self.stage.mark()
-        before = self.sizes()
-        error = self.stage.run().error
-        return error, [name for name, (rows, fresh) in self.sizes().items() if fresh or rows != before[name][0]]
+        changed = self.stage.watched(whole(self.catalog))
+        return self.stage.run().error, changed()
 
     def tenants(self) -> set[str]:
         """The keys of the registry, as text."""
@@ -136,6 +131,23 @@ def onboarded(subject: Drilled, contract: Contract, catalog: Catalog, copies: Co
                 return
 
 
+def onboarding(subject: Drilled, contract: Contract, catalog: Catalog, copies: Copies) -> Trial:
+    """Twice the same words, by the same user."""
+
+    def values(stage: Stage) -> list[Values]:
+        return [{"user": Making(subject, stage, contract, catalog).somebody()}] * 2
+
+    return Trial(subject, catalog, copies, values, _state(subject, catalog))
+
+
+def _state(subject: Drilled, catalog: Catalog) -> Callable[[Stage], State]:
+    """Looks at every table, but for unlogged ones that it has nothing to do with: a crash empties those in any case."""
+    declared = {name for name, _ in subject.needs}
+    unlogged = {str(table) for table in catalog.tables if table.persistence == "u"}
+    tables = {name: rows for name, rows in whole(catalog).items() if name in declared or name not in unlogged}
+    return lambda stage: dict(stage.sizes(tables))
+
+
 def _complete(making: Making, before: set[str], when: str) -> Iterator[Finding]:
     for tenant in sorted(making.tenants() - before):
         for table, words in making.missing(tenant):
@@ -173,9 +185,28 @@ def imported(subject: Drilled, contract: Contract, catalog: Catalog, copies: Cop
                     name, making.finding(str(subject), f"a file with a bad {name} {remains}", f"bad {name}")
                 )
         yield from told.values()
-        rows = [_row(making, 100 + n) for n in range(len(TEXTS))]
+        rows = _good_rows(making, len(TEXTS))
         stage.values["rows"] = json.dumps(rows, ensure_ascii=False)
         yield from _good(making, rows)
+
+
+def importing(subject: Drilled, contract: Contract, catalog: Catalog, copies: Copies) -> Trial:
+    """Twice the same good file."""
+
+    def values(stage: Stage) -> list[Values]:
+        making = Making(subject, stage, contract, catalog)
+        tenants = making.tenants()
+        if not tenants:
+            raise Nothing(f"{making.registry.table} has no tenant")
+        stage.values = {"tenant": min(tenants)}
+        rows = json.dumps(_good_rows(making, SHORT), ensure_ascii=False)
+        return [stage.values | {"rows": rows}] * 2
+
+    return Trial(subject, catalog, copies, values, _state(subject, catalog))
+
+
+def _good_rows(making: Making, count: int) -> list[dict[str, str]]:
+    return [_row(making, 100 + n) for n in range(count)]
 
 
 def _row(making: Making, number: int) -> dict[str, str]:
@@ -222,8 +253,5 @@ def _good(making: Making, rows: list[dict[str, str]]) -> Iterator[Finding]:
             yield making.finding(qualified(*place), words, "lost")
         if more := (arrived - wanted).total():
             yield making.finding(qualified(*place), f"{more} row(s) arrived that were not in the file", "more")
-    before = making.sizes()
-    making.run()
-    for place in targets:
-        if (now := making.sizes()[qualified(*place)][0]) > (was := before[qualified(*place)][0]):
-            yield making.finding(qualified(*place), f"the same file again adds {now - was} row(s)", "again")
+    for name in making.stage.again(whole(making.catalog), making.subject.item.stamps):
+        yield making.finding(name, "the same file again changes rows", "again")

@@ -17,7 +17,6 @@ from pgconform.statements import Name, Statement, column, joined, statement
 if TYPE_CHECKING:
     from pgconform.recovery.copies import Copies
 
-LOCKED = "300ms"  # how long a writer beside the procedure waits for a row
 # Rows of one tenant, without what a merge may change, each as often as it is there.
 _CUT = "pg_catalog.to_jsonb(r) - {ignored}::text[]"
 _KEEP = "insert into pgconform_drill.kept select {name}, {cut} from {t} as r where {tenant}::text in ({keep}, {gone})"
@@ -214,8 +213,6 @@ def _taken(merging: Merging, name: str, tenant: str) -> bool:
 
 def _added(merging: Merging, name: str, tenant: str) -> bool:
     """Another session adds the row, and it is remembered as it arrived; False where it was locked out, or refused."""
-    import psycopg
-
     stored = merging.catalog.table(name)
     assert stored, "an absent table is skipped before"
     columns = joined(Name((c.name,)) for c in stored.columns if not c.generated)
@@ -224,14 +221,7 @@ def _added(merging: Merging, name: str, tenant: str) -> bool:
         " insert into pgconform_drill.kept select {name}, {cut} from r",
         columns=columns, taken=_place(name), **merging._of(name, tenant),
     )  # fmt: skip
-    merging.stage.say(f"set lock_timeout = '{LOCKED}'")
-    try:
-        merging.stage.rows(command)
-    except (psycopg.errors.LockNotAvailable, psycopg.IntegrityError):
-        return False
-    finally:
-        merging.stage.say("reset lock_timeout")
-    return True
+    return merging.stage.beside(command)
 
 
 def _place(name: str) -> Name:
@@ -244,11 +234,12 @@ def complete(subject: Drilled, contract: Contract, catalog: Catalog, copies: Cop
     with staged(copies, subject) as stage:
         merging = Merging(subject, stage, contract, catalog)
         merging.choose()
+        changed = stage.watched(merging.whole())
         strangers, others = stage.sizes(merging.strangers()), stage.sizes(merging.whole())
         known = {*merging.strangers()}
         if error := stage.run().error:
             yield Finding(str(subject), f"it is refused: {error}", subject.remedy, "refused")
-            if not _touched(merging, others):
+            if not changed():
                 return
         for name, kind, words in merging.differences():
             yield Finding(name, words, subject.remedy, kind)
@@ -259,22 +250,8 @@ def complete(subject: Drilled, contract: Contract, catalog: Catalog, copies: Cop
             if name not in known and rows < others[name][0]:
                 words = f"{others[name][0] - rows} row(s) that are no tenant's are lost"
                 yield Finding(name, words, subject.remedy, "lost")
-        held = stage.digests(others, subject.item.stamps)
-        stage.run()
-        for name, digest in stage.digests(others, subject.item.stamps).items():
-            if digest != held[name]:
-                yield Finding(name, "a second run changes rows", subject.remedy, "again")
-
-
-def _begin(merging: Merging) -> dict[str, tuple[int, int]]:
-    merging.stage.mark()
-    return merging.stage.sizes(merging.whole())
-
-
-def _touched(merging: Merging, before: dict[str, tuple[int, int]]) -> list[str]:
-    """Tables that are not as they were when it began."""
-    now = merging.stage.sizes(merging.whole())
-    return [name for name, (rows, fresh) in now.items() if fresh or rows != before[name][0]]
+        for name in stage.again(others, subject.item.stamps):
+            yield Finding(name, "a second run changes rows", subject.remedy, "again")
 
 
 def interrupted(subject: Drilled, contract: Contract, catalog: Catalog, copies: Copies) -> Iterator[Finding]:
@@ -284,16 +261,14 @@ def interrupted(subject: Drilled, contract: Contract, catalog: Catalog, copies: 
         merging.choose()
         reached = 0
         for place in (merging.registry.table, *(name for name, _ in merging.tables())):
-            before = _begin(merging)
-            with stage.held(place) as run:
-                if run.pid:
-                    stage.terminate(run)
-                    reached += 1
-            if run.pid and (touched := _touched(merging, before)):
+            changed = stage.watched(merging.whole())
+            stopped = stage.stopped((place, 1))
+            reached += stopped
+            if stopped and (touched := changed()):
                 words = f"stopped while it wrote this table, it left {len(touched)} table(s) changed: "
                 yield Finding(place, words + ", ".join(touched), subject.remedy, "half")
                 return
-            if not run.pid and _touched(merging, before):
+            if not stopped and changed():
                 break  # it has run to its end, without a look at this table
         if not reached:
             raise NotVerified(f"{subject}: the procedure was never seen writing a table of the tenancy")

@@ -35,11 +35,13 @@ class Scratch:
 
     server: Server
     binaries: Path
+    crashed: bool = False  # which emptied every unlogged table of every database
 
     def crash(self) -> None:
         """Kill all processes of the server at once, as a crash of its machine would, and start it again."""
         import psycopg
 
+        self.crashed = True
         with psycopg.connect(self.server.dsn(), autocommit=True) as connection:
             ours = connection.execute("select pid from pg_catalog.pg_stat_activity")
             pids = [self.server.pid, *(pid for (pid,) in ours)]
@@ -120,10 +122,15 @@ class Copies:
         return Restored(copy, size, self._load(copy, lose, part, schema))
 
     def restored(self) -> Restored:
-        """The database that all copies are clones of: dumped and restored when first asked for, and only once.
+        """The database that all copies are clones of: dumped and restored when first asked for, and again where a drill
+        crashed the server and it has unlogged tables, which are empty then.
 
         Nobody may write into it, or stay connected. Raises NotVerified, each time, where that failed.
         """
+        crashed = isinstance(self._restored, Restored) and self._restored.copy.scratch.crashed
+        if crashed and any(table.persistence == "u" for table in self._catalog.tables):
+            self._stack.close()
+            self._restored = None
         if self._restored is None:
             try:
                 self._restored = self._restore()

@@ -103,12 +103,15 @@ def test_no_slot_holds_back_the_log(subject: Operations, database: Database) -> 
 
     The log that nobody fetches stays until the disk is full.
     """
+    rows = "select s.* from pg_catalog.pg_replication_slots as s order by s.slot_name;"
     for slot in activity.slots(database):
-        if slot.kept > subject.slot_gb * 1e9 or slot.status == "lost":
-            who = "in use" if slot.active else "used by nobody"
+        who = "in use" if slot.active else "used by nobody"
+        remedy = f"select pg_catalog.pg_drop_replication_slot({literal(slot.name)});"
+        if slot.status == "lost":
+            observed = f"is {who}, and what it still had to fetch of the log is gone"
+            yield Finding(quote(slot.name), observed, remedy, destroys=True, rows=rows)
+        elif slot.kept > subject.slot_gb * 1e9:
             observed = f"is {who}, and keeps {slot.kept / 1e9:.3g} GB of the log ({slot.status})"
-            remedy = f"select pg_catalog.pg_drop_replication_slot({literal(slot.name)});"
-            rows = "select s.* from pg_catalog.pg_replication_slots as s order by s.slot_name;"
             finding = Finding(quote(slot.name), observed, remedy, destroys=True, rows=rows)
             yield finding.against(slot.kept / 1e9, subject.slot_gb, "GB")
 

@@ -6,7 +6,7 @@ from pgconform.catalog import Catalog
 from pgconform.checks import check
 from pgconform.contract import Contract
 from pgconform.model import Finding
-from pgconform.procedures import archiving, fixing, making, merging
+from pgconform.procedures import archiving, disturbing, fixing, making, merging
 from pgconform.procedures.archiving import archivings
 from pgconform.procedures.fixing import fixes
 from pgconform.procedures.making import imports, onboardings
@@ -92,6 +92,28 @@ def test_a_new_tenant_is_complete_or_absent(
     yield from making.onboarded(subject, contract, catalog, copies)
 
 
+@check("onboarding-interrupted", guide=["muva-8", "vs-25"], when=["monthly"], each=onboardings, drill=True)
+def test_onboarding_that_is_stopped_leaves_all_or_nothing(
+    subject: Drilled, contract: Contract, catalog: Catalog, copies: Copies
+) -> Iterator[Finding]:
+    """Onboarding whose session or server is killed at any of its writes left all or nothing; a next run completes it.
+
+    A key that half a tenant holds refuses every further try to make that tenant.
+    """
+    yield from disturbing.interrupted(making.onboarding(subject, contract, catalog, copies))
+
+
+@check("onboarding-undisturbed", guide=["muva-7", "muva-8", "vs-25"], when=["monthly"], each=onboardings, drill=True)
+def test_onboarding_twice_at_once_is_as_one_after_another(
+    subject: Drilled, contract: Contract, catalog: Catalog, copies: Copies
+) -> Iterator[Finding]:
+    """A tenant that two sessions make at the same time is there as if one had waited for the other.
+
+    Forms are sent twice; who looks whether a tenant is there before making it has looked too early.
+    """
+    yield from disturbing.undisturbed(making.onboarding(subject, contract, catalog, copies))
+
+
 @check("import-atomic", guide=["vs-26"], when=["monthly"], each=imports, drill=True)
 def test_an_import_takes_all_rows_or_none(
     subject: Drilled, contract: Contract, catalog: Catalog, copies: Copies
@@ -103,6 +125,28 @@ def test_an_import_takes_all_rows_or_none(
     yield from making.imported(subject, contract, catalog, copies)
 
 
+@check("import-interrupted", guide=["vs-26"], when=["monthly"], each=imports, drill=True)
+def test_an_import_that_is_stopped_takes_all_rows_or_none(
+    subject: Drilled, contract: Contract, catalog: Catalog, copies: Copies
+) -> Iterator[Finding]:
+    """An import whose session or server is killed at any of its writes took all rows or none; a next run completes it.
+
+    Where each row is committed by itself, the same file is refused ever after, by its first rows.
+    """
+    yield from disturbing.interrupted(making.importing(subject, contract, catalog, copies))
+
+
+@check("import-undisturbed", guide=["vs-26"], when=["monthly"], each=imports, drill=True)
+def test_a_file_imported_twice_at_once_arrives_once(
+    subject: Drilled, contract: Contract, catalog: Catalog, copies: Copies
+) -> Iterator[Finding]:
+    """A file that two sessions import at the same time arrives as if one had waited for the other.
+
+    Whoever asks for known users before adding new ones does not see those that another session is adding.
+    """
+    yield from disturbing.undisturbed(making.importing(subject, contract, catalog, copies))
+
+
 @check("fix-exact", guide=["vs-27"], when=["monthly"], each=fixes, drill=True)
 def test_a_correction_changes_what_it_declares(
     subject: Drilled, contract: Contract, catalog: Catalog, copies: Copies
@@ -112,3 +156,26 @@ def test_a_correction_changes_what_it_declares(
     A changed amount without a trace of when is what an audit stumbles over.
     """
     yield from fixing.exact(subject, contract, catalog, copies)
+
+
+@check("fix-interrupted", guide=["vs-27"], when=["monthly"], each=fixes, drill=True)
+def test_a_correction_that_is_stopped_changes_all_or_nothing(
+    subject: Drilled, catalog: Catalog, copies: Copies
+) -> Iterator[Finding]:
+    """A correction whose session or server is killed at any of its writes did all or nothing; a next run completes it.
+
+    An amount without the sum that it is part of is wrong in a new way.
+    """
+    yield from disturbing.interrupted(fixing.fixing(subject, catalog, copies))
+
+
+@check("fix-undisturbed", guide=["vs-27"], when=["monthly"], each=fixes, drill=True)
+def test_a_correction_takes_back_nothing_that_others_write(
+    subject: Drilled, catalog: Catalog, copies: Copies
+) -> Iterator[Finding]:
+    """A correction keeps what others write into the row meanwhile; two at the same time come out as one by one.
+
+    What was read before another session wrote it is written back; sums that each computes without the other's change
+    are both wrong, and the last one stays.
+    """
+    yield from fixing.undisturbed(subject, catalog, copies)
