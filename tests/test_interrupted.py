@@ -38,7 +38,8 @@ ON_COPIES = [check for check in load().values() if "copies" in check.asks]
 # Which database has what a drill needs: the small one of unusual names, but for embeddings.
 EMBEDDED = {"vector-index-rebuilt", "search-function-restored"}
 SHOP = 'Weird "Shop"'
-SPREAD = 1  # steps between the first and the last one; each costs a new copy
+# Steps between the first and the last one; each costs a new copy. PGC_STEPS=9999 takes every step, for an hour or two.
+SPREAD = int(os.environ.get("PGC_STEPS", "1"))
 
 
 class Steps:
@@ -92,7 +93,7 @@ def state(dsn: str) -> object:
 
 
 def spread(steps: int) -> list[int]:
-    """The first, the last, and some between."""
+    """The first, the last, and some between: all of them where so many are wanted."""
     return sorted({1, steps, *(1 + n * (steps - 1) // (SPREAD + 1) for n in range(1, SPREAD + 1))})
 
 
