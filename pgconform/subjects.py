@@ -288,8 +288,10 @@ def promise_for(function: Function, catalog: Catalog, contract: Contract) -> Fun
 
 def recreate(name: str, promise: FunctionPromise, *gone: Function) -> str:
     """Drops what stands in the way and creates the function by the contract's own definition."""
+    if not promise.definition:  # nothing is dropped that cannot be made again
+        return f"-- correct {name}: the contract has no definition of it to recreate it by"
     drops = [f"drop {'procedure' if f.kind == 'p' else 'function'} {f.signature};\n" for f in gone]
-    return "".join(drops) + (promise.definition or f"-- the contract has no definition of {name}")
+    return "".join(drops) + promise.definition
 
 
 def searches(contract: Contract) -> Iterator[Searching]:
