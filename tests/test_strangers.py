@@ -81,3 +81,10 @@ def test_a_refused_function_is_what_is_to_be_granted(connect: Connect) -> None:
         with pytest.raises(psycopg.errors.InsufficientPrivilege) as refused:
             connection.execute("select public.shut()")
         assert "grant EXECUTE on function shut to the role that asked" in explain(refused.value, "asking")
+
+
+def test_where_no_rank_administers_none_is_looked_for() -> None:
+    """Such a contract promises no admin: a check that passes would say that it looked."""
+    check = load()["tenant-has-admin"]
+    assert [d.item.members.admin for d in check.subjects(contract_of("muva"))] == ["admin"]
+    assert not check.subjects(contract_of("victorysync"))
