@@ -40,7 +40,7 @@ class Schemas(Section, frozen=True):
 class ExtensionPromise(Section, frozen=True):
     """``builtin_from``: the server's major version from which the extension is not needed any more."""
 
-    minimum: str = ""
+    minimum: Annotated[str, Meta(pattern=r"^([0-9]+(\.[0-9]+)*)?$", description="a version such as 0.8.2")] = ""
     schema: str = ""
     builtin_from: int | None = None
 

@@ -8,6 +8,7 @@ what to grant or change) or ``TargetLost``; messages of the server that could ho
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -270,6 +271,8 @@ def claims_settings(setting: str, claims: dict[str, Any], settings: dict[str, st
 def explain(error: psycopg.Error, what: str) -> str:
     """One line: what was asked, why there is no answer, what to do. Holds no row content."""
     advice = _advice().get(error.sqlstate or "", "")
+    if refused := re.fullmatch(r"permission denied for function (\S+)", error.diag.message_primary or ""):
+        advice = f"grant EXECUTE on function {refused[1]} to the role that asked; pgconform reader grants none"
     return "; ".join(part for part in (f"while {what}", said(error), advice) if part)
 
 

@@ -266,10 +266,8 @@ class Searching:
 def declared_overload(name: str, promise: FunctionPromise, catalog: Catalog) -> Function | None:
     """The function with the declared arguments: the same names and types in the same order; None without one."""
     wanted = [(a.name, type_name(a.type)) for a in promise.arguments]
-    for function in catalog.functions_named(name):
-        if [(a.name, type_name(a.type)) for a in function.inputs] == wanted:
-            return function
-    return None
+    named = catalog.functions_named(name)
+    return next((f for f in named if [(a.name, type_name(a.type)) for a in f.inputs] == wanted), None)
 
 
 def present_overload(name: str, promise: FunctionPromise, catalog: Catalog) -> Function:
@@ -287,9 +285,11 @@ def promise_for(function: Function, catalog: Catalog, contract: Contract) -> Fun
 
 
 def recreate(name: str, promise: FunctionPromise, *gone: Function) -> str:
-    """Drops what stands in the way and creates the function by the contract's own definition."""
+    """The contract's own definition, after drops of what stands in its way; nothing is dropped without one."""
+    if not promise.definition:
+        return f"-- make or correct {name}: the contract has no definition of it"
     drops = [f"drop {'procedure' if f.kind == 'p' else 'function'} {f.signature};\n" for f in gone]
-    return "".join(drops) + (promise.definition or f"-- the contract has no definition of {name}")
+    return "".join([*drops, promise.definition])
 
 
 def searches(contract: Contract) -> Iterator[Searching]:

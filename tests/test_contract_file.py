@@ -213,6 +213,12 @@ def test_a_name_is_required_and_has_a_form(file: Path) -> None:
     assert answer(file, "name = 'My base'") == "name: wanted text that matches ^[a-z][a-z0-9_-]*$"
 
 
+def test_a_version_is_one(file: Path) -> None:
+    """Text that is none would be older than each installed one, and pass."""
+    form = "wanted text that matches ^([0-9]+(\\.[0-9]+)*)?$"
+    assert answer(file, "name = 'a'\nextensions.vector.minimum = 'new'") == f"[extensions.vector] minimum: {form}"
+
+
 def test_ten_problems_are_reported_at_once(file: Path) -> None:
     keys = [f"key{n} = 1" for n in range(12)]
     assert len(answer(file, "\n".join(keys)).splitlines()) == 10

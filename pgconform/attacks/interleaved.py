@@ -223,10 +223,10 @@ def _played(cast: Cast, history: list[Step]) -> Surprise | None:
     drills = cast.evidence.drills
     drills.send([statement("savepoint history")])
     cast.sent, cast.aimed, cast.planned = [], set(), set()
-    now = {i.user: set(i.tenants) for i in cast.people}
+    now = [set(i.tenants) for i in cast.people]  # by number: without a table of members nobody is told apart by user
     try:
         for step in history:
-            own = now[cast.people[step.person].user]
+            own = now[step.person]
             if step.act in _LOOKS:
                 observed = _look(cast, step, own)
             elif step.act.removesuffix(_AGAIN) in _ROADS:
@@ -253,7 +253,7 @@ def _when(history: list[Step]) -> str:
     return "after another one has looked" if all(act in _LOOKS for act in acts) else "after another one has been there"
 
 
-def _change(cast: Cast, step: Step, now: dict[str, set[str]]) -> None:
+def _change(cast: Cast, step: Step, now: list[set[str]]) -> None:
     """Changes a membership, and takes from the table what now counts; a change that is refused is left out."""
     person, tenant = cast.people[step.person], cast.tenants[step.tenant]
     if cast.ledger is None:
@@ -262,7 +262,7 @@ def _change(cast: Cast, step: Step, now: dict[str, set[str]]) -> None:
     answers = cast.evidence.drills.tried([*commands, memberships(cast.ledger.members, person.user)])
     if answers:
         cast.sent += [f"{command};" for command in commands]
-        now[person.user] = {own for (own,) in answers[-1][1]}
+        now[step.person] = {own for (own,) in answers[-1][1]}
 
 
 def _look(cast: Cast, step: Step, own: set[str]) -> str:

@@ -81,6 +81,14 @@ def free_columns(catalog: Catalog, contract: Contract, table: Table, key: Constr
     return tuple(c for c in key.columns if c != _tenant(catalog, contract, table))
 
 
+def tied(catalog: Catalog, contract: Contract, table: Table, key: Constraint) -> bool:
+    """True where a key compares the tenants of the two rows itself, so that no parent of another one fits."""
+    parent = catalog.table(key.references)
+    assert parent, "its subjects have one"
+    owners = _tenant(catalog, contract, table), _tenant(catalog, contract, parent)
+    return owners in zip(key.columns, key.referenced_columns, strict=True)
+
+
 def adoptions(catalog: Catalog, contract: Contract, table: Table, key: Constraint) -> tuple[Road, ...]:
     """Ways to make an own row the child of a row that is another tenant's."""
     columns = free_columns(catalog, contract, table, key)

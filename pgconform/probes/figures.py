@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from decimal import Decimal
 
 from pgconform.contract import Allowed, Filled, Report, Total
@@ -9,6 +10,7 @@ from pgconform.contract_operations import Metrics
 from pgconform.database import Database
 from pgconform.model import Finding, Nothing
 from pgconform.names import quote
+from pgconform.probes.owners import Owners
 from pgconform.probes.rows import Offence, need_rows
 from pgconform.statements import Name, Rows, Statement, column, joined, statement
 from pgconform.subjects import Declared
@@ -69,34 +71,39 @@ def compare_allowed(subject: Declared[Allowed], database: Database) -> list[Find
     return found
 
 
-def unequal_totals(subject: Declared[Total]) -> Offence:
+def unequal_totals(subject: Declared[Total], owners: Owners | None) -> Offence:
     """Rows whose total is not the sum of the rows that name them; none of those sums to zero."""
     item = subject.item
+    keys = [(item.key, item.detail_key), *([owners] if owners else [])]  # ours, and theirs
     total = statement(
-        "coalesce((select pg_catalog.sum(d.{part}) from {detail} as d where d.{by} = {key}), 0)",
-        part=Name((item.detail_column,)), detail=Name.of(item.detail), by=Name((item.detail_key,)),
-        key=column(item.key),
+        "coalesce((select pg_catalog.sum(d.{part}) from {detail} as d where {named}), 0)",
+        part=Name((item.detail_column,)), detail=Name.of(item.detail),
+        named=_alike((theirs, "d", ours, "r") for ours, theirs in keys),
     )  # fmt: skip
-    named = {
-        "table": Name.of(subject.table), "by": Name((item.detail_key,)), "part": Name((item.detail_column,)),
-        "detail": Name.of(item.detail), "k": Name((item.key,)), "c": Name((item.column,)),
-    }  # fmt: skip
+    by = [column(theirs, "d") for _, theirs in keys]
     summed = statement(
-        "{table} as o left join (select d.{by} as key, pg_catalog.sum(d.{part}) as total"
-        " from {detail} as d group by d.{by}) as s on s.key = o.{k}",
-        **named,
-    )
+        "{table} as o left join (select {by}, pg_catalog.sum(d.{part}) as total from {detail} as d group by {by}) as s"
+        " on {same}",
+        table=Name.of(subject.table), by=joined(by), part=Name((item.detail_column,)), detail=Name.of(item.detail),
+        same=_alike((theirs, "s", ours, "o") for ours, theirs in keys),
+    )  # fmt: skip
     where = statement(  # not by {total}: without an index on the parts, that is a scan of them for each row
-        "not exists (select from {summed} where o.{k} = {key} and o.{c} = coalesce(s.total, 0))",
-        summed=summed, key=column(item.key), **named,
+        "not exists (select from {summed} where {same} and {c} = coalesce(s.total, 0))",
+        summed=summed, same=_alike((ours, "o", ours, "r") for ours, _ in keys), c=column(item.column, "o"),
     )  # fmt: skip
     some = statement(  # one hash of the sums, where the condition needs a second one of the rows
-        "select from {summed} where (o.{c} = coalesce(s.total, 0)) is not true or o.{k} is null",
-        summed=summed, **named,
+        "select from {summed} where ({c} = coalesce(s.total, 0)) is not true or {k} is null",
+        summed=summed, c=column(item.column, "o"), k=column(item.key, "o"),
     )  # fmt: skip
     change = statement("{c} = {total}", c=Name((item.column,)), total=total)
     says = f"differ from the sum of {item.detail}"
     return Offence(subject.table, Rows(subject.table, where), says, change, subject.name, True, some, any=True)
+
+
+def _alike(pairs: Iterable[tuple[str, str, str, str]]) -> Statement:
+    """True where each column of one relation is like one of the other."""
+    equal = (statement("{a} = {b}", a=column(a, of), b=column(b, to)) for a, of, b, to in pairs)
+    return joined(equal, " and ")
 
 
 def _aggregate(item: Report) -> Statement:

@@ -13,6 +13,7 @@ from pgconform.contract_operations import Metrics
 from pgconform.database import Database
 from pgconform.model import Finding, Nothing
 from pgconform.people import active
+from pgconform.probes.owners import Owners
 from pgconform.statements import Name, Rows, Statement, column, columns, equal, joined, statement
 from pgconform.subjects import Declared
 
@@ -343,12 +344,12 @@ def archived(found: Finding, subject: Declared[Retention], live: Iterable[Column
     return replace(found, remedy=str(move), destroys=False)
 
 
-def live_and_archived(subject: Declared[Retention]) -> Offence:
+def live_and_archived(subject: Declared[Retention], owners: Owners | None) -> Offence:
     item = subject.item
+    same = [statement("l.{key} = r.{key}", key=Name((item.key,)))]
+    same += [statement("{l} = {r}", l=column(owners[0], "l"), r=column(owners[1]))] if owners else []
     where = statement(
-        "exists (select from {live} as l where l.{key} = r.{key})",
-        live=Name.of(subject.table),
-        key=Name((item.key,)),
+        "exists (select from {live} as l where {same})", live=Name.of(subject.table), same=joined(same, " and ")
     )
     return Offence(
         item.archive, Rows(item.archive, where), f"are in {subject.table} as well", None, names.quote(item.key)

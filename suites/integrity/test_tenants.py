@@ -112,22 +112,30 @@ def test_every_tenant_is_onboarded_completely(
     rows.need_rows(database, tenancy.registry.table)
 
 
-@check("tenant-has-admin", guide=["muva-7", "muva-20"], when=["daily", "weekly"], each=memberships)
+def administered(contract: Contract) -> Iterator[Declared[Tenancy]]:
+    """Tenancies with a table of members that says which rank administers, and a registry."""
+    for subject in memberships(contract):
+        if subject.item.registry and subject.item.members and subject.item.members.admin:
+            yield subject
+
+
+@check("tenant-has-admin", guide=["muva-7", "muva-20"], when=["daily", "weekly"], each=administered)
 def test_every_active_tenant_has_an_admin(subject: Declared[Tenancy], database: Database) -> Iterator[Finding]:
     """Every active tenant has an active admin.
 
     Without one nobody of the tenant can invite, remove or correct anybody.
     """
     registry, members = subject.item.registry, subject.item.members
-    if registry and members and members.admin:
-        lacking = rows.tenants_without_admin(registry, members)
-        count = int(database.one(lacking.count, f"looking for admins in {members.table}")[0])
-        if count:
-            observed = f"{count} active tenant(s) have no active {members.admin}"
-            yield Finding(
-                registry.table, observed, admit_admins(lacking, registry, members), "", False, lacking.shown, count
-            )
-        rows.need_rows(database, registry.table)
+    assert registry, "its subjects have one"
+    assert members, "its subjects have some"
+    lacking = rows.tenants_without_admin(registry, members)
+    count = int(database.one(lacking.count, f"looking for admins in {members.table}")[0])
+    if count:
+        observed = f"{count} active tenant(s) have no active {members.admin}"
+        yield Finding(
+            registry.table, observed, admit_admins(lacking, registry, members), "", False, lacking.shown, count
+        )
+    rows.need_rows(database, registry.table)
 
 
 @check("members-valid", guide=["muva-20", "vs-2"], when=["daily", "weekly"], each=memberships)

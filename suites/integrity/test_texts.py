@@ -8,6 +8,7 @@ from pgconform.contract import Chunks, Contract, Retention
 from pgconform.database import Database
 from pgconform.model import Finding
 from pgconform.probes import rows
+from pgconform.probes.owners import owners
 from pgconform.subjects import Declared, archives, chunked_tables, retentions
 
 
@@ -35,9 +36,12 @@ def test_no_old_row_is_live(subject: Declared[Retention], catalog: Catalog, data
 
 
 @check("archive-disjoint", guide=["vs-17"], when=["monthly"], each=archives)
-def test_no_row_is_live_and_archived(subject: Declared[Retention], database: Database) -> Iterator[Finding]:
+def test_no_row_is_live_and_archived(
+    subject: Declared[Retention], contract: Contract, catalog: Catalog, database: Database
+) -> Iterator[Finding]:
     """No row is both live and archived.
 
     An archiving run that inserted and did not delete counts everything twice.
     """
-    yield from rows.judge(database, rows.live_and_archived(subject))
+    beside = owners(contract, catalog, subject.table, subject.item.key, subject.item.archive)
+    yield from rows.judge(database, rows.live_and_archived(subject, beside))

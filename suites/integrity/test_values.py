@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 
+from pgconform.catalog import Catalog
 from pgconform.checks import check
 from pgconform.contract import Allowed, Contract, Filled, Flag, Report, Total
 from pgconform.contract_operations import Metrics
 from pgconform.database import Database
 from pgconform.model import Finding
 from pgconform.probes import figures, rows
+from pgconform.probes.owners import owners
 from pgconform.subjects import (
     Declared,
     allowed_values,
@@ -72,12 +74,15 @@ def test_every_flag_agrees_with_its_column(subject: Declared[Flag], database: Da
 
 
 @check("totals-reconcile", guide=["vs-5"], when=["daily"], each=totals)
-def test_every_total_is_the_sum_of_its_parts(subject: Declared[Total], database: Database) -> Iterator[Finding]:
+def test_every_total_is_the_sum_of_its_parts(
+    subject: Declared[Total], contract: Contract, catalog: Catalog, database: Database
+) -> Iterator[Finding]:
     """Every total is the sum of the rows that belong to it.
 
     An invoice that is not what was billed is a dispute to come.
     """
-    yield from rows.judge(database, figures.unequal_totals(subject))
+    beside = owners(contract, catalog, subject.table, subject.item.key, subject.item.detail)
+    yield from rows.judge(database, figures.unequal_totals(subject, beside))
 
 
 @check("reports-reconcile", guide=["vs-20"], when=["monthly"], each=reports)

@@ -1,0 +1,90 @@
+"""Databases that are built unlike both references: what is right there is not called wrong, nor dropped."""
+
+from __future__ import annotations
+
+import datetime
+import tomllib
+
+import psycopg
+import pytest
+
+from pgconform.catalogue_of_checks import load
+from pgconform.checks import Evidence, evaluate
+from pgconform.contract import FunctionPromise
+from pgconform.contract_file import validate
+from pgconform.database import Database, explain
+from pgconform.introspect import snapshot
+from pgconform.model import Effort
+from pgconform.subjects import recreate
+from tests.conftest import Connect
+from tests.proving import contract_of, transaction
+
+# Sessions that say their tenant in a setting: there is no table of members, and nobody has a user's id.
+SHOPS = """
+create table public.shops (id integer primary key);
+create table public.goods (shop integer not null references public.shops (id), id integer, primary key (shop, id));
+insert into public.shops select generate_series(1, 3);
+insert into public.goods select s.id, n from public.shops as s, generate_series(1, 4) as n;
+alter table public.goods enable row level security;
+grant select on public.goods to authenticated;
+create policy own on public.goods for select to authenticated
+  using (shop = (select nullif(current_setting('app.shop', true), '')::integer))
+"""
+CONTRACT = """
+name = "shops"
+roles.clients = ["authenticated"]
+sessions.shop = { role = "authenticated", settings = { "app.shop" = "{tenant}" } }
+[tenancies.shops]
+column = "shop"
+type = "integer"
+session = "shop"
+registry = { table = "public.shops", key = "id" }
+[access]
+tenant.authenticated = { select = "own" }
+service.authenticated = "none"
+[tables."public.shops"]
+holds = "service"
+[tables."public.goods"]
+"""
+
+
+@pytest.mark.parametrize(
+    ("policy", "verdict"), [("", "passed"), ("alter policy own on public.goods using (true)", "failed")]
+)
+def test_sessions_without_a_user_are_told_apart(policy: str, verdict: str, connect: Connect) -> None:
+    connection, contract = connect("victorysync"), validate(tomllib.loads(CONTRACT), "shops.toml")
+    with transaction(connection, contract):
+        connection.execute(f"{SHOPS}; {policy}".encode())
+        catalog, database = snapshot(connection), Database(connection)
+        today = datetime.datetime.now(datetime.UTC).date()
+        evidence = Evidence(contract, catalog, database, today, lambda: database, Effort.of("quick", "1"))
+        result = evaluate(load()["access-follows-membership"], evidence, [catalog.table("public.goods")])
+    assert str(result.verdict) == verdict, [f.observed for f in result.findings]
+
+
+def test_no_function_is_dropped_that_cannot_be_made_again(connect: Connect) -> None:
+    connection, contract = connect("victorysync"), contract_of("victorysync", "")
+    with transaction(connection, contract):
+        gone = next(f for f in snapshot(connection).functions if str(f) == "auth.uid")
+    assert "drop" not in recreate("auth.uid", FunctionPromise(), gone)
+    defined = FunctionPromise(definition="create function auth.uid() ...")
+    assert recreate("auth.uid", defined, gone).startswith("drop function auth.uid();\ncreate function")
+
+
+def test_a_refused_function_is_what_is_to_be_granted(connect: Connect) -> None:
+    """The role that reads is granted none: to make it once more would change nothing."""
+    connection, contract = connect("victorysync"), contract_of("victorysync", "")
+    with transaction(connection, contract):
+        connection.execute("create function public.shut() returns integer language sql as 'select 1'")
+        connection.execute("revoke execute on function public.shut() from public")
+        connection.execute("set local role anon")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege) as refused:
+            connection.execute("select public.shut()")
+        assert "grant EXECUTE on function shut to the role that asked" in explain(refused.value, "asking")
+
+
+def test_where_no_rank_administers_none_is_looked_for() -> None:
+    """Such a contract promises no admin: a check that passes would say that it looked."""
+    check = load()["tenant-has-admin"]
+    assert [d.item.members.admin for d in check.subjects(contract_of("muva"))] == ["admin"]
+    assert not check.subjects(contract_of("victorysync"))
