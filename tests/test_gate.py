@@ -229,9 +229,14 @@ def test_a_run_that_is_ended_by_force_leaves_reports_that_say_so(
 ) -> None:
     """Those of an earlier, complete run are not left to be taken for this one's."""
     assert run(*asked(live, EVERY), out=tmp_path).returncode == 0
+    # Each case takes a moment: a run must not be over before the twentieth line is read on a busy machine.
+    (tmp_path / "slow.py").write_text("import time\ndef pytest_runtest_teardown():\n    time.sleep(0.05)\n")
     command = [sys.executable, "-m", "pgconform", "run", f"--out={tmp_path}", "--contract=victorysync",
-               f"--target=live:{live.dsn('victorysync')}", EVERY, "-v", "-v"]  # fmt: skip
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path)
+               f"--target=live:{live.dsn('victorysync')}", EVERY, "-v", "-v", "-p", "slow"]  # fmt: skip
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+    )  # fmt: skip
     assert process.stdout
     for number, _ in enumerate(line for line in process.stdout if "PASSED" in line):
         if number == 20:

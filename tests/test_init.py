@@ -100,7 +100,7 @@ grant select on all tables in schema public to kinds_client;
 """
 
 OTHERS = {
-    "kinds": KINDS,
+    "prints": KINDS,
     "empty": "",
     "untenanted": "create table public.readings (at timestamptz primary key, celsius real); "
     "insert into public.readings values (now(), 1)",
@@ -255,7 +255,7 @@ def test_unusual_names_survive(others: dict[str, str], tmp_path: Path) -> None:
 
 
 def test_vectors_of_all_kinds_are_found_and_other_bits_are_not(others: dict[str, str], tmp_path: Path) -> None:
-    contract = drafted(others["kinds"], tmp_path)
+    contract = drafted(others["prints"], tmp_path)
     found = contract.tables["public.prints"].vectors
     told = {name: (v.dimension, v.type, v.metric, v.index_cast, v.distinct) for name, v in found.items()}
     assert told == {

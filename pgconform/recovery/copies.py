@@ -129,7 +129,7 @@ class Copies:
         """
         crashed = isinstance(self._restored, Restored) and self._restored.copy.scratch.crashed
         if crashed and any(table.persistence == "u" for table in self._catalog.tables):
-            self._stack.close()
+            self.close()
             self._restored = None
         if self._restored is None:
             try:
