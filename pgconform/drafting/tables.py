@@ -65,9 +65,12 @@ def exposed(seen: Seen, roles: Roles) -> list[str]:
 def whose(seen: Seen, roles: Roles, tenancies: list[Guess], tables: list[Table]) -> dict[str, Whose]:
     """Whose each relation is."""
     found = {str(table): _whose(seen, roles, tenancies, table) for table in tables}
-    for table in tables:  # children of those whose rows are somebody's
-        if found[str(table)].holds in ("shared", "service") and (child := _child(table, found)):
-            found[str(table)] = child
+    before: dict[str, Whose] = {}
+    while before != found:  # children of those whose rows are somebody's, then theirs
+        before = dict(found)
+        for table in tables:
+            if found[str(table)].holds in ("shared", "service") and (child := _child(seen, table, before)):
+                found[str(table)] = child
     return found
 
 
@@ -93,14 +96,15 @@ def _whose(seen: Seen, roles: Roles, tenancies: list[Guess], table: Table) -> Wh
     return Whose("service", why="guess: no client reaches it")
 
 
-def _child(table: Table, found: dict[str, Whose]) -> Whose | None:
-    """It belongs to whom its parent belongs to: by a foreign key of one column that is never null."""
-    keys = [
-        c for c in table.foreign_keys() if len(c.columns) == 1 and found.get(c.references, Whose("")).holds == "tenant"
-    ]
-    for constraint in sorted(keys, key=lambda c: c.on_delete != "cascade"):
+def _child(seen: Seen, table: Table, found: dict[str, Whose]) -> Whose | None:
+    """It belongs to whom its parent belongs to: by a foreign key of one column that its policies look at, or that is
+    never null."""
+    tied = seen.tied.get(str(table), frozenset())
+    keys = [c for c in table.foreign_keys()
+            if len(c.columns) == 1 and found.get(c.references, Whose("")).holds in ("tenant", "child")]  # fmt: skip
+    for constraint in sorted(keys, key=lambda c: (c.columns[0] not in tied, c.on_delete != "cascade")):
         column = table.column(constraint.columns[0])
-        if column and column.not_null:
+        if column and (column.not_null or column.name in tied):
             parent = found[constraint.references]
             return Whose("child", column.name, constraint.references, constraint.referenced_columns[0], parent.tenancy,
                          f"guess: a row refers to one of {constraint.references} and names no tenant")  # fmt: skip

@@ -79,13 +79,29 @@ class Guess:
 
 def guesses(seen: Seen) -> tuple[list[Guess], list[Guess]]:
     """The tenancies, and the columns that might be one as well, the likeliest first."""
-    found = sorted(_candidates(seen), key=_weight, reverse=True)
+    weighed = sorted(_candidates(seen), key=_weight, reverse=True)
+    tied = {table for guess in weighed for table in guess.tied if table != str(guess.registry)}
+    found = sorted(weighed, key=lambda guess: str(guess.registry) in tied)  # parents come after whose they are
     taken: list[Guess] = []
     left: list[Guess] = []
     for guess in found:
         covered = {table for other in taken for table in other.tables}
-        taken.append(guess) if _convincing(guess, covered, taken) else left.append(guess)
+        belongs = str(guess.registry) in _belonging(seen, covered)  # then it is no tenant
+        taken.append(guess) if not belongs and _convincing(guess, covered, taken) else left.append(guess)
+    belonging = _belonging(seen, {table for other in taken for table in other.tables})
+    left = [guess for guess in left if str(guess.registry) not in belonging]
     return taken, [guess for guess in left if guess.tied or KNOWN.match(guess.column)][:3]
+
+
+def _belonging(seen: Seen, covered: set[str]) -> set[str]:
+    """Those tables, and those whose policies tie their rows to one of them by a foreign key, however far."""
+    found = set(covered)
+    while more := {
+        str(table) for table in seen.stored for key in table.foreign_keys()
+        if len(key.columns) == 1 and key.references in found and key.columns[0] in seen.tied[str(table)]
+    } - found:  # fmt: skip
+        found |= more
+    return found
 
 
 def _weight(guess: Guess) -> tuple[int, int, bool, int, str]:

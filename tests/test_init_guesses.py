@@ -1,0 +1,112 @@
+"""pgconform init: databases whose tenancy shows only in the bodies of helpers, in parents, or by a rank's name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from pgconform.targets.server import Server
+from tests.test_init import drafted, dsn_of
+
+# Three tables hang on appointments, and only two have the clinic's column: the child's key is compared most often.
+CLINICS = """
+create extension if not exists vector schema extensions;
+grant execute on all functions in schema extensions to authenticated;
+create table public.clinics (id uuid primary key, name text not null);
+create table public.staff (clinic_id uuid not null references public.clinics, user_id uuid not null,
+  role text not null check (role in ('administrator', 'doctor')),
+  status text not null check (status in ('active', 'invited', 'left')), primary key (clinic_id, user_id));
+create table public.appointments (id uuid primary key, clinic_id uuid not null references public.clinics, at date);
+create table public.notes (id uuid primary key, body text, embedding extensions.vector(3),
+  appointment_id uuid not null references public.appointments on delete cascade);
+create table public.bills (id uuid primary key,
+  appointment_id uuid not null references public.appointments on delete cascade);
+create table public.reminders (id uuid primary key,
+  appointment_id uuid not null references public.appointments on delete cascade);
+create table public.payments (id uuid primary key, bill_id uuid references public.bills);
+create index on public.payments (bill_id);
+create index on public.appointments (clinic_id);
+create index on public.notes (appointment_id);
+create index on public.bills (appointment_id);
+create index on public.reminders (appointment_id);
+create index on public.notes using hnsw (embedding extensions.vector_cosine_ops);
+create function public.is_member(clinic uuid) returns boolean language sql stable security definer set search_path = ''
+  as $$ -- status = 'invited' is not enough
+  select exists (select from public.staff as s where s.clinic_id = clinic and s.user_id = auth.uid()
+    and s.role in ('administrator', 'doctor') and s.status = 'active') $$;
+alter table public.clinics enable row level security;
+alter table public.staff enable row level security;
+alter table public.appointments enable row level security;
+alter table public.notes enable row level security;
+alter table public.bills enable row level security;
+alter table public.payments enable row level security;
+alter table public.reminders enable row level security;
+create policy p on public.clinics for select to authenticated using (public.is_member(id));
+create policy p on public.staff for select to authenticated using (user_id = (select auth.uid()));
+create policy p on public.appointments for select to authenticated using (public.is_member(clinic_id));
+create policy p on public.notes for select to authenticated using (exists (select from public.appointments as a
+  where a.id = appointment_id and a.clinic_id in (select s.clinic_id from public.staff as s
+    where s.user_id = (select auth.uid()) and s.status = 'active')));
+create policy p on public.bills for select to authenticated using (exists (select from public.appointments as a
+  where a.id = appointment_id and public.is_member(a.clinic_id)));
+create policy p on public.payments for select to authenticated using (bill_id in (select b.id from public.bills as b
+  join public.appointments as a on a.id = b.appointment_id where public.is_member(a.clinic_id)));
+create policy p on public.reminders for select to authenticated using (exists (select from public.appointments as a
+  where a.id = appointment_id and public.is_member(a.clinic_id)));
+create function public.match_notes(q extensions.vector, clinic_id uuid, n int default 5)
+  returns table (id uuid, similarity float) language sql stable set search_path = '' as $$
+  select t.id, 1 - (t.embedding operator(extensions.<=>) q) from public.notes as t
+  join public.appointments as a on a.id = t.appointment_id where a.clinic_id = match_notes.clinic_id
+  order by t.embedding operator(extensions.<=>) q limit n $$;
+revoke execute on function public.is_member, public.match_notes from public;
+grant execute on function public.is_member, public.match_notes to authenticated;
+grant usage on schema public to authenticated;
+grant select on public.clinics, public.staff, public.appointments, public.notes, public.bills, public.reminders,
+  public.payments  to authenticated;
+insert into public.clinics select gen_random_uuid(), 'clinic' from generate_series(1, 3);
+insert into public.staff select id, gen_random_uuid(), role, status from public.clinics,
+  (values ('administrator', 'active'), ('doctor', 'active'), ('doctor', 'left')) as v (role, status);
+insert into public.appointments select gen_random_uuid(), id, now() from public.clinics, generate_series(1, 3);
+insert into public.notes select gen_random_uuid(), 'note', array[random(), random(), random()]::extensions.vector, id
+  from public.appointments;
+insert into public.bills select gen_random_uuid(), id from public.appointments;
+insert into public.payments select gen_random_uuid(), id from public.bills;
+insert into public.reminders select gen_random_uuid(), id from public.appointments;
+"""
+AUTH = Path(__file__).parent.parent / "fixtures" / "databases" / "supabase" / "1_auth.sql"
+
+OTHERS = {"clinics": CLINICS}
+
+
+@pytest.fixture(scope="module")
+def others(references: Server) -> dict[str, str]:
+    """Databases with an API's roles and auth.uid(), by name."""
+    from psycopg import sql
+
+    for name, script in OTHERS.items():
+        with psycopg.connect(references.dsn(), autocommit=True) as connection:
+            connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
+        with psycopg.connect(dsn_of(references, name), autocommit=True) as connection:
+            connection.execute(AUTH.read_bytes())
+            connection.execute(script.encode())
+    return {name: dsn_of(references, name) for name in OTHERS}
+
+
+def text_of(folder: Path) -> str:
+    return (folder / "contract.toml").read_text("utf-8")
+
+
+def test_a_child_of_tenants_rows_makes_no_tenancy(others: dict[str, str], tmp_path: Path) -> None:
+    contract = drafted(others["clinics"], tmp_path)
+    assert list(contract.tenancies) == ["clinic"]
+    for name in ("notes", "bills", "reminders"):
+        table = contract.tables[f"public.{name}"]
+        assert (table.holds, table.column, table.parent) == ("child", "appointment_id", "public.appointments")
+    payments = contract.tables["public.payments"]
+    assert (payments.holds, payments.column, payments.parent) == ("child", "bill_id", "public.bills")
+    assert "[tenancies.appointment" not in text_of(tmp_path)
+    search = contract.functions["public.match_notes"].search
+    assert search
+    assert search.tenant == "clinic_id"
