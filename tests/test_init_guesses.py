@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from pgconform.targets.server import Server
-from tests.test_init import drafted, dsn_of
+from tests.test_init import drafted, dsn_of, run
 
 # Three tables hang on appointments, and only two have the clinic's column: the child's key is compared most often.
 CLINICS = """
@@ -75,9 +75,39 @@ insert into public.bills select gen_random_uuid(), id from public.appointments;
 insert into public.payments select gen_random_uuid(), id from public.bills;
 insert into public.reminders select gen_random_uuid(), id from public.appointments;
 """
+# Who counts is said by a label of a type, and by what is left out; another table has a status, too.
+WEIRD = """
+create schema "Gu.ild ""s";
+create type "Gu.ild ""s"."St ""ate" as enum ('applied', 'in', 'it''s over');
+create table "Gu.ild ""s"."Guilds" ("Key ""k" int primary key);
+create table "Gu.ild ""s"."Ad mitted" (user_id uuid not null, rank text check (rank in ('Owner', 'mate')),
+  "Guild ""id" int not null references "Gu.ild ""s"."Guilds", "my Status" "Gu.ild ""s"."St ""ate",
+  primary key ("Guild ""id", "user_id"));
+create table "Gu.ild ""s".works (id int primary key, "Guild ""id" int not null references "Gu.ild ""s"."Guilds",
+  "my Status" text);
+create table "Gu.ild ""s".tools (id int primary key, "Guild ""id" int not null references "Gu.ild ""s"."Guilds");
+create function "Gu.ild ""s"."Is ""in"(int) returns boolean language plpgsql stable security definer as $$ begin
+  perform from "Gu.ild ""s".works as "W" where "W"."my Status" = 'done';
+  return exists (select from "Gu.ild ""s"."Ad mitted" as "A ""m" where "A ""m"."Guild ""id" = $1
+    and "A ""m"."user_id" = auth.uid() and "A ""m"."my Status" /* not 'in' */ not in ('applied', 'it''s over'));
+end $$;
+alter table "Gu.ild ""s".works enable row level security;
+alter table "Gu.ild ""s".tools enable row level security;
+create policy p on "Gu.ild ""s".works using ("Gu.ild ""s"."Is ""in"("Guild ""id"));
+create policy p on "Gu.ild ""s".tools using ("Gu.ild ""s"."Is ""in"("Guild ""id"));
+grant usage on schema "Gu.ild ""s" to authenticated;
+grant select on all tables in schema "Gu.ild ""s" to authenticated;
+"""
 AUTH = Path(__file__).parent.parent / "fixtures" / "databases" / "supabase" / "1_auth.sql"
 
-OTHERS = {"clinics": CLINICS}
+CHECKED = "('administrator', 'doctor') and s.status = 'active'"
+FORGETFUL = """
+create or replace function public.is_member(clinic uuid) returns boolean language sql stable security definer
+  set search_path = '' as $$ select exists (select from public.staff as s where s.clinic_id = clinic
+    and s.user_id = (select auth.uid()) and s.role in ('administrator', 'doctor')) $$;
+"""
+
+OTHERS = {"clinics": CLINICS, 'gu "ilds': WEIRD}
 
 
 @pytest.fixture(scope="module")
@@ -110,3 +140,26 @@ def test_a_child_of_tenants_rows_makes_no_tenancy(others: dict[str, str], tmp_pa
     search = contract.functions["public.match_notes"].search
     assert search
     assert search.tenant == "clinic_id"
+
+
+def test_who_counts_is_found_in_the_bodies_of_helpers(others: dict[str, str], tmp_path: Path) -> None:
+    """Else nobody who has left would be tried."""
+    members = drafted(others["clinics"], tmp_path).tenancies["clinic"].members
+    assert members
+    assert (members.active, members.active_values) == ("status", ("active",))
+    done = run(tmp_path, others["clinics"])
+    assert done.returncode == 0, done.stdout
+    with psycopg.connect(others["clinics"], autocommit=True) as connection:
+        connection.execute(FORGETFUL.encode())
+        try:
+            done = run(tmp_path, others["clinics"])
+        finally:
+            connection.execute(FORGETFUL.replace("('administrator', 'doctor')", CHECKED).encode())
+    assert done.returncode == 1
+    assert "public.appointments: deactivated or expired member sees 3 row(s)" in done.stdout
+
+
+def test_who_counts_is_found_under_unusual_names(others: dict[str, str], tmp_path: Path) -> None:
+    (tenancy,) = drafted(others['gu "ilds'], tmp_path).tenancies.values()
+    assert tenancy.members
+    assert (tenancy.members.active, tenancy.members.active_values) == ("my Status", ("in",))

@@ -10,7 +10,7 @@ from pgconform.catalog import Column, Table
 from pgconform.contract import COMMANDS
 from pgconform.drafting.roles import Roles
 from pgconform.drafting.seen import Seen
-from pgconform.drafting.tenancy import Guess, Members
+from pgconform.drafting.tenancy import Guess
 from pgconform.names import quote
 
 _NUMBER = re.compile(r"^(chunk|part|segment|passage)_?(index|number|no|num|id|order|position)$|^chunk$", re.I)
@@ -213,9 +213,3 @@ def values(table: Table) -> tuple[dict[str, list[str]], dict[str, float]]:
                 if name == column:
                     least[name] = float(bound) if "." in bound else int(bound)
     return listed, least
-
-
-def roles_of(members: Members) -> tuple[str, list[str]]:
-    """The column with a member's role, where a check constraint lists its values."""
-    listed, _ = values(members.table)
-    return next(((name, listed[name]) for name in ("role", "member_role", "rank") if name in listed), ("", []))
