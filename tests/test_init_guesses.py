@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
 from pathlib import Path
 
 import psycopg
@@ -98,6 +100,29 @@ create policy p on "Gu.ild ""s".tools using ("Gu.ild ""s"."Is ""in"("Guild ""id"
 grant usage on schema "Gu.ild ""s" to authenticated;
 grant select on all tables in schema "Gu.ild ""s" to authenticated;
 """
+# Two columns lead to one registry, and two registries have one name.
+ALIKE = """
+create schema b;
+create table public.orgs (id int primary key);
+create table b.orgs (id int primary key);
+create table public.projects (id int primary key, org_id int not null references public.orgs);
+create table public.tasks (id int primary key, org_id int not null references public.orgs);
+create table public.shares (id int primary key, guest_id int not null references public.orgs);
+create table b.lists (id int primary key, workspace_id int not null references b.orgs);
+create table b.items (id int primary key, workspace_id int not null references b.orgs);
+alter table public.projects enable row level security;
+alter table public.tasks enable row level security;
+alter table public.shares enable row level security;
+alter table b.lists enable row level security;
+alter table b.items enable row level security;
+create policy p on public.projects using (org_id = current_setting('app.org')::int);
+create policy p on public.tasks using (org_id = current_setting('app.org')::int);
+create policy p on public.shares using (guest_id = current_setting('app.org')::int);
+create policy p on b.lists using (workspace_id = current_setting('app.workspace')::int);
+create policy p on b.items using (workspace_id = current_setting('app.workspace')::int);
+grant usage on schema public, b to authenticated;
+grant select on all tables in schema public, b to authenticated;
+"""
 AUTH = Path(__file__).parent.parent / "fixtures" / "databases" / "supabase" / "1_auth.sql"
 
 CHECKED = "('administrator', 'doctor') and s.status = 'active'"
@@ -107,7 +132,7 @@ create or replace function public.is_member(clinic uuid) returns boolean languag
     and s.user_id = (select auth.uid()) and s.role in ('administrator', 'doctor')) $$;
 """
 
-OTHERS = {"clinics": CLINICS, 'gu "ilds': WEIRD}
+OTHERS = {"clinics": CLINICS, 'gu "ilds': WEIRD, "alike": ALIKE}
 
 
 @pytest.fixture(scope="module")
@@ -163,3 +188,13 @@ def test_who_counts_is_found_under_unusual_names(others: dict[str, str], tmp_pat
     (tenancy,) = drafted(others['gu "ilds'], tmp_path).tenancies.values()
     assert tenancy.members
     assert (tenancy.members.active, tenancy.members.active_values) == ("my Status", ("in",))
+
+
+def test_no_two_tenancies_are_called_alike(others: dict[str, str], tmp_path: Path) -> None:
+    """Neither those that are written, nor those that wait for the reader to take their comment signs away."""
+    tenancies = drafted(others["alike"], tmp_path).tenancies
+    assert {name: t.column for name, t in tenancies.items()} == {"org": "workspace_id", "org_2": "org_id"}
+    on = re.sub(r"^# (?=\[tenancies|column = |type = )", "", text_of(tmp_path), flags=re.M)
+    assert {name: t["column"] for name, t in tomllib.loads(on)["tenancies"].items()} == {
+        "org": "workspace_id", "org_2": "org_id", "guest": "guest_id",
+    }  # fmt: skip

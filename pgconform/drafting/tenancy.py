@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import count
 
 from pgconform.catalog import Column, Table
 from pgconform.drafting.seen import Seen
@@ -59,13 +60,16 @@ class Guess:
     referencing: tuple[str, ...]
     members: tuple[Members, ...]
     of: int  # relations that there are
+    name: str = ""
 
-    @property
-    def name(self) -> str:
-        """What to call it: its registry in the singular, or its column without ``_id``."""
-        told = self.registry.name if self.registry else re.sub(r"_?(id|uuid|key|code)$", "", self.column)
-        plain = re.sub(r"[^a-z0-9_]", "", re.sub(r"[\s-]+", "_", told.lower())).strip("_")
-        return re.sub(r"(?<![su])s$", "", re.sub(r"ies$", "y", plain)) or "tenant"
+    def names(self) -> Iterator[str]:
+        """What to call it: its registry in the singular, else its column without ``_id``, else one of them numbered."""
+        column = re.sub(r"_?(id|uuid|key|code)$", "", self.column)
+        told = [self.registry.name, column] if self.registry else [column]
+        plain = [re.sub(r"[^a-z0-9_]", "", re.sub(r"[\s-]+", "_", name.lower())).strip("_") for name in told]
+        single = [re.sub(r"(?<![su])s$", "", re.sub(r"ies$", "y", name)) or "tenant" for name in plain]
+        yield from single
+        yield from (f"{single[0]}_{n}" for n in count(2))
 
     @property
     def why(self) -> str:
@@ -90,7 +94,18 @@ def guesses(seen: Seen) -> tuple[list[Guess], list[Guess]]:
         taken.append(guess) if not belongs and _convincing(guess, covered, taken) else left.append(guess)
     belonging = _belonging(seen, {table for other in taken for table in other.tables})
     left = [guess for guess in left if str(guess.registry) not in belonging]
-    return taken, [guess for guess in left if guess.tied or KNOWN.match(guess.column)][:3]
+    left = [guess for guess in left if guess.tied or KNOWN.match(guess.column)][:3]
+    called = _called([*taken, *left])
+    return called[: len(taken)], called[len(taken) :]
+
+
+def _called(found: list[Guess]) -> list[Guess]:
+    """The guesses with a name each, no two alike: several columns may lead to one registry."""
+    called: dict[str, Guess] = {}
+    for guess in found:
+        name = next(name for name in guess.names() if name not in called)
+        called[name] = replace(guess, name=name)
+    return list(called.values())
 
 
 def _belonging(seen: Seen, covered: set[str]) -> set[str]:
