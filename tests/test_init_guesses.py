@@ -198,3 +198,15 @@ def test_no_two_tenancies_are_called_alike(others: dict[str, str], tmp_path: Pat
     assert {name: t["column"] for name, t in tomllib.loads(on)["tenancies"].items()} == {
         "org": "workspace_id", "org_2": "org_id", "guest": "guest_id",
     }  # fmt: skip
+
+
+def test_who_administers_is_guessed_by_an_obvious_name(others: dict[str, str], tmp_path: Path) -> None:
+    """Else nobody would ask whether each tenant has one."""
+    found = {}
+    for name in ("clinics", 'gu "ilds'):
+        (tenancy,) = drafted(others[name], tmp_path).tenancies.values()
+        assert tenancy.members
+        found[name] = tenancy.members.admin
+        assert f"# admin: guess: {tenancy.members.admin} is called so; each" in text_of(tmp_path)
+        (tmp_path / "contract.toml").unlink()
+    assert found == {"clinics": "administrator", 'gu "ilds': "Owner"}

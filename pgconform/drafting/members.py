@@ -13,6 +13,7 @@ from pgconform.drafting.tenancy import Members
 
 _STANDING = re.compile(r"(^|[\W_])(status|state|standing)$", re.I)
 _ROLE = ("role", "member_role", "rank")
+_ADMINS = ("owner", "admin", "administrator")  # the first that there is
 _NAME = r'(?:"(?:[^"]|"")+"|[\w$]+)'
 _CAST = re.compile(rf"::\s*(?:character varying|(?:{_NAME}\.)?{_NAME})(?:\(\d+\))?(?:\[\])?", re.I)
 _LITERAL = r"'(?:[^']|'')*'"
@@ -32,6 +33,11 @@ def told(seen: Seen, members: Members) -> tuple[dict[str, Any], list[str]]:
         item["expires"] = members.expires
     for column, listed in _roles(seen, members.table):
         item |= {"role": column, "roles": listed}
+        named = {role.lower(): role for role in reversed(listed)}
+        if admins := [named[role] for role in _ADMINS if role in named]:
+            item["admin"] = admins[0]
+            others = f", as well as {', '.join(admins[1:])}" if admins[1:] else ""
+            why.append(f"admin: guess: {admins[0]} is called so{others}; each tenant has to have one")
     if members.users:
         item["users"] = members.users
     return item, why
