@@ -174,5 +174,9 @@ def test_bench_keeps_a_baseline_and_compares_with_it(tmp_path: Path) -> None:
 
 
 def test_bench_says_what_it_takes() -> None:
-    assert command("bench", "--contract=victorysync", "--no-curves").returncode == 5
+    done = command("bench", "--contract=victorysync", "--target=live:host=/nowhere")  # which it need not open
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (5, "", 1)
+    assert done.stderr.startswith("contract victorysync declares no search, ")
+    assert '[functions."schema.name"], or add [queries.NAME]' in done.stderr
+    assert command("bench", "--contract=victorysync", "--format=json").stdout == "[]\n"
     assert "--queries: wanted 10 to" in command("bench", "--queries=3").stderr
