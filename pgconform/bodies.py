@@ -44,6 +44,11 @@ def code(body: str) -> str:
     return " ".join(_tokens(kept, literals=False).split())
 
 
+def uncommented(body: str) -> str:
+    """The body without its comments."""
+    return _tokens(body, literals=True)
+
+
 def _tokens(body: str, *, literals: bool) -> str:
     out: list[str] = []
     position = 0

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pgconform.contract_words import KeyPath, Problem
 
 
+_PER_TENANT = ("exclusive", "distinct", "determines")  # what is promised of each tenant's rows
 PARAMETERS = ("query", "tenant", "count")  # of declared queries
 
 
@@ -112,6 +113,11 @@ def _ownership(contract: Contract, path: KeyPath, name: str, table: TablePromise
         yield (*path, "tenancy"), f"missing; {choice('', contract.tenancies, 'tenancies')}"
     if table.holds in ("user", "child") and not table.column:
         yield (*path, "column"), f"missing; holds = {table.holds!r} needs it"
+    if table.holds == "shared" and table.column and not any(getattr(table, key) for key in _PER_TENANT):
+        yield (
+            (*path, "column"),
+            "holds = 'shared' says that rows are nobody's; wanted only with exclusive, distinct or determines",
+        )
     if table.holds == "child":
         if not table.parent:
             yield (*path, "parent"), "missing; holds = 'child' needs it"

@@ -83,7 +83,18 @@ def unfit(value: Any, kind: Any) -> str:
     found = "a date or time" if isinstance(value, datetime.date | datetime.time) else called(type(value))
     if found in wanted(kind) or (type(value) is int and "a number" in wanted(kind)):
         return f"wanted {wanted(kind)}"  # the right kind, but out of bounds
-    return f"wanted {wanted(kind)}, found {found}"
+    return f"wanted {wanted(kind)}, found {found}{_keys(kind)}"
+
+
+def _keys(kind: Any) -> str:
+    """The keys of the table, or of each table of the list, that the type is; '' where it is none."""
+    for option in alternatives(kind):
+        base, of = unwrap(option)[0], ""
+        if get_origin(base) is tuple and get_args(base)[-1] is ...:
+            base, of = unwrap(get_args(base)[0])[0], " of each item, a table"
+        if isinstance(base, type) and issubclass(base, msgspec.Struct):
+            return f"; accepted keys{of}: {', '.join(field.name for field in msgspec.structs.fields(base))}"
+    return ""
 
 
 def strange(value: Any) -> str:

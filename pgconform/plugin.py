@@ -1,7 +1,6 @@
 """The pytest plugin: options, parameters, verdicts and exit status. It wires, and decides nothing itself.
 
-Loaded in every pytest of the environment, so it stays idle unless suites of checks are asked for, and importing
-it loads neither psycopg nor any suite.
+Loaded in every pytest, so it stays idle unless suites of checks are asked for; it loads neither psycopg nor a suite.
 """
 
 from __future__ import annotations
@@ -89,6 +88,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         raise pytest.UsageError(str(error)) from None  # what was opened is closed by pytest_unconfigure
     except TargetLost as error:
         run.lost = str(error)
+        config.pluginmanager.unregister(name="terminalreporter")  # it would say the same once more
         pytest.exit(str(error), returncode=LOST)
 
 

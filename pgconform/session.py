@@ -81,6 +81,7 @@ class Databases:
         self.history = history
         self.drill = drill
         self.prepare = prepare
+        self.called = ""  # what messages call the only database, where it is no contract's
         self.opened: dict[str, Opened] = {}
         self._evidence: dict[str, Evidence] = {}
         self._stack = ExitStack()
@@ -195,7 +196,7 @@ class Databases:
             read_text(connection)
             begin(connection, contract.limits, snapshot=snapshot, read_only=read_only)
         except psycopg.Error as error:
-            raise _refusal(error, contract) from None
+            raise _refusal(error, self.called or f"the database of contract {contract.name}") from None
         return connection
 
 
@@ -237,7 +238,7 @@ def _version(catalog: Catalog) -> str:
     return f"{major}.{minor}, {len(catalog.tables)} relations"
 
 
-def _refusal(error: psycopg.Error, contract: Contract) -> Exception:
+def _refusal(error: psycopg.Error, what: str) -> Exception:
     """One line without host, user or password: libpq's own message may hold them."""
     import psycopg
 
@@ -245,7 +246,6 @@ def _refusal(error: psycopg.Error, contract: Contract) -> Exception:
     text = str(error)
     if isinstance(error, psycopg.ProgrammingError) and not state:
         return TargetError("the connection string is not valid; write postgresql://USER@HOST:PORT/DATABASE")
-    what = f"the database of contract {contract.name}"
     why = next((said for part, said in _REFUSED if part in text), "")
     if why or state.startswith(_OUR_MISTAKE):
         why = why or "the login was refused"

@@ -7,6 +7,7 @@ One fault a check, in a transaction that is undone; what only holds once it is c
 
 from __future__ import annotations
 
+import argparse
 import datetime
 import json
 import sys
@@ -69,6 +70,7 @@ def _subjects(check: Check, evidence: Evidence, finds: frozenset[str]) -> list[A
 
 
 def main() -> int:
+    argparse.ArgumentParser("python -m tests.remedies", description=__doc__).parse_args()  # it takes nothing
     with server(["muva", "victorysync"]) as started:
         prepare(started, ["muva", "victorysync"])
         path = FAULTS.parent / REMEDIES

@@ -144,6 +144,12 @@ def shell(checkout: Path, script: str, **environment: str) -> subprocess.Complet
     )  # fmt: skip
 
 
+def drawn(out: Path) -> tuple[str, int]:
+    """How hard the run whose reports are there attacked, and what its attempts were drawn from."""
+    told = json.loads((out / "findings.json").read_text(encoding="utf-8"))
+    return told["effort"], told["seed"]
+
+
 def step_of(path: Path, name: str) -> dict[str, Any]:
     document = loaded(path)
     steps = document["runs"]["steps"] if "runs" in document else next(iter(document["jobs"].values()))["steps"]
@@ -204,6 +210,15 @@ def test_a_deployment_waits_for_the_gate_and_tries_again_only_what_may_mend(chec
     assert "c4n4ry" not in lost.stdout + lost.stderr
 
 
+def test_the_nightly_workflow_draws_other_attempts_each_time(checkout: Path, references: Server) -> None:
+    asked = inputs_of(ROOT / "ci" / "github" / "nightly.yml")
+    assert asked["seed"] == "${{ github.run_number }}"
+    given = asked | {"contract": "victorysync", "seed": "77", "select": "gate"}  # fewer checks, for the time they take
+    done = action(checkout, **given, dsn=references.uri("victorysync"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert drawn(checkout / "pgconform-reports") == ("nightly", 77)
+
+
 BESIDE = {"access.json", "bench.json"}  # what report.html shows besides the run
 
 
@@ -234,12 +249,13 @@ def test_the_jobs_of_gitlab(checkout: Path, references: Server, job: str) -> Non
     variables = document["variables"] | document[job]["variables"]
     if job != "pgconform merge request":
         variables |= {"PGC_CONTRACT": "victorysync", "PGC_DSN": references.uri("victorysync")}
-    done = shell(checkout, "\n".join(document[job]["script"]), **variables)
+    done = shell(checkout, "\n".join(document[job]["script"]), **variables, CI_PIPELINE_IID="77")
     assert done.returncode == 0, done.stdout + done.stderr
     reports = {**document[".pgconform"]["artifacts"], **document[job].get("artifacts", {})}["reports"]
     for path in reports.values():
         assert (checkout / path.replace("$PGC_OUT", variables["PGC_OUT"])).exists()
     nightly = job == "pgconform nightly"
+    assert drawn(checkout / variables["PGC_OUT"]) == (("nightly", 77) if nightly else ("default", 1))
     assert (checkout / "history").exists() == nightly
     assert (checkout / variables["PGC_OUT"] / "access.json").exists() == nightly
 
@@ -258,7 +274,7 @@ def test_the_shell_parts_of_jenkins(checkout: Path, references: Server) -> None:
         (install, {}),
         (gate, variables | prepare),
         (live, asked | {"PGC_DSN": dsn}),
-        (live, asked | {"PGC_DSN": dsn, "NIGHTLY": "yes"}),
+        (live, asked | {"PGC_DSN": dsn, "NIGHTLY": "yes", "BUILD_NUMBER": "77"}),
         (short(more), asked | {"PGC_DSN": dsn, "NIGHTLY": "yes"}),
     ):
         done = shell(checkout, script, **given)
@@ -266,6 +282,7 @@ def test_the_shell_parts_of_jenkins(checkout: Path, references: Server) -> None:
     (junit,) = re.findall(r"junit testResults: '([^']+)'", text)
     assert (checkout / junit).exists()
     assert (checkout / "pgconform-reports" / "access.json").exists()
+    assert drawn(checkout / "pgconform-reports") == ("nightly", 77)
     lost = shell(checkout, live, **asked, PGC_DSN="host=/nowhere dbname=x")
     assert lost.returncode == 75
     assert (checkout / "slept").read_text(encoding="utf-8") == "slept 10\nslept 30\n"
@@ -292,6 +309,9 @@ def test_the_script_of_the_cron_job(checkout: Path, references: Server) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert {path.name for path in (checkout / "pgconform").iterdir()} == {"out", "history"}
     assert {path.name for path in (checkout / "pgconform" / "out").iterdir()} >= BESIDE
+    effort, seed = drawn(checkout / "pgconform" / "out")
+    assert effort == "nightly"
+    assert seed > 20250101, "another one each day"
     assert (checkout / "pgconform" / "history" / "bench" / "muva.json").exists()
     recorded = list((checkout / "pgconform" / "history").glob("*.jsonl"))
     assert len(recorded) == 2, "the run, and its searches"

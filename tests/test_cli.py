@@ -104,6 +104,44 @@ def test_mistakes_are_one_clear_line(arguments: list[str], status: int, said: st
     assert "c4n4ry" not in done.stderr + done.stdout
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--bogus=c4n4ry", "c4n4ry"], "unknown option --bogus; nearest: --out, --verbose; "),
+        (["--contrakt=c4n4ry"], "unknown option --contrakt; nearest: --contract, "),
+        (["--dsn=c4n4ry"], "unknown option --dsn; nearest: --target; "),
+        (["-Z"], "unknown option -Z; known: --contract, --target, "),
+        (["-n"], "argument -n/--numprocesses: expected one argument; "),
+    ],
+)
+def test_a_run_that_is_typed_wrongly_is_answered_in_one_line(arguments: list[str], said: str) -> None:
+    done = command("run", "--contract=muva", *arguments)
+    (line,) = done.stderr.split("\n\n")[0].splitlines()
+    assert (done.returncode, done.stdout) == (4, "")
+    assert line.startswith(f"ERROR: {said}")
+    assert line.endswith("see pgconform run --help")
+    assert "c4n4ry" not in done.stderr
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["alone", "distributed"])
+def test_what_cannot_be_reached_is_said_once(tmp_path: Path, workers: tuple[str, ...]) -> None:
+    asked = ["--contract=muva", f"--target=live:host={tmp_path}", f"--out={tmp_path}", "--history=none"]
+    done = command("run", *asked, *workers)
+    said = done.stdout + done.stderr
+    assert (done.returncode, said.count("cannot be reached"), said.count("outcomes")) == (75, 1, 0)
+
+
+def test_scripts_of_the_project_take_no_unknown_argument() -> None:
+    """One that is asked for help must not begin to write."""
+    for argument, status in (("--help", 0), ("--hlep", 2)):
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.remedies", argument], capture_output=True, text=True, check=False,
+            cwd=Path(__file__).parent.parent, timeout=30,
+        )  # fmt: skip
+        assert done.returncode == status, done.stderr
+        assert "usage: python -m tests.remedies [-h]" in done.stdout + done.stderr
+
+
 def test_explain_tells_obligation_reason_and_rows() -> None:
     done = command("explain", "policy-always-true")
     assert done.returncode == 0
@@ -174,5 +212,9 @@ def test_bench_keeps_a_baseline_and_compares_with_it(tmp_path: Path) -> None:
 
 
 def test_bench_says_what_it_takes() -> None:
-    assert command("bench", "--contract=victorysync", "--no-curves").returncode == 5
+    done = command("bench", "--contract=victorysync", "--target=live:host=/nowhere")  # which it need not open
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (5, "", 1)
+    assert done.stderr.startswith("contract victorysync declares no search, ")
+    assert '[functions."schema.name"], or add [queries.NAME]' in done.stderr
+    assert command("bench", "--contract=victorysync", "--format=json").stdout == "[]\n"
     assert "--queries: wanted 10 to" in command("bench", "--queries=3").stderr

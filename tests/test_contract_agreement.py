@@ -72,6 +72,9 @@ AGREEMENT = [
      '[[tables."Public.Docs".references]] #1 to: wanted as many columns as in columns, at least one'),
     ('[tables."Public.Docs"]', '[tables."Public.Docs"]\nholds = "shared"\naccess = "tenant"\nexclusive = ["a"]',
      "[tables.\"Public.Docs\"] exclusive: wanted only where column or holds = 'tenant' says whose a row is"),
+    ('[tables."Public.Docs"]', '[tables."Public.Docs"]\nholds = "shared"\naccess = "tenant"\ncolumn = "a"',
+     "[tables.\"Public.Docs\"] column: holds = 'shared' says that rows are nobody's; wanted only with exclusive,"
+     " distinct or determines"),
     ("""'public.docs."Embedding"'""", '"public.docs.Embedding"',
      '[functions."Public.Match".search] vector: not declared; vectors: public.docs."Embedding";'
      " did you mean 'public.docs.\"Embedding\"'?"),
@@ -89,6 +92,14 @@ AGREEMENT = [
 def test_parts_that_contradict_each_other_are_named(old: str, new: str, wanted: str) -> None:
     assert VALID.count(old) == 1
     assert answer(VALID.replace(old, new)) == wanted
+
+
+def test_a_column_of_a_shared_table_is_accepted_where_it_is_used() -> None:
+    """Everybody reads the rows, and yet a value belongs to one tenant."""
+    shared = 'holds = "shared"\naccess = "tenant"\ncolumn = "a"\nexclusive = ["b"]'
+    assert validate(
+        tomllib.loads(VALID.replace('[tables."Public.Docs"]', f'[tables."Public.Docs"]\n{shared}')), "x.toml"
+    )
 
 
 def test_a_tenant_table_needs_a_tenancy() -> None:

@@ -161,7 +161,15 @@ SHAPES = {
     "[tables.'a.b'.vectors.e]\ndimension = 3\nnorm = [0, inf]":
         "[tables.\"a.b\".vectors.e] norm: wanted a finite number",
     "[tables.'a.b'.vectors.e]\ndimension = 3\nindex = 3":
-        "[tables.\"a.b\".vectors.e] index: wanted a table, found an integer",
+        "[tables.\"a.b\".vectors.e] index: wanted a table, found an integer; accepted keys: methods, cast,"
+        " rows_per_list, m, ef_construction, recall",
+    "[tables.'a.b']\nfilled = ['title']":
+        "[tables.\"a.b\"] filled #1: wanted a table, found text; accepted keys: column, share, above",
+    "[tables.'a.b']\nfilled = { column = 'title' }":
+        "[tables.\"a.b\"] filled: wanted a list, found a table; accepted keys of each item, a table:"
+        " column, share, above",
+    "[tables.'a.b']\nchunks = 'part'":
+        "[tables.\"a.b\"] chunks: wanted a table, found text; accepted keys: unit, number, total, first",
     "[tables.'a.b'.vectors.e]": "[tables.\"a.b\".vectors.e] dimension: missing; wanted an integer of at least 1",
     "[tables.'a.b'.minimum]\nx = nan": "[tables.\"a.b\".minimum] x: wanted a finite number",
     "[[tables.'a.b'.references]]\ncolumns = ['a']\ntable = 'c.d'\non_delete = 'drop'":
@@ -169,7 +177,7 @@ SHAPES = {
         " 'set default', found 'drop'",
     "roles.clients = ['anon', 7]": "[roles] clients #2: wanted text, found an integer",
     "roles.clients = 'anon'": "[roles] clients: wanted a list, found text",
-    "roles = 2030-01-01": "roles: wanted a table, found a date or time",
+    "roles = 2030-01-01": "roles: wanted a table, found a date or time; accepted keys: clients, services, privileged",
     "roles.privileged.a = ['SUPERUSR']": "[roles.privileged] a #1: wanted one of 'SUPERUSER', 'BYPASSRLS',"
     " 'CREATEROLE', 'CREATEDB', 'REPLICATION', found 'SUPERUSR'; did you mean 'SUPERUSER'?",
     "access.tenant.app = 'owm'": "[access.tenant] app: wanted one of 'none', 'own', 'shared', 'all' or a table,"

@@ -6,12 +6,16 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from importlib.metadata import distribution
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from pgconform.catalogue_of_checks import load
+from pgconform.contract_file import json_schema
 from pgconform.model import CADENCES
 from pgconform.targets.embedded import server
 from tests.test_project import _requirements
@@ -118,3 +122,45 @@ def test_a_run_by_schedule_selects_what_the_page_lists(cadence: str, tmp_path: P
     assert section
     listed = set(re.findall(r"^\| \[([\w-]+)\]", section[1], re.M))
     assert {check.id for check in load().values() if check.judge.__name__ in selected} == listed
+
+
+CONTRACTS = (DOCS / "contracts.md").read_text(encoding="utf-8")
+SHOP = """
+name = "shop"
+roles.clients = ["authenticated"]
+sessions.member = { role = "authenticated", claims = { shop = "{tenant}" } }
+tenancies.shop = { column = "shop_id", type = "uuid" }
+access.tenant.authenticated = "own"
+access.child.authenticated = "own"
+[tables."public.orders"]
+[tables."public.lines"]
+"""
+
+
+def promises() -> dict[str, str]:
+    """The keys of a table's promise with their examples, as the page has them."""
+    section = CONTRACTS.partition("| key | says | example |\n")[2].partition("\n\n")[0]
+    return dict(re.findall(r"^\| `(\w+)` \| .+ \| `(.+)` \|$", section, re.M))
+
+
+def test_every_key_of_a_table_is_described_with_an_example_that_is_one() -> None:
+    """All examples together are a valid table."""
+    from pgconform.contract_file import validate
+
+    definitions: Any = json_schema()["$defs"]
+    assert set(promises()) == set(definitions["TablePromise"]["properties"])
+    table = validate(tomllib.loads(SHOP + "\n".join(promises().values())), "contracts.md").tables["public.lines"]
+    for key in promises():
+        value = getattr(table, key)
+        for item in value if isinstance(value, tuple) else [value]:
+            if isinstance(item, msgspec.Struct) and key != "references":  # whose keys the page tells by their names
+                assert all(f"{field} = " in promises()[key] for field in item.__struct_fields__), key
+
+
+@pytest.mark.parametrize("section", sorted(json_schema()["$defs"]))  # type: ignore[call-overload]
+def test_every_key_of_a_contract_is_described(section: str) -> None:
+    """As a word of code, as a section, or in an example."""
+    definitions: Any = json_schema()["$defs"]
+    code = " ".join(re.findall(r"`[^`\n]+`|^```toml\n.*?^```", CONTRACTS, re.M | re.S))
+    keys = definitions[section].get("properties", {})
+    assert [key for key in keys if not re.search(rf"(?<!\w){key}(?!\w)", code)] == []

@@ -302,7 +302,8 @@ def test_a_role_that_may_read_nothing_gets_a_draft_too(references: Server, tmp_p
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [
-        (["--dsn=host=/nowhere password=c4n4ry"], 75, "cannot be reached"),
+        (["--dsn=host=/nowhere password=c4n4ry"], 75, "the database that --dsn names cannot be reached"),
+        (["--target=live:host=/nowhere password=c4n4ry"], 75, "the database that --target names cannot be reached"),
         (["--target=embedded"], 4, "use --dsn=URI"),
         (["--dsn=not a dsn"], 4, "the connection string is not valid"),
     ],
@@ -313,6 +314,17 @@ def test_mistakes_are_one_clear_line(arguments: list[str], status: int, said: st
     assert said in done.stderr
     assert done.stderr.count("\n") == 1
     assert CANARY not in done.stderr
+
+
+def test_the_source_of_an_address_is_named(tmp_path: Path) -> None:
+    away = f"host={tmp_path} password=c4n4ry"
+    for environment, source in (
+        ({"PGC_DSN": away}, "PGC_DSN"), ({"PGC_TARGET": f"live:{away}"}, "PGC_TARGET"),
+        ({"PGHOST": str(tmp_path)}, "libpq's environment (PGHOST, PGSERVICE, ...)"),
+    ):  # fmt: skip
+        done = init("", **environment)
+        assert done.returncode == 75
+        assert done.stderr.startswith(f"pgconform: the database that {source} names cannot be reached: ")
 
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)

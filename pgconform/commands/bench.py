@@ -9,11 +9,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pgconform.commands.common import described, opened, show, target_of
+from pgconform.commands.common import described, given, opened, show, target_of
 
 if TYPE_CHECKING:
     from pgconform.commands.common import Commands
+    from pgconform.contract import Contract
 
+_DECLARE = 'give search to the function that searches, under [functions."schema.name"], or add [queries.NAME]'
 EPILOG = """\
 examples:
   pgconform bench --contract=contract.toml --target=live --update-baseline      a first baseline
@@ -61,6 +63,7 @@ def call(known: argparse.Namespace, _: list[str]) -> int:
     from dataclasses import replace
     from functools import partial
 
+    from pgconform.asked import chosen
     from pgconform.history import append_figures
     from pgconform.model import Effort
     from pgconform.progress import shown
@@ -77,26 +80,48 @@ def call(known: argparse.Namespace, _: list[str]) -> int:
     wanted = Wanted.of(known.queries, known.clients, known.curves, known.seconds)
     if known.update:
         wanted = replace(wanted, pace=THOROUGH * PACE)
-    outcomes, folder = [], Path(known.baseline)
-    with opened(known, Effort()) as databases:
+    outcomes = []
+    contracts = chosen(given(known, "contract"))
+    before = {
+        c.name: Path(known.baseline) / f"{c.name}.json" for c in contracts
+    }  # which may know searches that are declared no more
+    searching = [c for c in contracts if _searches(c) or (known.compare and before[c.name].is_file())]
+    for contract in contracts:
+        if contract not in searching:
+            print(f"contract {contract.name} declares no search, so nothing of it is measured: {_DECLARE}",
+                  file=sys.stderr)  # fmt: skip
+    if not searching:
+        if known.format == "json":
+            show(as_json([]))
+        return 5
+    with opened(known, Effort(), searching) as databases:
         for name in databases.facts():
-            before = baseline.load(folder / f"{name}.json") if known.compare else None
+            past = baseline.load(before[name]) if known.compare else None
             with shown(f"measuring searches of {name}") as meter:
                 further = partial(databases.further, name)
-                outcomes.append(measure(databases.evidence(name), further, wanted, before, meter))
+                outcomes.append(measure(databases.evidence(name), further, wanted, past, meter))
     for outcome in outcomes if known.update else ():
         anything = bool(outcome.now.cases)  # else there is nothing to be made a baseline, even by force
         if (why := outcome.refusal) and not (known.force and anything):
             hint = "; --force updates it" if anything else ""
             print(f"the baseline of {outcome.contract} is not updated: {why}{hint}", file=sys.stderr)
         elif outcome.now.cases:
-            baseline.save(folder / f"{outcome.contract}.json", outcome.now)
+            baseline.save(before[outcome.contract], outcome.now)
     for outcome in outcomes if known.history else ():
         where = databases.opened[outcome.contract].identity
         append_figures(Path(known.history), databases.now, outcome.contract, where, outcome.status, outcome.figures())
     if known.out:
         keep(Path(known.out), BENCH, json.loads(as_json(outcomes)))
         again(Path(known.out))
-    show(as_json(outcomes) if known.format == "json" else "\n\n".join(map(as_text, outcomes)))
+    for outcome in outcomes:
+        if outcome.status == 5:
+            why = "no search that its contract declares is in the database; pgconform run says what is missing"
+            print(f"nothing of {outcome.contract} is measured: {why}", file=sys.stderr)
+    told = [as_text(outcome) for outcome in outcomes if outcome.status != 5]
+    show(as_json(outcomes) if known.format == "json" else "\n\n".join(told))
     found = {outcome.status for outcome in outcomes}
     return next((status for status in (1, 3, 0) if status in found), 5)
+
+
+def _searches(contract: Contract) -> bool:
+    return bool(contract.queries) or any(function.search for function in contract.functions.values())

@@ -69,10 +69,10 @@ def show(text: str) -> None:
 
 @contextmanager
 def opened(
-    known: argparse.Namespace, effort: Effort, contracts: Sequence[Contract] | None = None
+    known: argparse.Namespace, effort: Effort, contracts: Sequence[Contract] | None = None, called: str = ""
 ) -> Iterator[Databases]:
     """The target's databases, by the contracts that were asked for unless given, for the time of the block; what goes
-    wrong on the way is one line."""
+    wrong on the way is one line, which calls the database as given, else by its contract."""
     import datetime
 
     import psycopg
@@ -83,6 +83,7 @@ def opened(
     from pgconform.session import Databases
 
     databases = Databases(datetime.datetime.now(datetime.UTC), effort)
+    databases.called = called
     try:
         target, contracts = given(known, "target", "embedded"), contracts or chosen(given(known, "contract"))
         with shown(f"opening {target.partition(':')[0]}"):

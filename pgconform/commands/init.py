@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,13 +38,14 @@ def call(known: argparse.Namespace, _: list[str]) -> int:
     from pgconform.model import Effort, Mistake, NotVerified
     from pgconform.targets import split
 
+    source = _source(known)
     known.target = f"live:{known.dsn}" if known.dsn else given(known, "target", "live")
     if split(known.target)[0] != "live":
         raise Mistake("init drafts from a database that is there: use --dsn=URI or --target=live:URI")
     if known.out and Path(known.out).exists():
         raise Mistake(f"{known.out}: exists already; choose another file with --out=")
     try:
-        with opened(known, Effort(), [Contract(name="draft")]) as databases:
+        with opened(known, Effort(), [Contract(name="draft")], f"the database that {source} names") as databases:
             text = draft(databases.evidence("draft"))
     except NotVerified as refusal:
         raise Mistake(str(refusal)) from None
@@ -53,3 +55,11 @@ def call(known: argparse.Namespace, _: list[str]) -> int:
     Path(known.out).write_text(text, encoding="utf-8")
     print(f"wrote {known.out}; read its guesses, then: pgconform run --contract={known.out} --target=live")
     return 0
+
+
+def _source(known: argparse.Namespace) -> str:
+    """Where the database's address comes from; the address itself may hold a secret."""
+    given = "--dsn" if known.dsn else "--target" if known.target else "PGC_TARGET"
+    if known.dsn or (known.target or os.environ.get("PGC_TARGET", "")).partition(":")[2]:
+        return given
+    return "PGC_DSN" if os.environ.get("PGC_DSN") else "libpq's environment (PGHOST, PGSERVICE, ...)"

@@ -59,6 +59,7 @@ def call(known: argparse.Namespace, rest: list[str]) -> int:
 
     import pgconform.suites
     from pgconform.asked import OPTIONS
+    from pgconform.commands.typed import OneLine
     from pgconform.contract_file import bundled
 
     if rest and (rest[0] in bundled() or rest[0].endswith(".toml")):
@@ -71,4 +72,5 @@ def call(known: argparse.Namespace, rest: list[str]) -> int:
     if not any(part.endswith("no:cacheprovider") for part in rest):  # also -pno:cacheprovider
         fixed.append(f"--override-ini=cache_dir={Path.cwd() / '.pytest_cache'}")
     given = [f"--pgc-{name.replace('_', '-')}={value}" for name in OPTIONS if (value := getattr(known, name))]
-    return int(pytest.main([*fixed, *given, "--pgc-asked", *rest]))
+    own = OneLine(f"--{name.replace('_', '-')}" for name in OPTIONS)
+    return int(pytest.main([*fixed, *given, "--pgc-asked", *rest], plugins=[own]))

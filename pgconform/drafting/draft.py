@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pgconform.catalog import Function, Table
 from pgconform.contract_file import validate
+from pgconform.drafting.members import told
 from pgconform.drafting.page import Page, key, value
 from pgconform.drafting.roles import Roles, roles
 from pgconform.drafting.searches import Vector, search, vectors
@@ -21,7 +22,6 @@ from pgconform.drafting.tables import (
     declared,
     exposed,
     references,
-    roles_of,
     unique,
     values,
     whose,
@@ -171,11 +171,9 @@ class _Draft:
             page.put("registry", registry, why)
         for n, members in enumerate(guess.members):
             item: dict[str, Any] = {"table": str(members.table), "user": members.user, "tenant": members.tenant}
-            item |= {name: told for name in ("active", "expires") if (told := getattr(members, name))}
-            column, listed = roles_of(members)
-            item |= {"role": column, "roles": listed} if column else {}
-            item |= {"users": members.users} if members.users else {}
-            page.put("members", item, members.why if not n else f"or, {members.why}", off=bool(n))
+            more, reasons = told(self.seen, members)
+            page.say(f"or, {reasons[0]}" if n else reasons[0], *reasons[1:])
+            page.put("members", item | more, off=bool(n))
         if not guess.members:
             page.say("guess: no table pairs users with tenants, so the session itself says the tenant")
 

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Collection
 from functools import cached_property
 
+from pgconform.bodies import uncommented
 from pgconform.callees import functions_behind
 from pgconform.catalog import Catalog, Function, Policy, Table
 from pgconform.expressions import ExpressionError, Shape, compares, constrains, shape
@@ -94,6 +95,19 @@ class Seen:
             found.update(reads - {name})
         return found
 
+    def asking(self, table: Table) -> Counter[tuple[str, str]]:
+        """What policies ask of a table, themselves or through functions: who asks, and its text, by how often."""
+        found: Counter[tuple[str, str]] = Counter()
+        for other, policy, _ in self._policies():
+            for text in filter(None, (policy.using, policy.check)):
+                if other != table and mentions(text, table):
+                    found[f"the policy {policy.name} of {other}", text] += 1
+        for shapes in self.shapes.values():
+            for function in {f.signature: f for seen in shapes for f in functions_behind(seen, self.catalog)}.values():
+                if str(table) in self._read_by(function):
+                    found[str(function), uncommented(function.body)] += 1
+        return found
+
     def _read_by(self, function: Function) -> frozenset[str]:
         """The relations that a function's body reads."""
         if function.oid not in self._bodies:
@@ -160,12 +174,21 @@ class Seen:
 
 def mentions(body: str, table: Table) -> bool:
     """True where a body reads the relation: with its schema before it, or after FROM or JOIN."""
-    schema, name = (_spelled(part) for part in (table.schema, table.name))
-    return bool(
-        re.search(rf"(?<![\w$\"])(?:{schema}\s*\.\s*|(?:from|join)\s+(?:only\s+)?){name}(?![\w$\"])", body, re.I)
-    )
+    return bool(re.search(_mention(table), body, re.I))
 
 
-def _spelled(name: str) -> str:
+def aliases(body: str, table: Table) -> set[str]:
+    """What a body may call the relation where it reads it, as names are spelled: itself, and what follows it."""
+    word = r'"(?:[^"]|"")+"|[^\W\d][\w$]*'
+    found = re.findall(rf"{_mention(table)}\s+(?:as\s+)?({word})", body, re.I)
+    return {told if told.startswith('"') else told.lower() for told in found} | {quote(table.name), f'"{table.name}"'}
+
+
+def _mention(table: Table) -> str:
+    schema, name = (spelled(part) for part in (table.schema, table.name))
+    return rf"(?<![\w$\"])(?:{schema}\s*\.\s*|(?:from|join)\s+(?:only\s+)?){name}(?![\w$\"])"
+
+
+def spelled(name: str) -> str:
     """A pattern for the name, in quotes or without."""
     return f'(?:{re.escape(quote(name))}|"{re.escape(name)}")'

@@ -10,7 +10,7 @@ from pgconform.catalog import Column, Table
 from pgconform.contract import COMMANDS
 from pgconform.drafting.roles import Roles
 from pgconform.drafting.seen import Seen
-from pgconform.drafting.tenancy import Guess, Members
+from pgconform.drafting.tenancy import Guess
 from pgconform.names import quote
 
 _NUMBER = re.compile(r"^(chunk|part|segment|passage)_?(index|number|no|num|id|order|position)$|^chunk$", re.I)
@@ -65,9 +65,12 @@ def exposed(seen: Seen, roles: Roles) -> list[str]:
 def whose(seen: Seen, roles: Roles, tenancies: list[Guess], tables: list[Table]) -> dict[str, Whose]:
     """Whose each relation is."""
     found = {str(table): _whose(seen, roles, tenancies, table) for table in tables}
-    for table in tables:  # children of those whose rows are somebody's
-        if found[str(table)].holds in ("shared", "service") and (child := _child(table, found)):
-            found[str(table)] = child
+    before: dict[str, Whose] = {}
+    while before != found:  # children of those whose rows are somebody's, then theirs
+        before = dict(found)
+        for table in tables:
+            if found[str(table)].holds in ("shared", "service") and (child := _child(seen, table, before)):
+                found[str(table)] = child
     return found
 
 
@@ -93,14 +96,15 @@ def _whose(seen: Seen, roles: Roles, tenancies: list[Guess], table: Table) -> Wh
     return Whose("service", why="guess: no client reaches it")
 
 
-def _child(table: Table, found: dict[str, Whose]) -> Whose | None:
-    """It belongs to whom its parent belongs to: by a foreign key of one column that is never null."""
-    keys = [
-        c for c in table.foreign_keys() if len(c.columns) == 1 and found.get(c.references, Whose("")).holds == "tenant"
-    ]
-    for constraint in sorted(keys, key=lambda c: c.on_delete != "cascade"):
+def _child(seen: Seen, table: Table, found: dict[str, Whose]) -> Whose | None:
+    """It belongs to whom its parent belongs to: by a foreign key of one column that its policies look at, or that is
+    never null."""
+    tied = seen.tied.get(str(table), frozenset())
+    keys = [c for c in table.foreign_keys()
+            if len(c.columns) == 1 and found.get(c.references, Whose("")).holds in ("tenant", "child")]  # fmt: skip
+    for constraint in sorted(keys, key=lambda c: (c.columns[0] not in tied, c.on_delete != "cascade")):
         column = table.column(constraint.columns[0])
-        if column and column.not_null:
+        if column and (column.not_null or column.name in tied):
             parent = found[constraint.references]
             return Whose("child", column.name, constraint.references, constraint.referenced_columns[0], parent.tenancy,
                          f"guess: a row refers to one of {constraint.references} and names no tenant")  # fmt: skip
@@ -209,9 +213,3 @@ def values(table: Table) -> tuple[dict[str, list[str]], dict[str, float]]:
                 if name == column:
                     least[name] = float(bound) if "." in bound else int(bound)
     return listed, least
-
-
-def roles_of(members: Members) -> tuple[str, list[str]]:
-    """The column with a member's role, where a check constraint lists its values."""
-    listed, _ = values(members.table)
-    return next(((name, listed[name]) for name in ("role", "member_role", "rank") if name in listed), ("", []))

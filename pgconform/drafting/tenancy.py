@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import count
 
 from pgconform.catalog import Column, Table
 from pgconform.drafting.seen import Seen
@@ -59,13 +60,16 @@ class Guess:
     referencing: tuple[str, ...]
     members: tuple[Members, ...]
     of: int  # relations that there are
+    name: str = ""
 
-    @property
-    def name(self) -> str:
-        """What to call it: its registry in the singular, or its column without ``_id``."""
-        told = self.registry.name if self.registry else re.sub(r"_?(id|uuid|key|code)$", "", self.column)
-        plain = re.sub(r"[^a-z0-9_]", "", re.sub(r"[\s-]+", "_", told.lower())).strip("_")
-        return re.sub(r"(?<![su])s$", "", re.sub(r"ies$", "y", plain)) or "tenant"
+    def names(self) -> Iterator[str]:
+        """What to call it: its registry in the singular, else its column without ``_id``, else one of them numbered."""
+        column = re.sub(r"_?(id|uuid|key|code)$", "", self.column)
+        told = [self.registry.name, column] if self.registry else [column]
+        plain = [re.sub(r"[^a-z0-9_]", "", re.sub(r"[\s-]+", "_", name.lower())).strip("_") for name in told]
+        single = [re.sub(r"(?<![su])s$", "", re.sub(r"ies$", "y", name)) or "tenant" for name in plain]
+        yield from single
+        yield from (f"{single[0]}_{n}" for n in count(2))
 
     @property
     def why(self) -> str:
@@ -79,13 +83,40 @@ class Guess:
 
 def guesses(seen: Seen) -> tuple[list[Guess], list[Guess]]:
     """The tenancies, and the columns that might be one as well, the likeliest first."""
-    found = sorted(_candidates(seen), key=_weight, reverse=True)
+    weighed = sorted(_candidates(seen), key=_weight, reverse=True)
+    tied = {table for guess in weighed for table in guess.tied if table != str(guess.registry)}
+    found = sorted(weighed, key=lambda guess: str(guess.registry) in tied)  # parents come after whose they are
     taken: list[Guess] = []
     left: list[Guess] = []
     for guess in found:
         covered = {table for other in taken for table in other.tables}
-        taken.append(guess) if _convincing(guess, covered, taken) else left.append(guess)
-    return taken, [guess for guess in left if guess.tied or KNOWN.match(guess.column)][:3]
+        belongs = str(guess.registry) in _belonging(seen, covered)  # then it is no tenant
+        taken.append(guess) if not belongs and _convincing(guess, covered, taken) else left.append(guess)
+    belonging = _belonging(seen, {table for other in taken for table in other.tables})
+    left = [guess for guess in left if str(guess.registry) not in belonging]
+    left = [guess for guess in left if guess.tied or KNOWN.match(guess.column)][:3]
+    called = _called([*taken, *left])
+    return called[: len(taken)], called[len(taken) :]
+
+
+def _called(found: list[Guess]) -> list[Guess]:
+    """The guesses with a name each, no two alike: several columns may lead to one registry."""
+    called: dict[str, Guess] = {}
+    for guess in found:
+        name = next(name for name in guess.names() if name not in called)
+        called[name] = replace(guess, name=name)
+    return list(called.values())
+
+
+def _belonging(seen: Seen, covered: set[str]) -> set[str]:
+    """Those tables, and those whose policies tie their rows to one of them by a foreign key, however far."""
+    found = set(covered)
+    while more := {
+        str(table) for table in seen.stored for key in table.foreign_keys()
+        if len(key.columns) == 1 and key.references in found and key.columns[0] in seen.tied[str(table)]
+    } - found:  # fmt: skip
+        found |= more
+    return found
 
 
 def _weight(guess: Guess) -> tuple[int, int, bool, int, str]:
