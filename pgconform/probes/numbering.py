@@ -9,7 +9,7 @@ from itertools import groupby
 from pgconform.catalog import Catalog, Table
 from pgconform.database import Database
 from pgconform.model import NotVerified
-from pgconform.names import qualified
+from pgconform.names import qualified, remark
 from pgconform.remedies import retype
 from pgconform.statements import Name, column, statement
 
@@ -99,10 +99,8 @@ def _none_left(numbers: Numbers) -> str:
         "-- where rows hold the last ones, a bigint has no more: only a key of another type (numeric, uuid) gives room"
     )
     if len(numbers.fills) != 1:
-        return (
-            "-- no SQL can be given: find the largest number that is in use, and have it go on after that\n"
-            f"-- (alter sequence {numbers.name} restart with ...), where that is far below;\n{ends}"
-        )
+        again = remark(f"after that, where it is far below: alter sequence {numbers.name} restart with ...;")
+        return f"-- no SQL can be given: find the largest number that is in use, and have it go on\n{again}\n{ends}"
     fill = numbers.fills[0]
     back = statement(
         "select pg_catalog.setval({s}::pg_catalog.regclass, greatest(pg_catalog.max({c}), 1)::bigint) from {t} as r;",

@@ -39,7 +39,7 @@ class Offence:
     def finding(self, count: int) -> Finding:
         destroys = self.change is None or self.overwrites
         remedy = self.rows.delete if self.change is None else self.rows.update(self.change)
-        remedy = f"-- {self.advice}\n{remedy}" if self.advice else remedy
+        remedy = f"{names.remark(self.advice)}\n{remedy}" if self.advice else remedy
         observed = f"{count} row(s) {self.says}"
         return Finding(self.object, observed, remedy, self.detail, destroys, self.rows.shown, count)
 
