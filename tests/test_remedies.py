@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import datetime
+
 import psycopg
 import pytest
 
 from pgconform.catalog import Catalog, Server
+from pgconform.catalogue_of_checks import load
+from pgconform.checks import Evidence, evaluate
+from pgconform.database import Database
+from pgconform.model import Finding
 from pgconform.remedies import add_column, column_type, create_table
+from pgconform.targets.server import running
 from tests.conftest import Connect
 from tests.proving import contract_of, snapshot
 
@@ -67,3 +74,32 @@ def _does_nothing(connection: psycopg.Connection[object], remedy: str) -> None:
 def test_a_definition_is_what_is_made() -> None:
     contract = contract_of("victorysync")
     assert "create or replace view" in create_table(contract, EMPTY, "reports.users_summary")
+
+
+RULED = """
+create table public."A b" (id integer, x integer);
+insert into public."A b" values (1, null), (0, null);
+alter table public."A b" add constraint "Not enforced" check (id > 0) not enforced;
+alter table public."A b" add constraint "Not valid" check ("A b".id < 7 and x is null) no inherit not valid;
+alter table public."A b" add constraint "Not null" not null x not valid;
+"""
+
+
+def test_constraints_of_18_hold_after_their_remedies() -> None:
+    """Once the rows that they refuse are put right, which a comment shows."""
+    check, contract = load()["foreign-key-validated"], contract_of("victorysync")
+    today = datetime.datetime.now(datetime.UTC).date()
+    with running("18") as started, psycopg.connect(started.dsn(), autocommit=True) as connection:
+
+        def judged() -> list[Finding]:
+            return list(evaluate(check, Evidence(contract, snapshot(connection), Database(connection), today)).findings)
+
+        connection.execute(RULED.encode())
+        remedies = [finding.remedy for finding in judged()]
+        shown = [remedy.partition("put right first: ")[2].partition("\n")[0] for remedy in remedies]
+        assert [len(connection.execute(text.encode()).fetchall()) for text in shown] == [1, 2, 0]
+        connection.execute('alter table public."A b" drop constraint "Not valid"; update public."A b" set x = 1')
+        connection.execute('delete from public."A b" where id = 0')
+        for remedy in remedies[:2]:
+            connection.execute(remedy.encode())
+        assert judged() == []
