@@ -39,6 +39,11 @@ def qualified(*parts: str) -> str:
     return ".".join(map(quote, parts))
 
 
+def remark(text: str) -> str:
+    """A line of SQL that says something, and does nothing: whatever names are in the text, it ends with the line."""
+    return "-- " + " ".join(text.splitlines())
+
+
 def literal(value: str) -> str:
     """The text as an SQL string literal, safe whatever standard_conforming_strings says."""
     escaped = value.replace("'", "''")

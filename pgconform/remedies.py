@@ -9,7 +9,7 @@ from pgconform import subjects
 from pgconform.catalog import PUBLIC
 from pgconform.contract import COMMANDS, Contract, Session, TablePromise, Tenancy
 from pgconform.contract_vectors import Vector
-from pgconform.names import literal, qualified, quote, split
+from pgconform.names import literal, qualified, quote, remark, split
 from pgconform.people import active
 from pgconform.privileges import SUPERUSER, Held, Privileges
 from pgconform.statements import Name, statement
@@ -45,39 +45,78 @@ def promised_columns(contract: Contract) -> dict[str, tuple[str, ...]]:
 # -- relations and columns --------------------------------------------------------------------------------------
 
 
+_TIME = "timestamp with time zone"
+
+
 def column_type(contract: Contract, catalog: Catalog, table: str, name: str) -> str:
-    """The type that the contract tells or implies for a column; text where it says nothing."""
+    """The type that the contract tells or implies for a column, or that a column has which must be like it; ''
+    where nothing does."""
     promise = contract.tables.get(table, TablePromise(holds="service"))
     if promise.holds == "tenant" and name == contract.column_of(table):
         return contract.tenancy_of(promise).type
     if vector := promise.vectors.get(name):
         return vector_type(catalog, vector)
-    for reference in promise.references:
-        target = catalog.table(reference.table) if name in reference.columns else None
-        if target and (found := target.column(reference.to[reference.columns.index(name)])):
-            return found.type
-    if name in promise.times or (promise.retention and name == promise.retention.column):
-        return "timestamp with time zone"
-    if promise.chunks and name in (promise.chunks.number, promise.chunks.total):
-        return "integer"
-    return "numeric" if name in promise.minimum else "boolean" if name in {f.flag for f in promise.flags} else "text"
+    return _like(contract, catalog, table, name) or _implied(contract, table, name)
+
+
+def _like(contract: Contract, catalog: Catalog, table: str, name: str) -> str:
+    """The type of what the column refers to, or is a copy of: in an archive, or in what is archived there."""
+    promise = contract.tables.get(table, TablePromise(holds="service"))
+    same = [(r.table, r.to[r.columns.index(name)]) for r in promise.references if name in r.columns]
+    same += [(promise.parent, promise.parent_key)] if promise.holds == "child" and name == promise.column else []
+    same += [(promise.retention.archive, name)] if promise.retention else []
+    same += [(n, name) for n, t in contract.tables.items() if t.retention and t.retention.archive == table]
+    for other, its in same:
+        stored = catalog.table(other)
+        found = stored.column(its) if stored else None
+        if told := found.type if found else _implied(contract, other, its):
+            return told
+    return ""
+
+
+def _implied(contract: Contract, table: str, name: str) -> str:
+    """The type without which a promise of the contract would say nothing."""
+    promise = contract.tables.get(table, TablePromise(holds="service"))
+    told = dict.fromkeys(promise.minimum, "numeric") | {f.flag: "boolean" for f in promise.flags}
+    told |= dict.fromkeys([*promise.times, *([promise.retention.column] if promise.retention else [])], _TIME)
+    if promise.chunks:
+        told |= {promise.chunks.number: "integer", promise.chunks.total: "integer"}
+    if contract.metrics and contract.metrics.table == table:
+        told |= {contract.metrics.name: "text", contract.metrics.value: "numeric", contract.metrics.time: _TIME}
+    for tenancy in contract.tenancies.values():
+        registry, members = tenancy.registry, tenancy.members
+        if registry and registry.table == table:
+            told |= {registry.key: tenancy.type, registry.active: "boolean", registry.created: _TIME}
+        if members and members.table == table:
+            told |= {members.tenant: tenancy.type, members.expires: _TIME}
+            told |= {} if members.active_values else {members.active: "boolean"}
+    return told.get(name, "")
 
 
 def create_table(contract: Contract, catalog: Catalog, name: str) -> str:
-    """The contract's definition; without one a skeleton with the promised columns, protected by row security."""
+    """The contract's definition; without one nobody can tell the whole of it, and part of it would be in the way."""
     if defined := contract.tables[name].definition:
         return defined
-    listed = [f"{quote(c)} {column_type(contract, catalog, name, c)}" for c in promised_columns(contract).get(name, ())]
-    body = ", ".join(listed)
-    schema = quote(split(name)[0])
-    return (
-        f"create schema if not exists {schema};\ncreate table {name} ({body});\n"
-        f"alter table {name} enable row level security;"
+    types = ((c, column_type(contract, catalog, name, c)) for c in promised_columns(contract).get(name, ()))
+    listed = ", ".join(f"{quote(c)} {kind}".strip() for c, kind in types)
+    return "\n".join(
+        [
+            remark(f"make {name} as your migrations do, and bring its rows back from a backup"),
+            *([remark(f"the contract speaks of these columns: {listed}")] if listed else []),
+            remark(f"it has no definition of it: definition, under [tables.{literal(name)}], would be printed here"),
+        ]
     )
 
 
 def add_column(contract: Contract, catalog: Catalog, table: str, name: str) -> str:
-    return f"alter table {table} add column {quote(name)} {column_type(contract, catalog, table, name)};"
+    """The column as far as the contract tells; its values are wherever it went."""
+    kind, stored, defined = column_type(contract, catalog, table, name), catalog.table(table), ""
+    if stored and stored.kind in ("view", "materialized"):
+        defined, kind = contract.tables[table].definition if table in contract.tables else "", ""
+    values = remark("its values are in a backup, or in a column of another name")
+    unknown = remark(f"add {quote(name)} to {table} as your migrations do: the contract does not tell all of it")
+    told = f"{values}\nalter table {table} add column {quote(name)} {kind};"
+    return defined or (told if kind else f"{values}\n{unknown}")
 
 
 def retype(table: Table, name: str, wanted: str) -> str:

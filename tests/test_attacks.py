@@ -277,3 +277,26 @@ def test_sequences_that_attacks_advance_are_set_back(connect: Connect, monkeypat
         drilled(connection, "victorysync", Effort.of("quick", "1"), "own-rows-writable")
         assert connection.execute(RAW.encode()).fetchall() == before
     assert moved == [True]
+
+
+@pytest.mark.parametrize(
+    ("fault", "gives"),
+    [
+        ("definer-trigger", ["alter function auth.stamp() security invoker;"]),
+        ("queue-beside", ['alter function auth."Stamp {it}"() security invoker;']),
+        ("queue", []),
+    ],
+)
+def test_a_remedy_takes_rights_only_where_own_writes_do_without(connect: Connect, fault: str, gives: list[str]) -> None:
+    """It was tried and undone; what is for people to decide says what would have been refused."""
+    connection = connect("victorysync")
+    path = FAULTS / "writes-stay-in-tenant" / f"{fault}.sql"
+    with transaction(connection, contract_of("victorysync")):
+        connection.execute(path.read_bytes())
+        definers = "select pg_catalog.count(*) from pg_catalog.pg_proc where prosecdef"
+        before = connection.execute(definers).fetchone()
+        (result,) = drilled(connection, "victorysync", Effort.of("quick", "1"), "writes-stay-in-tenant")
+        assert connection.execute(definers).fetchone() == before
+    (remedy,) = (finding.remedy for finding in result.findings)
+    assert [line for line in remedy.splitlines() if not line.startswith("-- ")] == gives
+    assert ("cannot update own rows: permission denied for" in remedy) == (not gives)

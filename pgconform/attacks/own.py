@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from pgconform.attacks.attempts import own_rows
 from pgconform.attacks.bait import Bait, bait, naming_users, shares
 from pgconform.attacks.lures import lures
 from pgconform.attacks.roads import OWN, Aim, Road
-from pgconform.attacks.side import changed_rows
+from pgconform.attacks.side import changed_rows, culprits
 from pgconform.catalog import Table
 from pgconform.checks import Evidence
 from pgconform.database import Outcome
 from pgconform.identities import Identity, identities
 from pgconform.model import Nothing, NotVerified
-from pgconform.statements import Statement
+from pgconform.names import remark
+from pgconform.statements import Statement, statement
 
 # The row was wrong (22), a rule of the application refused it (P0), or the server was busy (40, 53, 55P03, 57).
 _OTHER = ("22", "P0", "40", "53", "55P03", "57")
@@ -120,3 +121,44 @@ def strays(evidence: Evidence, table: Table) -> Iterator[tuple[Write, list[str]]
             if others := changed_rows(evidence, write.identity, command):
                 yield replace(write, command=command), others
                 break
+
+
+def mend(evidence: Evidence, table: Table, stray: Write) -> str:
+    """SQL after which the write changes nobody else's rows, and own rows can be written as before: tried here, one
+    culprit after another, then all. Where there is none, it is for people to say what should be written there."""
+    lines = culprits(evidence, table)
+    if not lines:
+        return "-- it is neither a rule nor a definer's trigger: look at its triggers"
+    could = _possible(evidence, table)
+    for chosen in dict.fromkeys([*((line,) for line in lines), tuple(lines)]):
+        why = _left(evidence, table, stray, chosen, could)
+        if not why:
+            return "\n".join(chosen)
+    return "\n".join(
+        [
+            remark(f"for people to decide, since after {' '.join(lines)} {why}"),
+            "-- let what runs on the side keep its rights, and write only what belongs to the row that is written",
+        ]
+    )
+
+
+def _possible(evidence: Evidence, table: Table) -> dict[tuple[str, str], str]:
+    """Each write of own rows by each session, and what refuses it; '' where nothing does."""
+    return {(w.road.name, str(w.identity)): str(w) if w.refused else "" for w in writes(evidence, table)}
+
+
+def _left(
+    evidence: Evidence, table: Table, stray: Write, lines: Iterable[str], could: dict[tuple[str, str], str]
+) -> str:
+    """What is still wrong, or newly, once the SQL was run; '' where nothing is. All of it is undone."""
+    drills = evidence.drills
+    drills.send([statement("savepoint mending")])
+    try:
+        drills.send([statement(line.replace("{", "{{").replace("}", "}}")) for line in lines])
+        refused = [told for key, told in _possible(evidence, table).items() if told and not could.get(key)]
+        others = () if refused else changed_rows(evidence, stray.identity, stray.command)
+        return refused[0] if refused else f"rows of {', '.join(others)} are changed still" if others else ""
+    except (Nothing, NotVerified) as error:
+        return str(error)
+    finally:
+        drills.send([statement("rollback to savepoint mending"), statement("release savepoint mending")])

@@ -76,8 +76,8 @@ def _known(evidence: Evidence, declared: str) -> Statement:
     return statement("({h} is null or {h}::text = any({t}::text[]))", h=holder, t=tenants)
 
 
-def culprits(evidence: Evidence, table: Table) -> str:
-    """SQL that takes from a relation its rules, and from its triggers' functions the rights of their owners."""
+def culprits(evidence: Evidence, table: Table) -> list[str]:
+    """SQL, a line each, that takes from a relation its rules, and from its triggers' functions their owners' rights."""
     question = statement(
         "select r.rulename from pg_catalog.pg_rules as r where r.schemaname = {s} and r.tablename = {t} order by 1",
         s=table.schema, t=table.name,
@@ -88,4 +88,4 @@ def culprits(evidence: Evidence, table: Table) -> str:
         for function in evidence.catalog.functions_named(trigger.function):
             if function.security_definer:
                 lines.append(f"alter function {function.signature} security invoker;")
-    return "\n".join(dict.fromkeys(lines)) or "-- it is neither a rule nor a definer's trigger: look at its triggers"
+    return list(dict.fromkeys(lines))

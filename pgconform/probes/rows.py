@@ -34,10 +34,12 @@ class Offence:
     overwrites: bool = False  # the change puts a value in place of another one that is then lost
     sample: Statement | None = None
     any: bool = False
+    advice: str = ""  # what the remedy needs besides
 
     def finding(self, count: int) -> Finding:
         destroys = self.change is None or self.overwrites
         remedy = self.rows.delete if self.change is None else self.rows.update(self.change)
+        remedy = f"{names.remark(self.advice)}\n{remedy}" if self.advice else remedy
         observed = f"{count} row(s) {self.says}"
         return Finding(self.object, observed, remedy, self.detail, destroys, self.rows.shown, count)
 

@@ -8,7 +8,7 @@ from pgconform.catalog import Catalog
 from pgconform.contract import Contract
 from pgconform.contract_operations import Operations
 from pgconform.database import Database
-from pgconform.model import Nothing, NotVerified
+from pgconform.model import Nothing
 from pgconform.names import qualified
 from pgconform.statements import Name, statement
 
@@ -165,57 +165,6 @@ def ages(database: Database) -> list[tuple[str, int]]:
         " from pg_catalog.pg_database as d order by 2 desc, 1"
     )
     return [(str(name), int(age)) for name, age in database.rows(question, "asking for the age of rows")]
-
-
-@dataclass(frozen=True, slots=True)
-class Numbers:
-    """A sequence: the last number that it gave, and the last that it, or the column that it fills, can."""
-
-    name: str
-    last: int
-    limit: int
-    column: str  # that it fills, and that is too small for it; '' where the sequence itself ends first
-    table: str
-
-
-_SEQUENCES = """
-select n.nspname, c.relname, pg_catalog.has_sequence_privilege(c.oid, 'select,usage'),
-  pg_catalog.pg_sequence_last_value(c.oid), q.seqmax, a.attname, tn.nspname, t.relname,
-  case when b.base = 'int2'::pg_catalog.regtype then 32767 when b.base = 'int4'::pg_catalog.regtype then 2147483647 end
-from pg_catalog.pg_sequence as q join pg_catalog.pg_class as c on c.oid = q.seqrelid
-join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
-left join (
-  select p.objid as sequence, p.refobjid as relation, p.refobjsubid as number from pg_catalog.pg_depend as p
-  where p.classid = 'pg_catalog.pg_class'::pg_catalog.regclass and p.deptype in ('a', 'i') and p.refobjsubid > 0
-    and p.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
-  union
-  select p.refobjid, d.adrelid, d.adnum from pg_catalog.pg_depend as p
-  join pg_catalog.pg_attrdef as d on p.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass and p.objid = d.oid
-  where p.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass) as f on f.sequence = c.oid
-left join pg_catalog.pg_attribute as a on a.attrelid = f.relation and a.attnum = f.number
-left join pg_catalog.pg_type as y on y.oid = a.atttypid
-left join lateral (select case y.typtype when 'd' then y.typbasetype else y.oid end as base) as b on true
-left join pg_catalog.pg_class as t on t.oid = f.relation
-left join pg_catalog.pg_namespace as tn on tn.oid = t.relnamespace
-where q.seqincrement > 0 and not q.seqcycle and c.relpersistence <> 't' order by 1, 2, 7, 8, 6"""
-
-
-def sequences(database: Database) -> list[Numbers]:
-    """Ascending sequences that were used and do not begin again, with each column that they fill: their own, and those
-    that have them as default. Raises NotVerified."""
-    found = []
-    for schema, name, may, last, most, column, of_schema, of, holds in database.rows(
-        statement(_SEQUENCES), "reading sequences"
-    ):
-        if not may:
-            raise NotVerified(f"sequence {qualified(schema, name)} may not be read; grant SELECT on all sequences")
-        if last is None:
-            continue
-        small = holds is not None and int(holds) < int(most)
-        table = qualified(of_schema, of) if of else ""
-        limit = int(holds) if small else int(most)
-        found.append(Numbers(qualified(schema, name), int(last), limit, str(column) if small else "", table))
-    return found
 
 
 NEW = 10_000  # transactions in which an index counts as new

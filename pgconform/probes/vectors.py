@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from pgconform import names
 from pgconform.catalog import Catalog
 from pgconform.checks import Evidence
 from pgconform.contract_vectors import Vector
@@ -63,13 +64,13 @@ def embedding(subject: Declared[Vector]) -> Name:
 def other_dimension(subject: Declared[Vector], catalog: Catalog) -> Offence:
     dims = _dimension(catalog, subject)
     where = statement("{dims} <> {dimension}::int", dims=dims, dimension=subject.item.dimension)
-    return _vectors(subject, where, f"hold a vector whose dimension is not {subject.item.dimension}")
+    return _vectors(subject, catalog, where, f"hold a vector whose dimension is not {subject.item.dimension}")
 
 
 def zero(subject: Declared[Vector], catalog: Catalog) -> Offence:
     where = statement("{norm} = 0", norm=_norm(catalog, subject))
     found = ", which no cosine search finds" if subject.item.metric == "cosine" else ""
-    return _vectors(subject, where, f"hold the zero vector{found}")
+    return _vectors(subject, catalog, where, f"hold the zero vector{found}")
 
 
 def off_norm(subject: Declared[Vector], catalog: Catalog) -> Offence:
@@ -102,13 +103,26 @@ def repeated(subject: Declared[Vector], catalog: Catalog) -> Offence:
         digest=statement("pg_catalog.sha256({send})", send=send_d), table=Name.of(subject.table),
         e=column(subject.needs[0][1][0], "d"),
     )  # fmt: skip
-    return replace(_vectors(subject, where, "hold the very vector of another row"), sample=twice, any=True)
+    return replace(_vectors(subject, catalog, where, "hold the very vector of another row"), sample=twice, any=True)
 
 
-def _vectors(subject: Declared[Vector], where: Statement, says: str) -> Offence:
-    """A vector that is wrong is better absent: the row is then found by whatever embeds rows anew."""
-    change = statement("{n} = null", n=Name((subject.needs[0][1][0],)))
-    return Offence(subject.table, Rows(subject.table, where), says, change, subject.name)
+def _vectors(subject: Declared[Vector], catalog: Catalog, where: Statement, says: str) -> Offence:
+    """A vector that is wrong is better absent: the row is then found by whatever embeds rows anew. Where the column
+    takes no null, the row itself has to go."""
+    found, name = Rows(subject.table, where), subject.needs[0][1][0]
+    if _filled(catalog, subject.table, name):
+        advice = f"{names.quote(name)} takes no null: keep what the rows were made from, and embed it anew"
+        return Offence(subject.table, found, says, None, subject.name, advice=advice)
+    return Offence(subject.table, found, says, statement("{n} = null", n=Name((name,))), subject.name)
+
+
+def _filled(catalog: Catalog, relation: str, name: str) -> bool:
+    """True where the column takes no null, by itself or by a constraint."""
+    table = catalog.table(relation)
+    column = table.column(name) if table else None
+    rule = f"CHECK (({names.quote(name)} IS NOT NULL))"
+    ruled = any(c.definition.startswith(rule) for c in table.constraints) if table else False
+    return ruled or bool(column and column.not_null)
 
 
 def catalog_type(subject: Declared[Vector], catalog: Catalog) -> str:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pgconform.catalog import Catalog
 from pgconform.contract import Contract, Retention
 from pgconform.model import Finding, Nothing, NotVerified
+from pgconform.probes.owners import owners
 from pgconform.procedures.stage import Drilled, Stage, drilled, staged
-from pgconform.statements import Name, Statement, column, joined, statement
+from pgconform.statements import Name, Statement, column, columns, joined, statement
 
 if TYPE_CHECKING:
     from pgconform.recovery.copies import Copies
@@ -49,13 +50,20 @@ class Moved:
     def time(self) -> Name:
         return column(self.item.column)
 
-    @property
-    def key(self) -> Name:
-        return column(self.item.key)
-
     def older(self, days: int) -> Statement:
         """The condition under which a row is older than that many days."""
         return statement("{c} < pg_catalog.now() - pg_catalog.make_interval(days => {n})", c=self.time, n=days)
+
+
+def _row(names: Iterable[str]) -> Statement:
+    """One value that tells a row from all others."""
+    return statement("pg_catalog.jsonb_build_array({names})", names=columns(names))
+
+
+def _kept(names: Iterable[str]) -> Statement:
+    """The same value of a remembered row."""
+    each = joined(statement("k.content -> {n}::text", n=name) for name in names)
+    return statement("pg_catalog.jsonb_build_array({each})", each=each)
 
 
 def archivings(contract: Contract) -> Iterator[Drilled]:
@@ -93,6 +101,12 @@ class Archiving:
     def moved(self) -> list[Moved]:
         return _moved(self.subject, self.contract)
 
+    def _names(self, moved: Moved, relation: str) -> tuple[str, ...]:
+        """The columns that tell a row of the table or of its archive from all others of the two: the key, and the
+        tenant where each numbers its own rows."""
+        beside = owners(self.contract, self.catalog, moved.table, moved.item.key, moved.item.archive)
+        return (*beside[relation != moved.table :][:1], moved.item.key) if beside else (moved.item.key,)
+
     def age(self) -> None:
         """Make every other row of each table old, and remember all rows. Raises Nothing where there are none."""
         self.stage.say("set session_replication_role = replica")  # what stamps rows must not undo it
@@ -104,8 +118,8 @@ class Archiving:
                 " from {t} as r) as s where s.n % 2 = 1), aged as (update {t} as r set {c} = {time} -"
                 " pg_catalog.make_interval(days => {days}) where {key} in (select o.k from other as o) and not {old}"
                 " returning 1) select pg_catalog.count(*) from aged",
-                key=moved.key, t=Name.of(moved.table), c=Name((moved.item.column,)), time=moved.time, days=days,
-                old=moved.older(moved.item.days),
+                key=_row(self._names(moved, moved.table)), t=Name.of(moved.table), c=Name((moved.item.column,)),
+                time=moved.time, days=days, old=moved.older(moved.item.days),
             )  # fmt: skip
             aged += self.stage.count(command)
         self.stage.say("set session_replication_role = origin")
@@ -119,9 +133,10 @@ class Archiving:
         for moved in self.moved:
             lost, _ = self._compared(moved.table, moved.item.archive)
             twice = statement(
-                "select pg_catalog.count(*) from (select s.k from (select {key} as k from {t} as r"
-                " union all select {key} from {a} as r) as s group by s.k having pg_catalog.count(*) > 1) as d",
-                key=moved.key, t=Name.of(moved.table), a=Name.of(moved.item.archive),
+                "select pg_catalog.count(*) from (select s.k from (select {live} as k from {t} as r"
+                " union all select {archived} from {a} as r) as s group by s.k having pg_catalog.count(*) > 1) as d",
+                live=_row(self._names(moved, moved.table)), t=Name.of(moved.table),
+                archived=_row(self._names(moved, moved.item.archive)), a=Name.of(moved.item.archive),
             )  # fmt: skip
             yield from _told(moved.table, lost, self.stage.count(twice))
             before, _ = self._compared(moved.item.archive)
@@ -152,16 +167,16 @@ class Archiving:
 
     def _unmoved(self, moved: Moved) -> Iterator[tuple[str, str, str]]:
         """Old rows that are still live, and young ones that are not."""
-        days = moved.item.days
+        days, archive = moved.item.days, moved.item.archive
         left = statement("select pg_catalog.count(*) from {t} as r where {old}", t=Name.of(moved.table),
                          old=moved.older(days))  # fmt: skip
         if count := self.stage.count(left):
             yield moved.table, "left", f"{count} row(s) older than {days} days are still live"
         early = statement(
             "select pg_catalog.count(*) from {a} as r where not {old} and not exists (select from pgconform_drill.kept"
-            " as k where k.relation = {name} and k.content ->> {key} = {r}::text)",
-            a=Name.of(moved.item.archive), old=moved.older(days - CALENDAR if days > 7 * CALENDAR else days),
-            name=moved.item.archive, key=moved.item.key, r=moved.key,
+            " as k where k.relation = {name} and {k} = {r})",
+            a=Name.of(archive), old=moved.older(days - CALENDAR if days > 7 * CALENDAR else days), name=archive,
+            k=_kept(self._names(moved, archive)), r=_row(self._names(moved, archive)),
         )  # fmt: skip
         if count := self.stage.count(early):
             yield moved.table, "moved too early", f"{count} archived row(s) are not older than {days} days"
@@ -197,18 +212,20 @@ class Archiving:
         where = moved.older(moved.item.days)
         question = statement(
             "select {key}::text from {t} as r where {where} order by {key} limit 2",
-            key=moved.key, t=Name.of(moved.table), where=where if old else statement("not {w}", w=where),
+            key=_row(self._names(moved, moved.table)), t=Name.of(moved.table),
+            where=where if old else statement("not {w}", w=where),
         )  # fmt: skip
         return [key for (key,) in self.stage.rows(question)]
 
     def _changed(self, moved: Moved, key: str, moment: Statement) -> None:
         """One row gets another time, and its remembered self as well."""
+        names = self._names(moved, moved.table)
         change = statement(
-            "with changed as (update {t} as r set {c} = {moment} where {k}::text = {key} returning r.*)"
-            " update pgconform_drill.kept as o set content = pg_catalog.to_jsonb(n) from changed as n"
-            " where o.relation = {name} and o.content ->> {column} = {key}",
-            t=Name.of(moved.table), c=Name((moved.item.column,)), moment=moment, k=moved.key, key=key,
-            name=moved.table, column=moved.item.key,
+            "with changed as (update {t} as r set {c} = {moment} where {r} = {key}::jsonb returning r.*)"
+            " update pgconform_drill.kept as k set content = pg_catalog.to_jsonb(n) from changed as n"
+            " where k.relation = {name} and {k} = {key}::jsonb",
+            t=Name.of(moved.table), c=Name((moved.item.column,)), moment=moment, r=_row(names), key=key,
+            name=moved.table, k=_kept(names),
         )  # fmt: skip
         self.stage.beside(change, triggers=False)  # and remembered in the same transaction
 
@@ -218,7 +235,9 @@ class Archiving:
         for key in stored.foreign_keys() if stored else ():
             if key.references != moved.table:
                 continue
-            *shared, (own, its) = zip(key.columns, key.referenced_columns, strict=True)
+            pairs = zip(key.columns, key.referenced_columns, strict=True)
+            tenant = self.contract.column_of(child) if child in self.contract.tables else ""
+            *shared, (own, its) = sorted(pairs, key=lambda pair: pair[0] != tenant)  # a tenant keeps its rows
             same = [statement("{a} = {b}", a=column(a), b=column(b, "p")) for a, b in shared]
             old = statement("{c} < pg_catalog.now() - pg_catalog.make_interval(days => {n})",
                             c=column(moved.item.column, "p"), n=moved.item.days)  # fmt: skip

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
+import importlib
+import re
 import tarfile
 import zlib
 from collections import deque
@@ -10,9 +11,34 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO, cast
 
-# How pg_dump and pg_dumpall begin and end their scripts.
-_BEGINS = (b"-- PostgreSQL database dump", b"-- PostgreSQL database cluster dump")
-_ENDS = (b"-- PostgreSQL database dump complete", b"-- PostgreSQL database cluster dump complete")
+try:
+    import lzma
+except ImportError:  # Python may be built without
+    lzma = None  # type: ignore[assignment]
+
+# How scripts of pg_dump and pg_dumpall begin, and how they end; the last one is what Supabase's command line leaves of
+# them: no comments, and a line of its own below.
+_SCRIPTS = {
+    b"-- PostgreSQL database dump": b"-- PostgreSQL database dump complete",
+    b"-- PostgreSQL database cluster dump": b"-- PostgreSQL database cluster dump complete",
+    b"SET statement_timeout = 0;": b"RESET ALL;",
+}
+# How files begin that Python's modules unpack, and those that nothing here can look into.
+_PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\xfd7zXZ\x00": "lzma"}
+_SEALED = (
+    (rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18", "zstd"),
+    (rb"\x04\x22\x4d\x18", "lz4"),
+    (rb"LZIP", "lzip"),
+    (rb"\x89LZO", "lzop"),
+    (rb"\x1f\x9d", "compress"),
+    (rb"PK\x03\x04", "zip"),
+    (rb"7z\xbc\xaf\x27\x1c", "7-Zip"),
+    # A session key, for a public key or a password: its packet's old or new tag, its length, and its version.
+    (rb"(\x84.|\x85..|\xc1.|\xc1[\xc0-\xdf].)[\x03\x06]|[\x8c\xc3].[\x04-\x06]|-----BEGIN PGP MESSAGE", "gpg"),
+    (rb"age-encryption\.org/|-----BEGIN AGE ENCRYPTED", "age"),
+    (rb"Salted__", "openssl"),
+)
+_TORN = (OSError, EOFError, zlib.error, *((lzma.LZMAError,) if lzma else ()))
 _TAIL = 4096  # bytes
 
 
@@ -48,27 +74,65 @@ def _members(tar: Path) -> dict[str, int]:
 
 
 def is_dump(path: Path) -> bool:
-    """True for a file that pg_restore reads."""
+    """True for a file that pg_restore reads, by its beginning: as ``pg_dump -Fc`` and ``-Ft`` write it."""
     with path.open("rb") as file:
-        return file.read(5) == b"PGDMP"
+        return _archive(file.read(_TAIL))
 
 
-def unfinished(path: Path) -> str:
-    """What is wrong with a dump as a script, compressed by gzip or not: pg_dump ends its own by saying so."""
+def _archive(head: bytes) -> bool:
+    return head.startswith(b"PGDMP") or head[257:262] == b"ustar"
+
+
+def sealed(path: Path) -> str:
+    """Why a file cannot be looked into, by its beginning; '' where it can."""
+    with path.open("rb") as file:
+        head = file.read(_TAIL)
+    if tool := next((tool for begins, tool in _SEALED if re.match(begins, head, re.DOTALL)), ""):
+        return f"it is packed or encrypted by {tool}"
+    packed = _packed(head)
     try:
-        with path.open("rb") as file:
-            packed = file.read(2) == b"\x1f\x8b"
-        with gzip.open(path) if packed else path.open("rb") as script:
-            return _cut(cast(BinaryIO, script))
-    except (OSError, EOFError, zlib.error):
+        with _opened(path) as file:
+            twice = _archive(file.read(_TAIL)) if packed else False
+    except ImportError:
+        return f"it is packed by {packed}, which this Python lacks"
+    except _TORN:
+        return ""  # which is told by ``unsound``
+    return f"it is an archive that was packed once more, by {packed}, which pg_restore does not read" if twice else ""
+
+
+def unsound(path: Path, *, whole: bool) -> str:
+    """What is wrong with a dump as a script, packed or not: pg_dump ends its own by saying so.
+
+    Its end is only looked for where the ``whole`` is read.
+    """
+    try:
+        if sealed(path):
+            return ""
+        with _opened(path) as script:
+            return _cut(script, whole=whole)
+    except _TORN:
         return "it cannot be read to its end"
 
 
-def _cut(script: BinaryIO) -> str:
+def _packed(head: bytes) -> str:
+    return next((module for begins, module in _PACKED.items() if head.startswith(begins)), "")
+
+
+def _opened(path: Path) -> BinaryIO:
+    """The file, unpacked. Raises ImportError where Python was built without what that takes."""
+    with path.open("rb") as file:
+        packed = _packed(file.read(_TAIL))
+    return cast(BinaryIO, importlib.import_module(packed).open(path) if packed else path.open("rb"))
+
+
+def _cut(script: BinaryIO, *, whole: bool) -> str:
     block = script.read(1 << 20)
-    ours = any(begins in block[:_TAIL] for begins in _BEGINS)
+    known = next((ends for begins, ends in _SCRIPTS.items() if begins in block[:_TAIL]), b"")
+    if not known:
+        return "it is no dump: neither an archive nor a script of pg_dump"
+    if not whole:
+        return ""
     last = deque([block], maxlen=2)
     while block := script.read(1 << 20):
         last.append(block)
-    whole = any(ends in b"".join(last)[-_TAIL:] for ends in _ENDS)
-    return "" if whole or not ours else "pg_dump did not come to its end"
+    return "" if known in b"".join(last)[-_TAIL:] else "pg_dump did not come to its end"

@@ -129,8 +129,11 @@ def measured(figure: str, last: Backup, history: History | None) -> float:
 def verified(source: Source, backup: Backup) -> Backup:
     """The backup, with what reading all of it tells; it is done once, for the backup that would be used.
 
-    Raises NotVerified where it is a base backup, and there is no program that could verify it.
+    Raises NotVerified where it is a base backup, and there is no program that could verify it, or a dump that nothing
+    here can look into.
     """
+    if source.kind == "dumps" and not backup.wrong:
+        _seen_into(_place(source.item.dumps).parent / backup.name)
     if source.kind != "manifest" or backup.wrong:
         return backup
     place = _place(source.item.manifest)
@@ -138,6 +141,15 @@ def verified(source: Source, backup: Backup) -> Backup:
     if archives.stored(folder):
         return backup  # the archives were read to their end
     return replace(backup, wrong=_verified(folder))
+
+
+def _seen_into(path: Path) -> None:
+    """Raises NotVerified where that cannot be."""
+    if path.is_file() and (why := archives.sealed(path)):
+        raise NotVerified(
+            f"the last backup ({path.name}) cannot be read: {why}; have [backups] name what can be read before it is"
+            " packed or encrypted, or a listing"
+        )
 
 
 def _verified(folder: Path) -> str:
@@ -173,7 +185,7 @@ def _dump(path: Path, whole: bool) -> Backup:
     if not size:
         return Backup(path.name, time, 0, "it is empty")
     if path.is_file() and not archives.is_dump(path):
-        return Backup(path.name, time, size, archives.unfinished(path) if whole else "")
+        return Backup(path.name, time, size, archives.unsound(path, whole=whole))
     listed = _pg_restore("--list", str(path))
     if listed is None:
         return Backup(path.name, time, size, "pg_restore cannot read it")

@@ -50,8 +50,7 @@ def test_the_mean_dimension_is_the_declared_one(subject: Subject, evidence: Evid
     if mean != subject.item.dimension:
         wrong = vectors.other_dimension(subject, evidence.catalog)
         observed = f"the mean dimension is {mean:g}, not {subject.item.dimension}"
-        assert wrong.change
-        remedy = wrong.rows.update(wrong.change)
+        remedy = wrong.finding(0).remedy
         finding = Finding(subject.table, observed, remedy, subject.name, True, wrong.rows.shown)
         yield finding.against(mean, subject.item.dimension, "dimensions")
 

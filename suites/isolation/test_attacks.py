@@ -21,9 +21,8 @@ from pgconform.attacks.neighbours import (
     tied,
     unique_indexes,
 )
-from pgconform.attacks.own import strays, writes
+from pgconform.attacks.own import mend, strays, writes
 from pgconform.attacks.roads import OWN, OWN_TOO, READS, WRITES
-from pgconform.attacks.side import culprits
 from pgconform.attacks.tomorrow import keep_closed, makers, open_tomorrow
 from pgconform.catalog import Catalog, Constraint, Function, Index, Schema, Table
 from pgconform.checks import Evidence, check
@@ -85,7 +84,7 @@ def test_writing_own_rows_changes_nobody_elses(table: Table, evidence: Evidence)
     """
     for write, others in strays(evidence, table):
         observed = f"{write.road.name} of an own row changes rows of {', '.join(others)} that are another's"
-        yield Finding(str(table), observed, culprits(evidence, table), detail=write.road.name)
+        yield Finding(str(table), observed, mend(evidence, table, write), detail=write.road.name)
 
 
 @check("parents-stay-in-tenant", guide=["muva-19", "vs-24", "muva-42"], when=AUDIT, of=adoptable, drill=True)

@@ -9,7 +9,7 @@ from pgconform.contract_operations import Operations
 from pgconform.database import Database
 from pgconform.model import Figure, Finding, Nothing, Severity
 from pgconform.names import literal, quote
-from pgconform.probes import bloat, storage
+from pgconform.probes import bloat, numbering, storage
 from pgconform.subjects_operations import Size, operations, sizes
 
 FREEZE = "vacuum (freeze); -- and see what kept vacuum from it: old transactions, slots, prepared ones"
@@ -92,26 +92,19 @@ def test_numbers_of_transactions_do_not_run_out(
 
 
 @check("sequences-far-from-end", guide=["vs-11"], when=["weekly"], each=operations)
-def test_sequences_do_not_run_out(subject: Operations, database: Database) -> Iterator[Finding]:
+def test_sequences_do_not_run_out(subject: Operations, catalog: Catalog, database: Database) -> Iterator[Finding]:
     """No sequence has given more than the declared share of its numbers, or of those that its column can hold.
 
     After the last one, no row can be inserted; an integer column ends long before its sequence.
     """
-    found = storage.sequences(database)
+    found = numbering.sequences(database)
     if not found:
         raise Nothing("no sequence has given a number")
     for numbers in found:
         if numbers.last > subject.sequence * numbers.limit:
             observed = f"has given {numbers.last:,} of {numbers.limit:,} numbers"
-            remedy = f"alter sequence {numbers.name} as bigint maxvalue 9223372036854775807;"
-            if numbers.table:
-                column = numbers.column or "the column that it fills"
-                remedy += f"\n-- and make {column} of {numbers.table} a bigint: this rewrites the table"
-            if numbers.column:
-                remedy = f"alter table {numbers.table} alter column {quote(numbers.column)} type bigint;\n{remedy}"
-            yield Finding(numbers.name, observed, remedy).against(
-                numbers.last / numbers.limit, subject.sequence, "share"
-            )
+            finding = Finding(numbers.name, observed, numbering.more(numbers, subject.sequence, catalog))
+            yield finding.against(numbers.last / numbers.limit, subject.sequence, "share")
 
 
 @check("index-unused", guide=["vs-12"], when=["weekly"], each=operations, severity=Severity.SHOULD)

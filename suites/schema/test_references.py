@@ -6,7 +6,7 @@ from pgconform.catalog import Catalog, Constraint, Table
 from pgconform.checks import check
 from pgconform.contract import Contract, Reference
 from pgconform.model import Finding, Nothing
-from pgconform.names import quote
+from pgconform.names import quote, remark
 from pgconform.remedies import noun
 from pgconform.subjects import Declared, application_tables, references
 
@@ -70,19 +70,44 @@ def keyed_tables(catalog: Catalog, contract: Contract) -> Iterator[Table]:
     return (t for t in application_tables(catalog, contract) if any(t.foreign_keys()))
 
 
-@check("foreign-key-validated", guide=["muva-29", "vs-34"], when=["gate", "quarterly"], of=keyed_tables)
-def test_every_foreign_key_is_validated(table: Table) -> Iterator[Finding]:
-    """Every foreign key is validated and enforced.
+def _enforce(table: Table, rule: Constraint) -> str:
+    """Has a constraint hold; of a foreign key alone that can be altered."""
+    name, text = quote(rule.name), rule.definition.removesuffix(" NOT ENFORCED")
+    if rule.kind == "f":
+        return f"alter table {table} alter constraint {name} enforced;"
+    return f"{_broken(table, rule)}alter table {table} drop constraint {name}, add constraint {name} {text};"
+
+
+def _validate(table: Table, rule: Constraint) -> str:
+    """Has a constraint hold for the rows before it, too."""
+    return f"{_broken(table, rule)}alter table {table} validate constraint {quote(rule.name)};"
+
+
+def _broken(table: Table, rule: Constraint) -> str:
+    """What shows the rows that a constraint refuses, which have to be put right first; '' for a foreign key, whose
+    rows ``orphans`` shows."""
+    text = rule.definition.removesuffix(" NOT ENFORCED").removesuffix(" NOT VALID").removesuffix(" NO INHERIT")
+    held = f"not {text.removeprefix('CHECK ')}" if rule.kind == "c" else f"{_columns(rule.columns)} is null"
+    return "" if rule.kind == "f" else f"{remark(f'put right first: select * from {table} where {held};')}\n"
+
+
+def ruled_tables(catalog: Catalog, contract: Contract) -> Iterator[Table]:
+    """Application tables with foreign keys or check constraints."""
+    return (t for t in application_tables(catalog, contract) if any(c.kind in "fcn" for c in t.constraints))
+
+
+@check("foreign-key-validated", guide=["muva-29", "vs-34"], when=["gate", "quarterly"], of=ruled_tables)
+def test_every_constraint_is_validated(table: Table) -> Iterator[Finding]:
+    """Every foreign key and check constraint is validated and enforced.
 
     One that is NOT VALID says nothing about the rows that were there before it.
     """
-    for key in table.foreign_keys():
-        if not key.enforced:
-            remedy = f"alter table {table} alter constraint {quote(key.name)} enforced;"
-            yield Finding(str(table), f"{quote(key.name)} is not enforced", remedy, detail=quote(key.name))
-        elif not key.validated and not key.inherited:
-            remedy = f"alter table {table} validate constraint {quote(key.name)};"
-            yield Finding(str(table), f"{quote(key.name)} is not validated", remedy, detail=quote(key.name))
+    for rule in table.constraints:
+        name = quote(rule.name)
+        if rule.kind in "fcn" and not rule.enforced and not (rule.inherited and rule.kind != "f"):
+            yield Finding(str(table), f"{name} is not enforced", _enforce(table, rule), detail=name)
+        elif rule.kind in "fcn" and not rule.validated and not rule.inherited:
+            yield Finding(str(table), f"{name} is not validated", _validate(table, rule), detail=name)
 
 
 @check("foreign-key-indexed", guide=["vs-12"], when=["weekly"], of=keyed_tables)
