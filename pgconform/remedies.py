@@ -205,8 +205,9 @@ def create_policy(contract: Contract, table: str, command: str, role: str, on: s
     """The policy that gives a role just the rows that the contract's access profile says."""
     scope = contract.scope(table, role, command.lower())  # type: ignore[arg-type]
     own = "true" if scope in ("shared", "all") else own_condition(contract, table, on)
-    parts = {"SELECT": f"using ({own})", "DELETE": f"using ({own})", "INSERT": f"with check ({own})",
-             "UPDATE": f"using ({own}) with check ({own})", "ALL": f"using ({own}) with check ({own})"}  # fmt: skip
+    new = "true" if own == "true" else _new_row(contract, table, own)
+    parts = {"SELECT": f"using ({own})", "DELETE": f"using ({own})", "INSERT": f"with check ({new})",
+             "UPDATE": f"using ({own}) with check ({new})", "ALL": f"using ({own}) with check ({new})"}  # fmt: skip
     title = quote(f"pgconform {role} {command.lower()}"[:63])
     again = f"drop policy if exists {title} on {on or table};\n"  # a remedy can be run twice
     return f"{again}create policy {title} on {on or table} for {command.lower()} to {_role(role)} {parts[command]};"
@@ -217,13 +218,32 @@ def tie(contract: Contract, declared: str, table: Table, policy: Policy) -> str:
     shared = contract.tables[declared].holds == "shared"
     own = own_condition(contract, declared, str(table)) if contract.column_of(declared) else str(shared).lower()
     using = f" using ({own})" if policy.command != "INSERT" else ""
-    checked = f" with check ({own})" if policy.command in ("ALL", "INSERT", "UPDATE") else ""
+    new = _new_row(contract, declared, own)
+    checked = f" with check ({new})" if policy.command in ("ALL", "INSERT", "UPDATE") else ""
     name, roles = quote(policy.name), ", ".join(map(_role, policy.roles))
     kind = "" if policy.permissive else " as restrictive"
     return (
         f"drop policy if exists {name} on {table};\n"
         f"create policy {name} on {table}{kind} for {policy.command.lower()} to {roles}{using}{checked};"
     )
+
+
+def _new_row(contract: Contract, declared: str, own: str) -> str:
+    """What a policy asks of a new row: a membership is made by nobody but the backend, until somebody writes who
+    administers a tenant (a lookup in the table itself would fail every query, with SQLSTATE 42P17)."""
+    rosters = {tenancy.members.table for tenancy in contract.tenancies.values() if tenancy.members}
+    return "false" if declared in rosters else own
+
+
+def keep_out(table: Table, contract: Contract, privileges: Privileges, command: str) -> str:
+    """No new row passes a client's policies for the command: the backend makes memberships."""
+    spoken_for = {"public"}.union(*(privileges.inherited(role) for role in contract.roles.clients))
+    enable = [] if table.row_security else [f"alter table {table} enable row level security;"]
+    closed = [
+        f"alter policy {quote(policy.name)} on {table} with check (false);" for policy in table.policies
+        if policy.permissive and policy.command in {"ALL", command} and spoken_for & {*policy.roles}
+    ]  # fmt: skip
+    return "\n".join([*enable, *closed])
 
 
 def retie(catalog: Catalog, contract: Contract, table: Table, policy: Policy) -> str:
