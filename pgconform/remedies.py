@@ -6,17 +6,17 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from pgconform import subjects
-from pgconform.catalog import PUBLIC
+from pgconform.catalog import PUBLIC, Function, Schema, Sequence, Table, Type
 from pgconform.contract import COMMANDS, Contract, Session, TablePromise, Tenancy
 from pgconform.contract_vectors import Vector
 from pgconform.names import literal, qualified, quote, split
 from pgconform.people import active
-from pgconform.privileges import SUPERUSER, Held, Privileges
+from pgconform.privileges import SUPERUSER, Held, Holder, Privileges
 from pgconform.statements import Name, statement
 from pgconform.vector_kinds import KINDS
 
 if TYPE_CHECKING:
-    from pgconform.catalog import Catalog, Function, Index, Policy, Setting, Table
+    from pgconform.catalog import Catalog, Grant, Index, Policy, Setting
     from pgconform.checks import Evidence
 
 
@@ -125,6 +125,16 @@ def revoke(held: Held, on: str, role: str, privileges: Privileges) -> str:
         return leave(role, held.via, privileges)
     columns = f" ({quote(held.column)})" if held.column else ""
     return f"revoke {held.privilege.lower()}{columns} on {on} from {_role(held.via)};"
+
+
+def revoke_option(grant: Grant, column: str, target: Holder) -> str:
+    """Leaves the privilege, and takes away the right to pass it on, with all that was passed on; as the grantor did."""
+    kinds = {Sequence: "sequence ", Schema: "schema ", Type: "type ", Table: ""}
+    on = kinds.get(type(target), "routine ") + (target.signature if isinstance(target, Function) else str(target))
+    what = grant.privilege.lower() + (f" ({quote(column)})" if column else "")
+    taken = f"revoke grant option for {what} on {on} from {_role(grant.grantee)} cascade;"
+    own = grant.grantor == target.owner
+    return taken if own else f"set role {quote(grant.grantor)};\n{taken}\nreset role;"
 
 
 def shut(table: Table, contract: Contract, privileges: Privileges) -> str:

@@ -151,6 +151,7 @@ SHOWN: dict[str, tuple[str, ...]] = {
     "search-recall": (_INDEXES,),
     "security.test_functions": (_FUNCTION,),
     "security.test_grants": (_TABLE, _GRANTS),
+    "client-grant-options": (_GRANTS, _FUNCTION, _SCHEMA),
     "schema-grants": (_SCHEMA,),
     "default-privileges": (_DEFAULTS,),
     "security.test_notifications": (_TRIGGERS,),
