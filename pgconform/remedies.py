@@ -109,6 +109,17 @@ def rebuild(table: Table, index: Index) -> str:
     return f"drop index {index};\n{index.definition.replace(f' {name} ON ONLY ', f' {name} ON ', 1)};"
 
 
+def set_logged(catalog: Catalog, table: Table) -> str:
+    """Logs a table, after those that its foreign keys refer to: a logged one must not refer to an unlogged one."""
+    found, pending = [table], [table]
+    while pending:
+        referred = [catalog.table(key.references) for key in pending.pop().foreign_keys()]
+        new = [t for t in referred if t and t.persistence == "u" and t not in found]
+        found = [*new, *found]
+        pending += new
+    return "\n".join(f"alter table {each} set logged;" for each in found)
+
+
 def noun(table: Table) -> str:
     """What SQL calls this kind of relation."""
     return {"view": "view", "materialized": "materialized view", "foreign": "foreign table"}.get(table.kind, "table")
