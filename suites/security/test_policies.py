@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from pgconform.callees import functions_behind
 from pgconform.catalog import Catalog, Policy, Table
 from pgconform.checks import check
-from pgconform.contract import COMMANDS, Command, Contract, Members, Tenancy
+from pgconform.contract import COMMANDS, Command, Contract, Members
 from pgconform.expressions import Shape, compares, constrains, shape
 from pgconform.model import Finding, NotVerified
 from pgconform.names import literal, quote, split
 from pgconform.privileges import Privileges
 from pgconform.remedies import create_policy, tie
 from pgconform.settings_read import settings_read
-from pgconform.subjects import Declared, declared_name, memberships, own_keys, policies, protectable_tables
+from pgconform.subjects import declared_name, own_keys, policies, protectable_tables
 
 EVERY_AUDIT = ["gate", "weekly", "quarterly"]
 OLD: tuple[Command, ...] = ("select", "update", "delete")  # commands that look at rows which are there
@@ -166,19 +166,18 @@ def _chosen(
         yield from (c for c in unasked if held & {"", c})
 
 
-@check("policy-guards-memberships", guide=["vs-14", "muva-42"], when=EVERY_AUDIT, each=memberships)
+@check("policy-guards-memberships", guide=["vs-14", "muva-42"], when=EVERY_AUDIT, of=policies)
 def test_no_policy_lets_clients_make_memberships(
-    subject: Declared[Tenancy], catalog: Catalog, contract: Contract, privileges: Privileges
+    subject: tuple[Table, Policy], contract: Contract, privileges: Privileges
 ) -> Iterator[Finding]:
     """No policy on a table of members lets a client fill in the tenant, or what makes a membership count, as it likes.
 
     That the row names its own user is not enough: whoever adds one for a tenant belongs to it from then on.
     """
-    table, members = catalog.table(subject.table), subject.item.members
-    if not table or not members or not table.row_security:
-        return
-    for policy in [p for p in table.policies if p.permissive]:
-        if chosen := sorted({*_chosen(table, policy, members, contract, privileges)}):
+    table, policy = subject
+    for members in [t.members for t in contract.tenancies.values() if t.members and t.members.table == str(table)]:
+        chosen = sorted({*_chosen(table, policy, members, contract, privileges)}) if policy.permissive else []
+        if chosen:
             which = ", ".join(map(quote, chosen))
             observed = f"policy {quote(policy.name)} lets clients choose {which} of a membership"
             remedy = f"alter policy {quote(policy.name)} on {table} with check (false);"
