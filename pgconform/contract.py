@@ -176,7 +176,7 @@ class TablePromise(Section, frozen=True):
     """What one relation promises. ``holds``: whose rows it has (tenant: ``column`` names the tenant; user:
     ``column`` names the user; child: ``column`` names a row of ``parent``; shared: nobody's; service: no
     client's business). ``access`` is the profile, by default the one called like ``holds``. ``definition``
-    is SQL that creates it, or ``file:NAME`` relative to the contract."""
+    is SQL that creates it, or ``file:NAME`` relative to the contract; ``unlogged`` allows a crash to empty it."""
 
     holds: Literal["tenant", "user", "child", "shared", "service"] = "tenant"
     column: str = ""
@@ -187,6 +187,7 @@ class TablePromise(Section, frozen=True):
     optional: bool = False
     definition: str = ""
     nullable: bool = False
+    unlogged: bool = False
     columns: dict[str, dict[Command, tuple[str, ...]]] = {}
     unique: tuple[tuple[str, ...], ...] = ()
     exclusive: tuple[str, ...] = ()

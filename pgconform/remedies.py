@@ -6,17 +6,17 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from pgconform import subjects
-from pgconform.catalog import PUBLIC
+from pgconform.catalog import PUBLIC, Function, Schema, Sequence, Table, Type
 from pgconform.contract import COMMANDS, Contract, Session, TablePromise, Tenancy
 from pgconform.contract_vectors import Vector
 from pgconform.names import literal, qualified, quote, remark, split
 from pgconform.people import active
-from pgconform.privileges import SUPERUSER, Held, Privileges
+from pgconform.privileges import SUPERUSER, Held, Holder, Privileges
 from pgconform.statements import Name, statement
 from pgconform.vector_kinds import KINDS
 
 if TYPE_CHECKING:
-    from pgconform.catalog import Catalog, Function, Index, Policy, Setting, Table
+    from pgconform.catalog import Catalog, Grant, Index, Policy, Setting
     from pgconform.checks import Evidence
 
 
@@ -148,6 +148,17 @@ def rebuild(table: Table, index: Index) -> str:
     return f"drop index {index};\n{index.definition.replace(f' {name} ON ONLY ', f' {name} ON ', 1)};"
 
 
+def set_logged(catalog: Catalog, table: Table) -> str:
+    """Logs a table, after those that its foreign keys refer to: a logged one must not refer to an unlogged one."""
+    found, pending = [table], [table]
+    while pending:
+        referred = [catalog.table(key.references) for key in pending.pop().foreign_keys()]
+        new = [t for t in referred if t and t.persistence == "u" and t not in found]
+        found = [*new, *found]
+        pending += new
+    return "\n".join(f"alter table {each} set logged;" for each in found)
+
+
 def noun(table: Table) -> str:
     """What SQL calls this kind of relation."""
     return {"view": "view", "materialized": "materialized view", "foreign": "foreign table"}.get(table.kind, "table")
@@ -164,6 +175,16 @@ def revoke(held: Held, on: str, role: str, privileges: Privileges) -> str:
         return leave(role, held.via, privileges)
     columns = f" ({quote(held.column)})" if held.column else ""
     return f"revoke {held.privilege.lower()}{columns} on {on} from {_role(held.via)};"
+
+
+def revoke_option(grant: Grant, column: str, target: Holder) -> str:
+    """Leaves the privilege, and takes away the right to pass it on, with all that was passed on; as the grantor did."""
+    kinds = {Sequence: "sequence ", Schema: "schema ", Type: "type ", Table: ""}
+    on = kinds.get(type(target), "routine ") + (target.signature if isinstance(target, Function) else str(target))
+    what = grant.privilege.lower() + (f" ({quote(column)})" if column else "")
+    taken = f"revoke grant option for {what} on {on} from {_role(grant.grantee)} cascade;"
+    own = grant.grantor == target.owner
+    return taken if own else f"set role {quote(grant.grantor)};\n{taken}\nreset role;"
 
 
 def shut(table: Table, contract: Contract, privileges: Privileges) -> str:
@@ -244,8 +265,9 @@ def create_policy(contract: Contract, table: str, command: str, role: str, on: s
     """The policy that gives a role just the rows that the contract's access profile says."""
     scope = contract.scope(table, role, command.lower())  # type: ignore[arg-type]
     own = "true" if scope in ("shared", "all") else own_condition(contract, table, on)
-    parts = {"SELECT": f"using ({own})", "DELETE": f"using ({own})", "INSERT": f"with check ({own})",
-             "UPDATE": f"using ({own}) with check ({own})", "ALL": f"using ({own}) with check ({own})"}  # fmt: skip
+    new = "true" if own == "true" else _new_row(contract, table, own)
+    parts = {"SELECT": f"using ({own})", "DELETE": f"using ({own})", "INSERT": f"with check ({new})",
+             "UPDATE": f"using ({own}) with check ({new})", "ALL": f"using ({own}) with check ({new})"}  # fmt: skip
     title = quote(f"pgconform {role} {command.lower()}"[:63])
     again = f"drop policy if exists {title} on {on or table};\n"  # a remedy can be run twice
     return f"{again}create policy {title} on {on or table} for {command.lower()} to {_role(role)} {parts[command]};"
@@ -256,13 +278,32 @@ def tie(contract: Contract, declared: str, table: Table, policy: Policy) -> str:
     shared = contract.tables[declared].holds == "shared"
     own = own_condition(contract, declared, str(table)) if contract.column_of(declared) else str(shared).lower()
     using = f" using ({own})" if policy.command != "INSERT" else ""
-    checked = f" with check ({own})" if policy.command in ("ALL", "INSERT", "UPDATE") else ""
+    new = _new_row(contract, declared, own)
+    checked = f" with check ({new})" if policy.command in ("ALL", "INSERT", "UPDATE") else ""
     name, roles = quote(policy.name), ", ".join(map(_role, policy.roles))
     kind = "" if policy.permissive else " as restrictive"
     return (
         f"drop policy if exists {name} on {table};\n"
         f"create policy {name} on {table}{kind} for {policy.command.lower()} to {roles}{using}{checked};"
     )
+
+
+def _new_row(contract: Contract, declared: str, own: str) -> str:
+    """What a policy asks of a new row: a membership is made by nobody but the backend, until somebody writes who
+    administers a tenant (a lookup in the table itself would fail every query, with SQLSTATE 42P17)."""
+    rosters = {tenancy.members.table for tenancy in contract.tenancies.values() if tenancy.members}
+    return "false" if declared in rosters else own
+
+
+def keep_out(table: Table, contract: Contract, privileges: Privileges, command: str) -> str:
+    """No new row passes a client's policies for the command: the backend makes memberships."""
+    spoken_for = {"public"}.union(*(privileges.inherited(role) for role in contract.roles.clients))
+    enable = [] if table.row_security else [f"alter table {table} enable row level security;"]
+    closed = [
+        f"alter policy {quote(policy.name)} on {table} with check (false);" for policy in table.policies
+        if policy.permissive and policy.command in {"ALL", command} and spoken_for & {*policy.roles}
+    ]  # fmt: skip
+    return "\n".join([*enable, *closed])
 
 
 def retie(catalog: Catalog, contract: Contract, table: Table, policy: Policy) -> str:
@@ -272,8 +313,16 @@ def retie(catalog: Catalog, contract: Contract, table: Table, policy: Policy) ->
     return tie(contract, declared, table, policy) if declared else f"drop policy {quote(policy.name)} on {table};"
 
 
+def _outside(evidence: Evidence) -> str:
+    """Takes from clients what sets them outside every policy: until then no attempt tells what policies are worth."""
+    roles = [r for r in map(evidence.catalog.role, evidence.contract.roles.clients) if r and r.bypass_row_security]
+    return "\n".join(f"alter role {quote(role.name)} nobypassrls;" for role in roles)
+
+
 def close(evidence: Evidence, table: Table) -> str:
     """Takes away what shows foreign rows: an undeclared relation from the clients; else as ``reopen``."""
+    if outside := _outside(evidence):
+        return outside
     promise = subjects.promise_of(evidence.catalog, evidence.contract, table)
     readable = (subjects.may_read(evidence.catalog, evidence.privileges, role, table)
                 for role in evidence.contract.roles.clients)  # fmt: skip
@@ -289,6 +338,8 @@ def reopen(evidence: Evidence, table: Table) -> str:
     """Row security on; policies that do not tie rows to the session tied; where that says nothing, all of them anew,
     as the contract's access profile tells."""
     contract = evidence.contract
+    if outside := _outside(evidence):
+        return outside
     if table.kind == "view":
         return f"alter view {table} set (security_invoker = true);"
     enable = f"alter table {table} enable row level security;"

@@ -71,6 +71,10 @@ _PUBLICATIONS = (
     "select p.pubname, p.pubinsert, p.pubupdate, p.pubdelete from pg_catalog.pg_publication as p"
     " where {r} in (select t.relid from pg_catalog.pg_get_publication_tables(p.pubname) as t) order by 1;"
 )
+_PUBLISHED = (
+    "select p.pubname, p.schemaname, p.tablename from pg_catalog.pg_publication_tables as p where p.pubname = {o}"
+    " order by 2, 3;"
+)
 _SEQUENCE = (
     "select q.last_value, q.max_value, q.increment_by, q.data_type from pg_catalog.pg_sequences as q"
     " where pg_catalog.format('%I.%I', q.schemaname, q.sequencename)::pg_catalog.regclass = {r};"
@@ -151,11 +155,13 @@ SHOWN: dict[str, tuple[str, ...]] = {
     "search-recall": (_INDEXES,),
     "security.test_functions": (_FUNCTION,),
     "security.test_grants": (_TABLE, _GRANTS),
+    "client-grant-options": (_GRANTS, _FUNCTION, _SCHEMA),
     "schema-grants": (_SCHEMA,),
     "default-privileges": (_DEFAULTS,),
     "security.test_notifications": (_TRIGGERS,),
     "security.test_policies": (_TABLE, _POLICIES),
     "security.test_policy_functions": (_TABLE, _POLICIES),
+    "publications-declared": (_PUBLISHED,),
     "security.test_realtime": (_TABLE, _PUBLICATIONS, _CONSTRAINTS),
     "security.test_roles": (_ROLE,),
     "security.test_row_security": (_TABLE,),

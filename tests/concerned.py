@@ -10,6 +10,7 @@ from pgconform.checks import Check
 from pgconform.contract import Contract
 from pgconform.expressions import shape
 from pgconform.names import qualified
+from pgconform.subjects import Declared
 
 
 class Concern:
@@ -51,6 +52,8 @@ class Concern:
             names = {table.name for table in self._reference.tables if str(table) in self._tables}
             same = repr(first) in set(map(repr, self._reference.functions)) and first.name not in self._functions
             return not same or any(name in first.body for name in names)
+        if isinstance(first, Declared):
+            return first.table in self._tables
         return not isinstance(first, Table) or str(first) in self._tables
 
 

@@ -11,7 +11,21 @@ from pgconform.catalogue_of_checks import load
 from pgconform.model import Severity
 from tests.committing import prove_committed
 from tests.conftest import Connect
-from tests.proving import Fault, broken, contract_of, faults, forget, found, judge, prove, transaction
+from tests.proving import (
+    FAULTS,
+    Fault,
+    broken,
+    contract_of,
+    faults,
+    forget,
+    found,
+    judge,
+    prove,
+    read,
+    run_remedy,
+    transaction,
+    untouched,
+)
 
 
 @pytest.mark.parametrize("name", ["muva", "victorysync"])
@@ -32,6 +46,21 @@ def test_faults_are_found_and_remedied_and_decoys_are_not(
         prove_committed(request.getfixturevalue(fault.server or "references"), fault)
     else:
         prove(connect(fault.contract), fault)
+
+
+@pytest.mark.parametrize("name", ["prefix", "membership"])
+def test_advice_brings_back_nothing_that_was_mended(connect: Connect, name: str) -> None:
+    """Whoever pastes what a report prints may well begin with what must be mended, and end with advice."""
+    fault = read(FAULTS / "policy-asks-once" / f"{name}.sql")
+    connection, contract = connect(fault.contract), contract_of(fault.contract, fault.promise)
+    with transaction(connection, contract):
+        reference = untouched(connection, contract)
+        connection.execute(fault.sql.encode())
+        findings = found(judge(connection, contract, reference, fault.finds))
+        assert set(findings) == fault.finds
+        for key in sorted(findings, key=lambda key: load()[key.split(": ")[0]].severity is Severity.SHOULD):
+            run_remedy(connection, findings[key].remedy)
+        assert found(judge(connection, contract, reference, fault.finds)) == {}
 
 
 def test_isolation_is_proven_by_many_kinds_of_faults() -> None:

@@ -53,7 +53,10 @@ def writes(evidence: Evidence, table: Table, roads: tuple[Road, ...] = OWN) -> I
     """
     given = bait(evidence, table)
     made = 0
-    for road in roads if table.kind in ("table", "partitioned") else OWN:
+    possible = roads if table.kind in ("table", "partitioned") else OWN
+    if given.declared in {t.members.table for t in evidence.contract.tenancies.values() if t.members}:
+        possible = tuple(r for r in possible if not {"insert", "update"} & {*r.commands})  # its rank decides
+    for road in possible:
         seen: set[tuple[str, str]] = set()
         for identity in identities(evidence):
             own = shares(evidence, given, identity)[0]

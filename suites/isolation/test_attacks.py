@@ -7,6 +7,7 @@ from pgconform.attacks.bait import targets
 from pgconform.attacks.beside import clients, ways
 from pgconform.attacks.calls import call_script, callable_functions, misuses
 from pgconform.attacks.interleaved import shared_tables, surprise
+from pgconform.attacks.joining import self_made, told
 from pgconform.attacks.leaks import leak, leak_script
 from pgconform.attacks.neighbours import (
     adoptable,
@@ -26,10 +27,12 @@ from pgconform.attacks.roads import OWN, OWN_TOO, READS, WRITES
 from pgconform.attacks.tomorrow import keep_closed, makers, open_tomorrow
 from pgconform.catalog import Catalog, Constraint, Function, Index, Schema, Table
 from pgconform.checks import Evidence, check
-from pgconform.contract import Contract
+from pgconform.contract import Contract, Tenancy
 from pgconform.model import Finding
 from pgconform.names import quote
-from pgconform.remedies import close, deny, reopen
+from pgconform.privileges import Privileges
+from pgconform.remedies import close, deny, keep_out, reopen
+from pgconform.subjects import Declared, memberships
 
 AUDIT = ["gate", "quarterly"]
 
@@ -58,6 +61,22 @@ def test_no_client_writes_foreign_rows_by_any_road(table: Table, evidence: Evide
     for breach in breaches(evidence, table, WRITES):
         remedy, how = close(evidence, table), script(evidence, breach)
         yield Finding(str(table), str(breach), remedy, detail=breach.road.name, script=how)
+
+
+@check("memberships-unwritable", guide=["muva-19", "vs-24", "muva-42"], when=AUDIT, each=memberships, drill=True)
+def test_no_client_makes_itself_a_member(
+    subject: Declared[Tenancy], evidence: Evidence, contract: Contract, privileges: Privileges
+) -> Iterator[Finding]:
+    """No client session joins a tenant that it does not belong to, returns to one, or promotes itself.
+
+    The row names its own user, so every other check takes it for its own; but whose rows a session sees, and as what,
+    follows from it. Who makes memberships must administer the tenant already.
+    """
+    table = evidence.catalog.table(subject.table)
+    for breach in self_made(evidence, subject.item) if table else ():
+        assert table
+        remedy = keep_out(table, contract, privileges, breach.road.commands[0].upper())
+        yield Finding(str(table), told(breach), remedy, detail=breach.road.name, script=script(evidence, breach))
 
 
 @check("own-rows-writable", guide=["muva-18", "vs-24", "muva-42"], when=AUDIT, of=targets, drill=True)

@@ -8,8 +8,16 @@ from pgconform.contract import Contract, TablePromise, Tenancy
 from pgconform.model import Finding
 from pgconform.names import quote, same_type, split
 from pgconform.privileges import Privileges
-from pgconform.remedies import add_column, create_table, noun, promised_columns, retype, shut
-from pgconform.subjects import Declared, declared, promise_of, tables, tenant_rows
+from pgconform.remedies import add_column, create_table, noun, promised_columns, retype, set_logged, shut
+from pgconform.subjects import (
+    Declared,
+    application_tables,
+    declared,
+    declared_name,
+    promise_of,
+    tables,
+    tenant_rows,
+)  # fmt: skip
 
 
 @check("tables-exist", guide=["muva-1", "vs-1"], when=["gate"], each=tables)
@@ -47,6 +55,19 @@ def test_every_declared_column_exists(
             observed = f"the column {quote(name)} does not exist{near}"
             remedy = add_column(contract, catalog, subject.table, name)
             yield Finding(subject.table, observed, remedy, detail=quote(name))
+
+
+@check("tables-logged", guide=["muva-31", "vs-29"], when=["gate", "monthly"], of=application_tables)
+def test_what_tenants_own_survives_a_crash(table: Table, catalog: Catalog, contract: Contract) -> Iterator[Finding]:
+    """Every table of tenants' or users' rows, every registry and every table of members is logged.
+
+    A crash empties an unlogged table, and neither a replica nor a backup that follows the log has its rows.
+    """
+    declared, promise = declared_name(catalog, contract, table), promise_of(catalog, contract, table)
+    ruling = {item.table for t in contract.tenancies.values() for item in (t.registry, t.members) if item}
+    owned = promise and (promise.holds in ("tenant", "user", "child") or declared in ruling)
+    if table.kind == "table" and table.persistence == "u" and promise and owned and not promise.unlogged:
+        yield Finding(str(table), "the table is unlogged", set_logged(catalog, table))
 
 
 def undeclared(catalog: Catalog, contract: Contract, privileges: Privileges) -> Iterator[Table]:

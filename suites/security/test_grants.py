@@ -3,14 +3,14 @@
 import re
 from collections.abc import Iterator
 
-from pgconform.catalog import Catalog, Column, DefaultPrivilege, Schema, Sequence, Table
+from pgconform.catalog import Catalog, Column, DefaultPrivilege, Function, Grant, Schema, Sequence, Table
 from pgconform.checks import check
 from pgconform.contract import COMMANDS, Contract, TablePromise
 from pgconform.database import role_text
 from pgconform.model import Finding
 from pgconform.names import qualified, quote, split
-from pgconform.privileges import Privileges
-from pgconform.remedies import noun, revoke
+from pgconform.privileges import Holder, Privileges
+from pgconform.remedies import noun, revoke, revoke_option
 from pgconform.subjects import (
     Declared,
     application_tables,
@@ -91,6 +91,36 @@ def test_no_client_holds_a_privilege_that_row_security_ignores(
                 remedy = revoke(held, str(table), role, privileges)
                 observed = f"{role} holds {held.privilege}, through {held.via}"
                 yield Finding(str(table), observed, remedy, detail=f"{role} {held.privilege.lower()}")
+
+
+def grantable(catalog: Catalog) -> Iterator[tuple[Holder, tuple[tuple[Grant, str], ...]]]:
+    """Relations, sequences, schemas, functions and types that no extension owns."""
+    for kind in (catalog.schemas, catalog.tables, catalog.sequences, catalog.functions, catalog.types):
+        for each in kind:
+            columns = each.columns if isinstance(each, Table) else ()
+            acl = [*((g, "") for g in each.acl), *((g, c.name) for c in columns for g in c.acl)]
+            if not each.extension:
+                yield each, tuple((g, column) for g, column in acl if g.grantable)
+
+
+@check("client-grant-options", guide=["muva-9", "muva-42"], when=AUDIT, of=grantable)
+def test_no_client_can_pass_a_privilege_on(
+    subject: tuple[Holder, tuple[tuple[Grant, str], ...]], catalog: Catalog, contract: Contract, privileges: Privileges
+) -> Iterator[Finding]:
+    """No client role holds a privilege with grant option, itself or through a role that it inherits from.
+
+    What it holds it can give to any other role, anonymous callers among them: whoever reviewed the grants did not.
+    """
+    target, passable = subject
+    clients = [r for r in map(catalog.role, contract.roles.clients) if r and not r.superuser]
+    reached = frozenset[str]().union(*(privileges.inherited(r.name) for r in clients)) - {*contract.roles.services}
+    for grant, column in passable:
+        if grant.grantee in reached and grant.grantee != target.owner:
+            what = grant.privilege + (f" ({quote(column)})" if column else "")
+            name = target.signature if isinstance(target, Function) else str(target)
+            remedy = revoke_option(grant, column, target)
+            who, said = quote(grant.grantee), grant.privilege.lower() + what[len(grant.privilege) :]
+            yield Finding(name, f"{who} may pass {what} on", remedy, detail=f"{who} {said}")
 
 
 def schemas(catalog: Catalog, contract: Contract) -> Iterator[tuple[Schema, list[str], list[str]]]:

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pgconform.callees import functions_behind
 from pgconform.catalog import Catalog, Policy, Table
 from pgconform.checks import check
-from pgconform.contract import COMMANDS, Command, Contract
+from pgconform.contract import COMMANDS, Command, Contract, Members
 from pgconform.expressions import Shape, compares, constrains, shape
 from pgconform.model import Finding, NotVerified
-from pgconform.names import quote, split
+from pgconform.names import literal, quote, split
 from pgconform.privileges import Privileges
 from pgconform.remedies import create_policy, tie
 from pgconform.settings_read import settings_read
@@ -136,6 +136,52 @@ def test_every_write_policy_checks_the_new_row(
             return
         observed = f"policy {quote(policy.name)} does not check the new row's tenant ({', '.join(loose)})"
         yield Finding(str(table), observed, tie(contract, declared, table, policy), detail=quote(policy.name))
+
+
+def _harmless(text: str, table: Table, members: Members) -> bool:
+    """True where a new row must name a tenant that the session may, or is no membership that counts."""
+    if constrains(text, [members.tenant], table.name) or shape(text, table.name).always_false:
+        return True
+    if members.active_values:
+        asked = members.active in shape(text, table.name).columns
+        return asked and not any(literal(value) in text for value in members.active_values)
+    return bool(members.active) and shape(f"({text}) and {quote(members.active)}", table.name).always_false
+
+
+def _chosen(
+    table: Table, policy: Policy, members: Members, contract: Contract, privileges: Privileges
+) -> Iterator[str]:
+    """Columns of a membership that a client may fill in as it likes, as far as this policy and restrictive ones say."""
+    what = [c for c in (members.role, members.active, members.expires, members.permissions) if c]
+    for role, command in [(role, command) for role in contract.roles.clients for command in NEW]:
+        if not _applies(policy, role, command, privileges) or contract.scope(str(table), role, command) == "all":
+            continue
+        asked = [policy, *(p for p in table.policies if not p.permissive and _applies(p, role, command, privileges))]
+        texts = [text for p in asked if (text := p.check or p.using)]
+        if not texts or any(_harmless(text, table, members) for text in texts):
+            continue
+        named = frozenset[str]().union(*(shape(text, table.name).columns for text in texts))
+        held = {h.column for h in privileges.on(role, table) if h.privilege == command.upper()}
+        unasked = [members.tenant, *(c for c in what if command == "update" and c not in named)]
+        yield from (c for c in unasked if held & {"", c})
+
+
+@check("policy-guards-memberships", guide=["vs-14", "muva-42"], when=EVERY_AUDIT, of=policies)
+def test_no_policy_lets_clients_make_memberships(
+    subject: tuple[Table, Policy], contract: Contract, privileges: Privileges
+) -> Iterator[Finding]:
+    """No policy on a table of members lets a client fill in the tenant, or what makes a membership count, as it likes.
+
+    That the row names its own user is not enough: whoever adds one for a tenant belongs to it from then on.
+    """
+    table, policy = subject
+    for members in [t.members for t in contract.tenancies.values() if t.members and t.members.table == str(table)]:
+        chosen = sorted({*_chosen(table, policy, members, contract, privileges)}) if policy.permissive else []
+        if chosen:
+            which = ", ".join(map(quote, chosen))
+            observed = f"policy {quote(policy.name)} lets clients choose {which} of a membership"
+            remedy = f"alter policy {quote(policy.name)} on {table} with check (false);"
+            yield Finding(str(table), observed, remedy, detail=quote(policy.name))
 
 
 @check("policy-user-as-tenant", guide=["vs-14", "muva-42"], when=EVERY_AUDIT, of=policies)

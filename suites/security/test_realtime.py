@@ -1,4 +1,4 @@
-"""Realtime: what is published is protected, and its changes can be told apart."""
+"""Publications: what is sent out is declared, what browsers are told of is protected, and changes can be told apart."""
 
 from collections.abc import Iterator
 
@@ -7,6 +7,7 @@ from pgconform.checks import check
 from pgconform.contract import Contract
 from pgconform.model import Finding
 from pgconform.names import quote
+from pgconform.subjects import promise_of
 
 
 def published_tables(catalog: Catalog, contract: Contract) -> Iterator[tuple[Publication, Table]]:
@@ -16,6 +17,28 @@ def published_tables(catalog: Catalog, contract: Contract) -> Iterator[tuple[Pub
             for name in publication.tables:
                 if table := catalog.table(name):
                     yield publication, table
+
+
+def publications(catalog: Catalog) -> Iterator[tuple[str, tuple[Publication, ...]]]:
+    """The database with its publications."""
+    yield catalog.server.database, catalog.publications
+
+
+@check("publications-declared", guide=["vs-35", "muva-42"], when=["gate", "quarterly"], of=publications)
+def test_no_undeclared_publication_sends_tenant_rows(
+    subject: tuple[str, tuple[Publication, ...]], catalog: Catalog, contract: Contract
+) -> Iterator[Finding]:
+    """Every publication that sends rows of tenants or users is declared.
+
+    It sends each change of every tenant to whoever subscribes, past row-level security, and nobody decided that.
+    """
+    for publication in subject[1]:
+        sent = [table for name in publication.tables if (table := catalog.table(name))]
+        owned = [t for t in sent if (p := promise_of(catalog, contract, t)) and p.holds in ("tenant", "user", "child")]
+        if owned and publication.name not in contract.publications:
+            name, others = quote(publication.name), f" and {len(owned) - 1} more" if owned[1:] else ""
+            observed = f"it sends changes of {owned[0]}{others}, and is not in the contract: declare or drop it"
+            yield Finding(name, observed, f"drop publication {name};")
 
 
 @check("realtime-row-security", guide=["vs-35", "muva-42"], when=["gate", "quarterly"], of=published_tables)
