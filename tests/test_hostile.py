@@ -15,7 +15,7 @@ from pgconform.contract import Contract
 from pgconform.contract_file import validate
 from pgconform.introspect import read_text
 from pgconform.names import canonical, literal, qualified, quote, split
-from pgconform.remedies import create_policy
+from pgconform.remedies_policies import create_policy
 from pgconform.targets.server import Server
 from tests.proving import broken, found, judge, run_remedy, transaction
 

@@ -107,6 +107,7 @@ LAYERS = (
     ("people", "posing", "identities", "callees"),
     ("drift",),
     ("remedies", "results", "metrics"),
+    ("remedies_policies",),
     ("changes", "fleet"),
     ("vector_indexes",),
     ("probes",),

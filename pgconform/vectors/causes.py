@@ -9,7 +9,8 @@ import msgspec
 from pgconform.model import NotVerified
 from pgconform.names import quote
 from pgconform.probes.searching import INDEX_ONLY
-from pgconform.remedies import create_vector_index, reopen
+from pgconform.remedies import create_vector_index
+from pgconform.remedies_policies import reopen
 from pgconform.subjects import declared_overload
 from pgconform.vector_indexes import candidates, odd_options, unusable
 from pgconform.vectors import sweep

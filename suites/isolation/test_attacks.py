@@ -31,7 +31,8 @@ from pgconform.contract import Contract, Tenancy
 from pgconform.model import Finding
 from pgconform.names import quote
 from pgconform.privileges import Privileges
-from pgconform.remedies import close, deny, keep_out, reopen
+from pgconform.remedies import deny
+from pgconform.remedies_policies import close, keep_out, reopen
 from pgconform.subjects import Declared, memberships
 
 AUDIT = ["gate", "quarterly"]

@@ -8,7 +8,7 @@ from pgconform.identities import represented
 from pgconform.model import Finding, Nothing
 from pgconform.names import quote
 from pgconform.probes.visibility import Sight, readable_tables, seen, sight_script, sights
-from pgconform.remedies import close, reopen
+from pgconform.remedies_policies import close, reopen
 from pgconform.reproduce import per_tenant
 
 AUDIT = ["gate", "quarterly"]

@@ -6,7 +6,7 @@ from pgconform.catalog import Table
 from pgconform.checks import Evidence, check
 from pgconform.model import Finding
 from pgconform.probes.malformed import leaks, private_tables
-from pgconform.remedies import reopen
+from pgconform.remedies_policies import reopen
 
 AUDIT = ["gate", "quarterly"]
 

@@ -11,7 +11,7 @@ from pgconform.expressions import Shape, compares, constrains, shape
 from pgconform.model import Finding, NotVerified
 from pgconform.names import literal, quote, split
 from pgconform.privileges import Privileges
-from pgconform.remedies import create_policy, tie
+from pgconform.remedies_policies import create_policy, tie
 from pgconform.settings_read import settings_read
 from pgconform.subjects import declared_name, own_keys, policies, protectable_tables
 

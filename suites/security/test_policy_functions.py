@@ -14,7 +14,7 @@ from pgconform.contract import Contract
 from pgconform.expressions import per_row_calls, shape
 from pgconform.model import Finding, NotVerified, Severity
 from pgconform.names import quote
-from pgconform.remedies import retie
+from pgconform.remedies_policies import retie
 from pgconform.subjects import policies
 
 # A body that reads a session, a table, or the clock.
