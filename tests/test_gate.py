@@ -236,6 +236,7 @@ def test_a_run_that_is_ended_by_force_leaves_reports_that_say_so(
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell ignores it for what runs behind it
     )  # fmt: skip
     assert process.stdout
     for number, _ in enumerate(line for line in process.stdout if "PASSED" in line):

@@ -71,11 +71,13 @@ def test_an_empty_database_has_nothing_to_examine() -> None:
     passed = {r.check for r in results if str(r.verdict) == "passed"}
     of_the_server = {"privileged-roles", "roles-exist", "schema-per-tenant", "schema-grants"}
     of_the_server |= {
+        "client-grant-options",
         "client-memberships",
         "clients-stay-clients",
         "large-objects-closed",
         "leakproof-functions",
         "plans-hidden",
+        "publications-declared",
     }
     of_the_server |= {"connections-used", "sessions-running", "sessions-idle", "sessions-idle-in-transaction"}
     of_the_server |= {"slots-keep-up", "prepared-transactions", "sizes-within-limits", "wraparound-far"}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import secrets
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -53,23 +55,30 @@ def _started(image: str) -> Iterator[PostgresContainer]:
         from testcontainers.community.postgres import PostgresContainer
     except ImportError:
         raise TargetError("target container needs testcontainers; pip install 'pgconform[container]'") from None
-    try:
-        made = PostgresContainer(
-            image, username="postgres", password=secrets.token_hex(16), dbname="postgres", driver=None,
-            command=_SETTINGS,
-        )  # fmt: skip
-        if _is_local(made):  # then nobody else on the network need reach it
-            made.ports = {"5432/tcp": ("127.0.0.1", None)}  # type: ignore[dict-item]
-        container = made.start()
-    except (docker.errors.ImageNotFound, docker.errors.APIError) as error:
-        advice = "name an image that can be had: --target=container:IMAGE"
-        if not os.environ.get("TESTCONTAINERS_RYUK_DISABLED"):
-            advice += "; TESTCONTAINERS_RYUK_DISABLED=true goes without testcontainers' own image"
-        raise TargetError(f"image {image} cannot be started ({_line(error)}); {advice}") from None
-    except docker.errors.DockerException:
-        raise TargetLost("no container engine answers; start Docker, or use --target=embedded") from None
-    except TimeoutError:
-        raise TargetLost(f"the server in image {image} is not ready in time") from None
+    failed: TargetError | TargetLost
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # docker's client leaves a socket open where it gets no answer
+        try:
+            made = PostgresContainer(
+                image, username="postgres", password=secrets.token_hex(16), dbname="postgres", driver=None,
+                command=_SETTINGS,
+            )  # fmt: skip
+            if _is_local(made):  # then nobody else on the network need reach it
+                made.ports = {"5432/tcp": ("127.0.0.1", None)}  # type: ignore[dict-item]
+            container: PostgresContainer | None = made.start()
+        except (docker.errors.ImageNotFound, docker.errors.APIError) as error:
+            advice = "name an image that can be had: --target=container:IMAGE"
+            if not os.environ.get("TESTCONTAINERS_RYUK_DISABLED"):
+                advice += "; TESTCONTAINERS_RYUK_DISABLED=true goes without testcontainers' own image"
+            container, failed = None, TargetError(f"image {image} cannot be started ({_line(error)}); {advice}")
+        except docker.errors.DockerException:
+            container = None
+            failed = TargetLost("no container engine answers; start Docker, or use --target=embedded")
+        except TimeoutError:
+            container, failed = None, TargetLost(f"the server in image {image} is not ready in time")
+        if container is None:
+            gc.collect()
+            raise failed
     try:
         yield container
     finally:
