@@ -1,0 +1,195 @@
+"""SQL that puts policies right: tied to the rows that the contract gives a session. Text only: nothing is run here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from pgconform import subjects
+from pgconform.catalog import Table
+from pgconform.contract import COMMANDS, Contract, Session, Tenancy
+from pgconform.names import literal, qualified, quote, split
+from pgconform.people import active
+from pgconform.privileges import Privileges
+from pgconform.remedies import quoted_role
+from pgconform.statements import Name, statement
+
+if TYPE_CHECKING:
+    from pgconform.catalog import Catalog, Policy
+    from pgconform.checks import Evidence
+
+
+def create_policy(contract: Contract, table: str, command: str, role: str, on: str = "") -> str:
+    """The policy that gives a role just the rows that the contract's access profile says."""
+    scope = contract.scope(table, role, command.lower())  # type: ignore[arg-type]
+    own = "true" if scope in ("shared", "all") else own_condition(contract, table, on)
+    new = "true" if own == "true" else _new_row(contract, table, own)
+    parts = {"SELECT": f"using ({own})", "DELETE": f"using ({own})", "INSERT": f"with check ({new})",
+             "UPDATE": f"using ({own}) with check ({new})", "ALL": f"using ({own}) with check ({new})"}  # fmt: skip
+    title = quote(f"pgconform {role} {command.lower()}"[:63])
+    again = f"drop policy if exists {title} on {on or table};\n"  # a remedy can be run twice
+    return (
+        f"{again}create policy {title} on {on or table} for {command.lower()} to {quoted_role(role)} {parts[command]};"
+    )
+
+
+def tie(contract: Contract, declared: str, table: Table, policy: Policy) -> str:
+    """The policy anew, tied to the own rows; it can be run after another remedy has replaced the policy."""
+    shared = contract.tables[declared].holds == "shared"
+    own = own_condition(contract, declared, str(table)) if contract.column_of(declared) else str(shared).lower()
+    using = f" using ({own})" if policy.command != "INSERT" else ""
+    new = _new_row(contract, declared, own)
+    checked = f" with check ({new})" if policy.command in ("ALL", "INSERT", "UPDATE") else ""
+    name, roles = quote(policy.name), ", ".join(map(quoted_role, policy.roles))
+    kind = "" if policy.permissive else " as restrictive"
+    return (
+        f"drop policy if exists {name} on {table};\n"
+        f"create policy {name} on {table}{kind} for {policy.command.lower()} to {roles}{using}{checked};"
+    )
+
+
+def _new_row(contract: Contract, declared: str, own: str) -> str:
+    """What a policy asks of a new row: a membership is made by nobody but the backend, until somebody writes who
+    administers a tenant (a lookup in the table itself would fail every query, with SQLSTATE 42P17)."""
+    rosters = {tenancy.members.table for tenancy in contract.tenancies.values() if tenancy.members}
+    return "false" if declared in rosters else own
+
+
+def keep_out(table: Table, contract: Contract, privileges: Privileges, command: str) -> str:
+    """No new row passes a client's policies for the command: the backend makes memberships."""
+    spoken_for = {"public"}.union(*(privileges.inherited(role) for role in contract.roles.clients))
+    enable = [] if table.row_security else [f"alter table {table} enable row level security;"]
+    closed = [
+        f"alter policy {quote(policy.name)} on {table} with check (false);" for policy in table.policies
+        if policy.permissive and policy.command in {"ALL", command} and spoken_for & {*policy.roles}
+    ]  # fmt: skip
+    return "\n".join([*enable, *closed])
+
+
+def retie(catalog: Catalog, contract: Contract, table: Table, policy: Policy) -> str:
+    """As ``tie``, whatever the contract calls the relation; what it does not declare loses the policy."""
+    promise = subjects.promise_of(catalog, contract, table)
+    declared = next((name for name, p in contract.tables.items() if p is promise), "")
+    return tie(contract, declared, table, policy) if declared else f"drop policy {quote(policy.name)} on {table};"
+
+
+def _outside(evidence: Evidence) -> str:
+    """Takes from clients what sets them outside every policy: until then no attempt tells what policies are worth."""
+    roles = [r for r in map(evidence.catalog.role, evidence.contract.roles.clients) if r and r.bypass_row_security]
+    return "\n".join(f"alter role {quote(role.name)} nobypassrls;" for role in roles)
+
+
+def close(evidence: Evidence, table: Table) -> str:
+    """Takes away what shows foreign rows: an undeclared relation from the clients; else as ``reopen``."""
+    if outside := _outside(evidence):
+        return outside
+    promise = subjects.promise_of(evidence.catalog, evidence.contract, table)
+    readable = (subjects.may_read(evidence.catalog, evidence.privileges, role, table)
+                for role in evidence.contract.roles.clients)  # fmt: skip
+    if promise is None or table.kind in ("materialized", "foreign") or (table.kind == "view" and not all(readable)):
+        clients = ", ".join(map(quote, evidence.contract.roles.clients))
+        return f"revoke all on {table} from public, {clients};"
+    if table.kind == "view":
+        return f"alter view {table} set (security_invoker = true);"
+    return reopen(evidence, table)
+
+
+def reopen(evidence: Evidence, table: Table) -> str:
+    """Row security on; policies that do not tie rows to the session tied; where that says nothing, all of them anew,
+    as the contract's access profile tells."""
+    contract = evidence.contract
+    if outside := _outside(evidence):
+        return outside
+    if table.kind == "view":
+        return f"alter view {table} set (security_invoker = true);"
+    enable = f"alter table {table} enable row level security;"
+    promise = subjects.promise_of(evidence.catalog, contract, table)
+    declared = next((name for name, p in contract.tables.items() if p is promise), "")
+    if table.policies and not table.row_security:
+        return enable  # what its policies are worth shows when they are asked
+    loose = [p for p in table.policies if declared and _is_loose(evidence, declared, table, p)]
+    if loose:
+        return "\n".join(tie(contract, declared, table, policy) for policy in loose)
+    lines = [enable, *(f"drop policy if exists {quote(policy.name)} on {table};" for policy in table.policies)]
+    for role in contract.roles.clients if declared else ():
+        for command in COMMANDS:
+            if contract.scope(declared, role, command) != "none":
+                lines.append(create_policy(contract, declared, command.upper(), role, on=str(table)))
+    return "\n".join(lines)
+
+
+def _is_loose(evidence: Evidence, declared: str, table: Table, policy: Policy) -> bool:
+    from pgconform.expressions import constrains, shape
+
+    column = evidence.contract.column_of(declared)
+    for text in filter(None, (policy.using, policy.check) if policy.permissive and column else ()):
+        meaning = shape(text, table.name)
+        trusted = subjects.own_keys(evidence.contract, evidence.catalog, declared, meaning.relations)
+        if meaning.always_true or not constrains(text, [column], table.name, trusted):
+            return True
+    return False
+
+
+def own_condition(contract: Contract, table: str, alias: str = "") -> str:
+    """SQL that is true for the rows of the session's tenants or user, by the contract's tenancy.
+
+    What the session carries is cast to the column's type, so that its index serves the policy.
+    """
+    promise = contract.tables[table]
+    column = qualified(*split(alias or table), contract.column_of(table))
+    if promise.holds == "user":
+        return f"{column}::text = {_carried(contract, _session(contract), 'user')}"
+    if promise.holds == "child":
+        inner = own_condition(contract, promise.parent)
+        key = qualified(*split(promise.parent), promise.parent_key)
+        return f"exists (select from {promise.parent} where {key} = {column} and {inner})"
+    tenancy = contract.tenancy_of(promise)
+    session = contract.sessions[tenancy.session]
+    if tenancy.members is None:
+        return f"{column} = {_carried(contract, session, 'tenant')}::{tenancy.type}"
+    return f"{column} in ({_own_tenants(contract, tenancy, session)})"
+
+
+def _own_tenants(contract: Contract, tenancy: Tenancy, session: Session) -> str:
+    members = tenancy.members
+    assert members
+    user = _carried(contract, session, "user")
+    return str(
+        statement(
+            "select {tenant} from {table} as m where {user}::text = " + user.replace("{", "{{").replace("}", "}}")
+            + " and {active}",
+            tenant=Name(("m", members.tenant)), table=Name.of(members.table), user=Name(("m", members.user)),
+            active=active(members),
+        )
+    )  # fmt: skip
+
+
+def _session(contract: Contract) -> Session:
+    """The session that carries the user: in its claims or in a setting."""
+    return next(
+        (s for s in contract.sessions.values() if _carried(contract, s, "user") != "null"),
+        next(iter(contract.sessions.values())),
+    )
+
+
+def _carried(contract: Contract, session: Session, blank: str) -> str:
+    """SQL that reads what the session carries: out of its claims or out of a setting; null where it is wrapped in
+    something else, which shows nothing to anybody until somebody writes the policy that the contract cannot tell."""
+    for path in _paths(session.claims, blank):
+        claims = f"nullif(pg_catalog.current_setting({literal(contract.claims_setting)}, true), '')::pg_catalog.jsonb"
+        keys = ", ".join(map(literal, path))
+        return f"(select pg_catalog.jsonb_extract_path_text({claims}, {keys}))"
+    for name, value in session.settings.items():
+        if value == f"{{{blank}}}":
+            return f"(select nullif(pg_catalog.current_setting({literal(name)}, true), ''))"
+    return "null"
+
+
+def _paths(claims: Any, blank: str, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    if isinstance(claims, dict):
+        for key, value in claims.items():
+            yield from _paths(value, blank, (*path, key))
+    elif claims in (f"{{{blank}}}", f"{{{blank}:number}}"):
+        yield path
+    elif isinstance(claims, list) and claims and claims[0] == f"{{{blank}}}":
+        yield (*path, "0")
