@@ -312,7 +312,7 @@ def _stop_unseen(data: Path) -> None:
     for _ in range(100):
         with suppress(OSError, ValueError, IndexError):
             _stop(int((data / "postmaster.pid").read_text().split()[0]), data, immediate=True)
-            break
+            return
         time.sleep(0.02)
     shutil.rmtree(data.with_name("socket").readlink(), ignore_errors=True)
 
