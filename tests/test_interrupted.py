@@ -70,7 +70,12 @@ class Steps:
             now = self.count == self.at
             if now and not self.after:
                 raise self.error
-            done = real(*arguments, **named)
+            try:
+                done = real(*arguments, **named)
+            except psycopg.Error:  # what the server refuses is a step, too
+                if now:
+                    raise self.error from None
+                raise
             if now:
                 getattr(done, "close", lambda: None)()  # as a session is that nobody has got hold of
                 raise self.error
