@@ -6,7 +6,7 @@ not made to the minute, and some are missing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import count, pairwise
 from statistics import linear_regression, median
 
@@ -68,9 +68,3 @@ def spark(values: Sequence[float]) -> str:
     """The values as a line of bars, from the lowest to the highest."""
     low, high = min(values), max(values)
     return "".join("▁▂▃▄▅▆▇█"[round(7 * (v - low) / (high - low)) if high > low else 0] for v in values)
-
-
-def thinned(series: Series, most: int) -> Iterator[tuple[float, float]]:
-    """At most ``most`` of the points, evenly, the last one among them."""
-    step = max(1, -(-len(series) // most))
-    return iter(list(series)[::-1][::step][::-1])

@@ -24,6 +24,7 @@ Connection = psycopg.Connection[Any]
 @pytest.fixture(scope="module")
 def shop(references: Server) -> Iterator[Connection]:
     with psycopg.connect(references.dsn(), autocommit=True) as connection:
+        connection.execute("drop database if exists searched with (force)")  # a worker may come back to this file
         connection.execute("create database searched")
     with psycopg.connect(references.dsn("searched"), autocommit=True, prepare_threshold=None) as connection:
         fill(connection)

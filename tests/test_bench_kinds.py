@@ -26,6 +26,7 @@ LEAST = {"cosine": 0.0, "l2": -3.2, "ip": 1.0, "l1": -23.0, "hamming": -20.0, "j
 @pytest.fixture(scope="module")
 def kinds(references: Server) -> Iterator[Connection]:
     with psycopg.connect(references.dsn(), autocommit=True) as connection:
+        connection.execute("drop database if exists kinds with (force)")  # a worker may come back to this file
         connection.execute("create database kinds")
     with psycopg.connect(references.dsn("kinds"), autocommit=True, prepare_threshold=None) as connection:
         fill(connection)

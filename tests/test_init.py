@@ -118,17 +118,22 @@ def init(dsn: str, *arguments: str, **environment: str) -> subprocess.CompletedP
     )
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # a worker may come back to this file
 def others(references: Server) -> dict[str, str]:
     """Databases of other kinds, by name."""
+    return made(references, OTHERS)
+
+
+def made(server: Server, scripts: dict[str, str]) -> dict[str, str]:
+    """A database by each script, by name."""
     from psycopg import sql
 
-    for name, script in OTHERS.items():
-        with psycopg.connect(references.dsn(), autocommit=True) as connection:
+    for name, script in scripts.items():
+        with psycopg.connect(server.dsn(), autocommit=True) as connection:
             connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
-        with psycopg.connect(dsn_of(references, name), autocommit=True) as connection:
+        with psycopg.connect(dsn_of(server, name), autocommit=True) as connection:
             connection.execute(script.encode())
-    return {name: dsn_of(references, name) for name in OTHERS}
+    return {name: dsn_of(server, name) for name in scripts}
 
 
 def dsn_of(server: Server, name: str) -> str:

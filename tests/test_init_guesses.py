@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from pgconform.targets.server import Server
-from tests.test_init import drafted, dsn_of, run
+from tests.test_init import drafted, made, run
 
 # Three tables hang on appointments, and only two have the clinic's column: the child's key is compared most often.
 CLINICS = """
@@ -135,18 +135,11 @@ create or replace function public.is_member(clinic uuid) returns boolean languag
 OTHERS = {"clinics": CLINICS, 'gu "ilds': WEIRD, "alike": ALIKE}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # a worker may come back to this file
 def others(references: Server) -> dict[str, str]:
     """Databases with an API's roles and auth.uid(), by name."""
-    from psycopg import sql
-
-    for name, script in OTHERS.items():
-        with psycopg.connect(references.dsn(), autocommit=True) as connection:
-            connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
-        with psycopg.connect(dsn_of(references, name), autocommit=True) as connection:
-            connection.execute(AUTH.read_bytes())
-            connection.execute(script.encode())
-    return {name: dsn_of(references, name) for name in OTHERS}
+    auth = AUTH.read_text("utf-8")
+    return made(references, {name: auth + script for name, script in OTHERS.items()})
 
 
 def text_of(folder: Path) -> str:

@@ -143,7 +143,7 @@ def contract(kind: Kind) -> Contract:
     }, "kinds.toml")  # fmt: skip
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # a worker may come back to this file
 def server(references: Server) -> Iterator[Connection]:
     with psycopg.connect(references.dsn(), autocommit=True) as connection:
         connection.execute("create database kinds_of_vectors")

@@ -107,6 +107,7 @@ def test_a_contract_names_a_file_beside_it(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def shop(references: Server) -> Iterator[psycopg.Connection[Any]]:
     with psycopg.connect(references.dsn(), autocommit=True) as connection:
+        connection.execute("drop database if exists asked_of_files with (force)")  # a worker may come back to this file
         connection.execute("create database asked_of_files")
     with psycopg.connect(references.dsn("asked_of_files"), autocommit=True, prepare_threshold=None) as connection:
         fill(connection)

@@ -104,12 +104,12 @@ def _joins(roster: _Roster, who: Identity) -> Breach | None:
 def _moves(roster: _Roster, who: Identity) -> Breach | None:
     """Its membership moved to a tenant of others."""
     theirs = [(n, t) for rows in roster.rows.values() for n, t in rows if t not in who.tenants_of(roster.name)]
-    for number, _ in theirs[:1]:
-        tenant = column(roster.members.tenant, "b")
-        value = statement("(select {c} from {copy} as b where {r})", c=tenant, copy=roster.given.copy, r=row(number))
-        told = ("move", "move its membership to a tenant that it does not belong to")
-        return _changed(roster, who, roster.members.tenant, value, (number,), told)
-    return None
+    if not theirs:
+        return None
+    number, tenant = theirs[0][0], column(roster.members.tenant, "b")
+    value = statement("(select {c} from {copy} as b where {r})", c=tenant, copy=roster.given.copy, r=row(number))
+    told = ("move", "move its membership to a tenant that it does not belong to")
+    return _changed(roster, who, roster.members.tenant, value, (number,), told)
 
 
 def _returns(roster: _Roster, who: Identity) -> Breach | None:

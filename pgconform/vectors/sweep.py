@@ -64,11 +64,6 @@ def settings(method: str, lists: int, iterative: bool) -> Iterator[dict[str, str
             effort *= 2
 
 
-def widest(method: str) -> dict[str, str]:
-    """The setting under which the index hides least."""
-    return {EFFORT[method]: str(LARGEST[method])}
-
-
 def curve(measuring: Measuring) -> list[Point]:
     """A point for each setting of each method that has an index, by the search that the contract implies; the index is
     what is measured, so the planner is kept on it. Empty without one. Raises NotVerified."""
