@@ -201,7 +201,8 @@ class Writes:
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self._connection = connection
-        self._known: dict[str, int] = {}
+        # What the session did before may not be reported yet (a server does so once a second): it is counted, too.
+        self._known = self._counts()
         self.tables: set[str] = set()
 
     def look(self) -> AbstractSet[str]:
