@@ -53,19 +53,23 @@ def text(result: Result) -> str:
         return f"{result.check}: could not be verified: {result.reason}"
     advice = "" if result.gates else "advice: "
     parts = [f"{advice}{result.check}: {result.title}"]
-    parts += [described(finding) for finding in result.findings[:SHOWN]]
+    above = ""
+    for finding in result.findings[:SHOWN]:
+        parts.append(described(finding, above))
+        above = finding.rows
     if len(result.findings) > SHOWN:
         parts.append(f"  ... and {len(result.findings) - SHOWN} more: see findings.json")
     return "\n".join(parts)
 
 
-def described(finding: Finding) -> str:
-    """One finding in a few lines, the remedy as it can be pasted."""
+def described(finding: Finding, above: str = "") -> str:
+    """One finding in a few lines, the remedy as it can be pasted. SQL that stands ``above`` is not told again."""
     lines = [f"  {finding.object}: {finding.observed}"]
     keys = f"{', '.join(finding.keys)} (masked_key of what is shown below)" if finding.keys else ""
     for label, told in (("value", finding.measured), ("owner", finding.owner), ("keys", keys)):
         lines += [f"    {label}:  {told}"] if told else []
-    for number, line in enumerate(finding.rows.splitlines()):
+    rows = "the same" if finding.rows and finding.rows == above else finding.rows
+    for number, line in enumerate(rows.splitlines()):
         lines.append(f"    {'        ' if number else 'shown by:'} {line}")
     for number, line in enumerate(finding.remedy.splitlines()):
         label = "remedy (destroys data):" if finding.destroys else "remedy:"

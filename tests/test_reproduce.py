@@ -139,6 +139,16 @@ def test_every_report_says_value_and_limit_and_owner() -> None:
     assert told["tenants"] == {"feedbeefcafe": 90, "c0ffeec0ffee": 1}
 
 
+def test_one_question_that_shows_several_findings_is_printed_once() -> None:
+    one, two = (Finding("public.a", f"the column {name} does not exist", "", rows="select 1;") for name in "xy")
+    other = replace(one, object="public.b", rows="select 2;")
+    told = text(Result("columns-exist", "muva", Verdict.FAILED, findings=(one, two, other, one)))
+    assert [line.strip() for line in told.splitlines() if "shown by" in line] == [
+        "shown by: select 1;", "shown by: the same", "shown by: select 2;", "shown by: select 1;",
+    ]  # fmt: skip
+    assert "shown by" not in text(Result("orphans", "muva", Verdict.FAILED, findings=(replace(one, rows=""),) * 2))
+
+
 def test_findings_read_again_are_the_same(tmp_path: Path) -> None:
     file = tmp_path / "findings.json"
     file.write_text(findings.render(run_of(_rich())), encoding="utf-8")
