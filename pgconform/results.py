@@ -21,6 +21,8 @@ from pgconform.model import FAIL_ON, Effort, Finding, Result, Verdict
 # Exit statuses; 2 and 4 are pytest's own.
 CONFORMS, FINDINGS, INTERRUPTED, NOT_VERIFIED, USAGE, NOTHING, LOST = 0, 1, 2, 3, 4, 5, 75
 
+MANY = 5  # findings of one remedy, from which a reader is told
+
 
 def to_json(result: Result) -> str:
     """The result as text, safe to cross process borders and to stand in a report."""
@@ -82,10 +84,25 @@ class Run:
         return found
 
     def remarks(self) -> list[str]:
-        """What a reader of a run with a baseline should know: how much of it is gone, and may leave it."""
+        """What a reader should do first: mend what has many symptoms; leave what is gone out of the baseline."""
+        if self.noted is not None:
+            return []
         gone = self.baseline.gone(self.results) if self.baseline else 0
         told = f"{gone} finding(s) of the baseline are gone: write it anew, so that they cannot return"
-        return [told] if gone else []
+        return [*self._shared(), *([told] if gone else [])]
+
+    def _shared(self) -> list[str]:
+        """The remedy that most findings have, where these are many: one cause is seen by every session and check."""
+        failed = [result for result in self.results if result.verdict is Verdict.FAILED]
+        counted = Counter(finding.remedy for result in failed for finding in result.findings if finding.remedy)
+        remedy, count = min(counted.items(), key=lambda item: (-item[1], item[0]), default=("", 0))
+        if count < MANY:
+            return []
+        checks = {result.check for result in failed if any(f.remedy == remedy for f in result.findings)}
+        lines = [line.strip() for line in remedy.splitlines() if line.strip() and not line.startswith("--")]
+        told = " ".join(lines) if len(lines) == 1 else f"that of {min(checks)}, beside its findings"
+        among = f"{count} of {sum(len(result.findings) for result in failed)} findings, in {len(checks)} check(s)"
+        return [f"{among}, have the same remedy; begin with it, and run again: {told}"]
 
     def incomplete(self) -> list[str]:
         """Why the results are not all that was asked for, and what went wrong on the way; [] for a complete run."""

@@ -51,6 +51,29 @@ def test_the_exit_status_follows_from_the_results(results: list[Result], status:
     assert run(*results).status()[0] == status
 
 
+def _found(count: int, remedy: str) -> tuple[Finding, ...]:
+    return tuple(Finding(f"public.t{number}", "o", remedy) for number in range(count))
+
+
+@pytest.mark.parametrize(("remedy", "told"), [
+    ("alter role web nobypassrls;", "alter role web nobypassrls;"),
+    ("-- it says why\ndrop role web;", "drop role web;"),
+    ("drop owned by web;\ndrop role web;", "that of a, beside its findings"),
+])  # fmt: skip
+def test_a_remedy_of_many_findings_is_told_at_their_end(tmp_path: Path, remedy: str, told: str) -> None:
+    """By every report that a person reads, also when it is written again; never for the few, or for what has no SQL."""
+    few = [result(Verdict.FAILED, "c", findings=_found(4, "alter table t enable row level security;"))]
+    none = [result(Verdict.FAILED, "d", findings=_found(9, ""))]
+    assert run(*few, *none).remarks() == []
+    made = run(*few, *none, *(result(Verdict.FAILED, name, findings=_found(3, remedy)) for name in "ba"))
+    said = f"6 of 19 findings, in 2 check(s), have the same remedy; begin with it, and run again: {told}"
+    assert made.remarks() == [said]
+    assert (said, "yellow") in list(terminal.lines(made, full=False))
+    (tmp_path / "findings.json").write_text(findings.render(made), encoding="utf-8")
+    again = findings.read(tmp_path / "findings.json")
+    assert [text for text, _ in terminal.lines(again, full=True)].count(said) == 1
+
+
 def test_a_lost_target_and_our_own_trouble_are_no_pass() -> None:
     lost, troubled = run(result(Verdict.PASSED)), run(result(Verdict.PASSED))
     lost.lost = "the server went away"
