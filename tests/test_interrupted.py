@@ -21,11 +21,13 @@ from msgspec.structs import replace as replaced
 
 from pgconform.catalogue_of_checks import load
 from pgconform.checks import Check, Evidence, evaluate
-from pgconform.database import Database, begin
+from pgconform.database import Database, Row, begin
 from pgconform.introspect import read_text, snapshot
-from pgconform.model import Drill, NotVerified, Verdict
+from pgconform.model import Drill, Finding, NotVerified, TargetLost, Verdict
+from pgconform.procedures.stage import Stage
 from pgconform.recovery import compare
 from pgconform.recovery.copies import Copies
+from pgconform.statements import Statement
 from pgconform.targets.server import Server
 from tests import test_procedures, test_restore
 from tests.committing import clone
@@ -74,14 +76,23 @@ class Steps:
                 done = real(*arguments, **named)
             except psycopg.Error:  # what the server refuses is a step, too
                 if now:
+                    self._cut(arguments[0])
                     raise self.error from None
                 raise
             if now:
                 getattr(done, "close", lambda: None)()  # as a session is that nobody has got hold of
+                self._cut(done)
                 raise self.error
             return done
 
         return step
+
+    def _cut(self, cursor: object) -> None:
+        """Close the session of a copy, as psycopg does where it cancels a statement and that ends in another error."""
+        if isinstance(self.error, KeyboardInterrupt) and isinstance(cursor, psycopg.Cursor):
+            of = cursor.connection
+            if not of.closed and of.info.dbname == "copy":
+                of.close()
 
     def arm(self, at: int, error: BaseException, *, after: bool) -> None:
         self.count, self.at, self.error, self.after = 0, at, error, after
@@ -185,6 +196,37 @@ def same_or_new(copies: Copies, dsn: str, evidence: Evidence) -> Copies:
         new = Copies(dsn, evidence.catalog, drill=copies.drill)
         new.restored()
         return new
+
+
+def test_an_interrupt_that_costs_the_session_ends_the_run(weird: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has to be undone in a session cannot be, once that is closed; nothing of it is worth more than Ctrl-C."""
+    real = Stage.beside
+
+    def cut(stage: Stage, change: Statement, *, triggers: bool = True) -> bool:
+        def lost(_: Statement) -> list[Row]:
+            del vars(stage)["rows"]
+            stage.connection.close()
+            raise KeyboardInterrupt
+
+        vars(stage)["rows"] = lost
+        return real(stage, change, triggers=triggers)
+
+    monkeypatch.setattr(Stage, "beside", cut)
+    with pytest.raises(KeyboardInterrupt), evidence_of(weird, changed()) as evidence:
+        evaluate(load()["archive-undisturbed"], evidence)
+
+
+@pytest.mark.parametrize("error", [NotVerified("gone"), TargetLost("gone"), OSError("gone")], ids=repr)
+def test_an_error_on_the_way_out_hides_no_interrupt(weird: str, error: Exception) -> None:
+    def judge(*_: object, **__: object) -> Iterator[Finding]:
+        try:
+            yield Finding("t", "found", "select 1")
+            raise KeyboardInterrupt
+        finally:
+            raise error from None
+
+    with pytest.raises(KeyboardInterrupt), evidence_of(weird, changed()) as evidence:
+        evaluate(replace(load()["archive-exact"], judge=judge), evidence)
 
 
 def errors(kind: str) -> BaseException:

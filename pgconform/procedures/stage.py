@@ -175,7 +175,8 @@ class Stage:
         except (psycopg.errors.LockNotAvailable, psycopg.IntegrityError):
             return False
         finally:
-            self.say("reset lock_timeout; reset session_replication_role")
+            with suppress(psycopg.Error):  # of a session that is gone, which hides no reason why it is
+                self.say("reset lock_timeout; reset session_replication_role")
         return True
 
     # -- which rows are new --------------------------------------------------------------------------------------
