@@ -6,9 +6,12 @@ A step is a statement, a stream of COPY, a new session, a signal, or a program t
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
+import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
@@ -24,7 +27,8 @@ from pgconform.checks import Check, Evidence, evaluate
 from pgconform.database import Database, Row, begin
 from pgconform.introspect import read_text, snapshot
 from pgconform.model import Drill, Finding, NotVerified, TargetLost, Verdict
-from pgconform.procedures.stage import Stage
+from pgconform.procedures.archiving import archivings
+from pgconform.procedures.stage import PATIENCE, Stage, staged
 from pgconform.recovery import compare
 from pgconform.recovery.copies import Copies
 from pgconform.statements import Statement
@@ -216,6 +220,19 @@ def test_an_interrupt_that_costs_the_session_ends_the_run(weird: str, monkeypatc
         evaluate(load()["archive-undisturbed"], evidence)
 
 
+def test_a_session_that_an_interrupt_left_busy_holds_no_procedure_any_more(weird: str) -> None:
+    """Unlocking is refused then; the procedure would wait for as long as it may, and the run for the procedure."""
+    with evidence_of(weird, changed()) as evidence:
+        assert evidence.copies
+        with staged(evidence.copies, next(archivings(evidence.contract))) as stage:
+            with suppress(KeyboardInterrupt), stage.held('"Weird ""Shop"""."Old line"') as run:
+                assert run.pid
+                started = time.monotonic()
+                stage.connection.pgconn.send_query(b"select 1")
+                raise KeyboardInterrupt
+            assert time.monotonic() - started < PATIENCE / 2
+
+
 @pytest.mark.parametrize("error", [NotVerified("gone"), TargetLost("gone"), OSError("gone")], ids=repr)
 def test_an_error_on_the_way_out_hides_no_interrupt(weird: str, error: Exception) -> None:
     def judge(*_: object, **__: object) -> Iterator[Finding]:
@@ -227,6 +244,50 @@ def test_an_error_on_the_way_out_hides_no_interrupt(weird: str, error: Exception
 
     with pytest.raises(KeyboardInterrupt), evidence_of(weird, changed()) as evidence:
         evaluate(replace(load()["archive-exact"], judge=judge), evidence)
+
+
+MOMENTS = {  # what a scratch server answers, in the course of a run
+    "loaded": "select from pg_catalog.pg_database where datname = 'original'",
+    "copied": "select from pg_catalog.pg_database where datname = 'copy'",
+    "held": "select from pg_catalog.pg_locks where locktype = 'advisory' and not granted",
+}
+
+
+@pytest.mark.parametrize(("moment", "signum"), [
+    ("loaded", signal.SIGTERM), ("copied", signal.SIGINT), ("held", signal.SIGTERM), ("held", signal.SIGINT),
+])  # fmt: skip
+def test_a_run_that_is_ended_by_a_signal_leaves_nothing_behind(
+    weird: str, cache: Path, tmp_path: Path, moment: str, signum: int
+) -> None:
+    before = state(weird)
+    process = subprocess.Popen(
+        [
+            sys.executable, "-m", "pgconform", "run", f"--contract={test_procedures.HOME / 'weird.toml'}",
+            f"--target=live:{weird}", "--drill=restore", f"--out={tmp_path}", "--history=none",
+            "-k", "undisturbed or interrupted", "-p", "no:cacheprovider",
+        ],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    await_moment(process, cache / "cache" / "servers", MOMENTS[moment])
+    process.send_signal(signum)
+    output = process.communicate(timeout=60)[0]
+    assert (process.returncode, left(cache)) == (2, []), output
+    assert "the run was cut short" in output
+    assert state(weird) == before
+
+
+def await_moment(process: subprocess.Popen[str], servers: Path, question: str) -> None:
+    """Ask the run's scratch server until it has an answer."""
+    while process.poll() is None:
+        for socket in servers.glob("*/socket"):
+            with suppress(psycopg.Error, OSError), closing(psycopg.connect(
+                host=str(socket.readlink()), port=5432, user="postgres", autocommit=True
+            )) as connection:  # fmt: skip
+                while connection.execute(question.encode()).fetchone() is None:
+                    time.sleep(0.003)
+                return
+        time.sleep(0.01)
 
 
 def errors(kind: str) -> BaseException:

@@ -259,8 +259,10 @@ class Stage:
                     run.pid = int(waiting[0][0])
                 yield run
             finally:
-                with suppress(Exception):  # gone with the session, where the server was killed
+                try:
                     self.rows(statement("select pg_catalog.pg_advisory_unlock_all()"))
+                except Exception:  # an interrupt may leave the session busy; what it holds goes with it
+                    self.connection.close()
                 thread.join(PATIENCE)
 
     def stopped(self, point: Point, *, crash: bool = False) -> bool:
