@@ -206,12 +206,13 @@ def evaluate(check: Check, evidence: Evidence, subjects: Sequence[Any] | None = 
                     found.append(whole(said, check, evidence))
         except Nothing as nothing:
             empty.append(str(nothing))
-        except NotVerified as refusal:
-            unverified.append((subject_name(subject), str(refusal)))
-        except (TargetLost, KeyboardInterrupt):
+        except TargetLost as error:
+            _pass_on(error)
             raise
-        except Exception as error:  # ours: it must hide neither what was found before, nor the other subjects
-            unverified.append((subject_name(subject), own_error(error)))
+        except Exception as error:  # if ours, it must hide neither what was found before, nor the other subjects
+            _pass_on(error)
+            why = str(error) if isinstance(error, NotVerified) else own_error(error)
+            unverified.append((subject_name(subject), why))
         else:
             examined += 1
     if why := sequences.restore(evidence, counted):
@@ -234,6 +235,14 @@ def _attempts(evidence: Evidence) -> int:
     """What drills have tried so far; opens no connection for it."""
     drills: Database | None = vars(evidence).get("drills")
     return drills.attempts if drills else 0
+
+
+def _pass_on(error: BaseException | None) -> None:
+    """Raises the interrupt that was on its way when the error came up: with the session that an interrupt closed, what
+    had to be done at the end failed, too, and that would let the run go on."""
+    while error := error and error.__context__:
+        if isinstance(error, KeyboardInterrupt):
+            raise error
 
 
 def own_error(error: Exception) -> str:

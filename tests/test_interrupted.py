@@ -6,9 +6,12 @@ A step is a statement, a stream of COPY, a new session, a signal, or a program t
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
+import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
@@ -21,11 +24,14 @@ from msgspec.structs import replace as replaced
 
 from pgconform.catalogue_of_checks import load
 from pgconform.checks import Check, Evidence, evaluate
-from pgconform.database import Database, begin
+from pgconform.database import Database, Row, begin
 from pgconform.introspect import read_text, snapshot
-from pgconform.model import Drill, NotVerified, Verdict
+from pgconform.model import Drill, Finding, NotVerified, TargetLost, Verdict
+from pgconform.procedures.archiving import archivings
+from pgconform.procedures.stage import PATIENCE, Stage, staged
 from pgconform.recovery import compare
 from pgconform.recovery.copies import Copies
+from pgconform.statements import Statement
 from pgconform.targets.server import Server
 from tests import test_procedures, test_restore
 from tests.committing import clone
@@ -74,14 +80,23 @@ class Steps:
                 done = real(*arguments, **named)
             except psycopg.Error:  # what the server refuses is a step, too
                 if now:
+                    self._cut(arguments[0])
                     raise self.error from None
                 raise
             if now:
                 getattr(done, "close", lambda: None)()  # as a session is that nobody has got hold of
+                self._cut(done)
                 raise self.error
             return done
 
         return step
+
+    def _cut(self, cursor: object) -> None:
+        """Close the session of a copy, as psycopg does where it cancels a statement and that ends in another error."""
+        if isinstance(self.error, KeyboardInterrupt) and isinstance(cursor, psycopg.Cursor):
+            of = cursor.connection
+            if not of.closed and of.info.dbname == "copy":
+                of.close()
 
     def arm(self, at: int, error: BaseException, *, after: bool) -> None:
         self.count, self.at, self.error, self.after = 0, at, error, after
@@ -185,6 +200,94 @@ def same_or_new(copies: Copies, dsn: str, evidence: Evidence) -> Copies:
         new = Copies(dsn, evidence.catalog, drill=copies.drill)
         new.restored()
         return new
+
+
+def test_an_interrupt_that_costs_the_session_ends_the_run(weird: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has to be undone in a session cannot be, once that is closed; nothing of it is worth more than Ctrl-C."""
+    real = Stage.beside
+
+    def cut(stage: Stage, change: Statement, *, triggers: bool = True) -> bool:
+        def lost(_: Statement) -> list[Row]:
+            del vars(stage)["rows"]
+            stage.connection.close()
+            raise KeyboardInterrupt
+
+        vars(stage)["rows"] = lost
+        return real(stage, change, triggers=triggers)
+
+    monkeypatch.setattr(Stage, "beside", cut)
+    with pytest.raises(KeyboardInterrupt), evidence_of(weird, changed()) as evidence:
+        evaluate(load()["archive-undisturbed"], evidence)
+
+
+def test_a_session_that_an_interrupt_left_busy_holds_no_procedure_any_more(weird: str) -> None:
+    """Unlocking is refused then; the procedure would wait for as long as it may, and the run for the procedure."""
+    with evidence_of(weird, changed()) as evidence:
+        assert evidence.copies
+        with staged(evidence.copies, next(archivings(evidence.contract))) as stage:
+            with suppress(KeyboardInterrupt), stage.held('"Weird ""Shop"""."Old line"') as run:
+                assert run.pid
+                started = time.monotonic()
+                stage.connection.pgconn.send_query(b"select 1")
+                raise KeyboardInterrupt
+            assert time.monotonic() - started < PATIENCE / 2
+
+
+@pytest.mark.parametrize("error", [NotVerified("gone"), TargetLost("gone"), OSError("gone")], ids=repr)
+def test_an_error_on_the_way_out_hides_no_interrupt(weird: str, error: Exception) -> None:
+    def judge(*_: object, **__: object) -> Iterator[Finding]:
+        try:
+            yield Finding("t", "found", "select 1")
+            raise KeyboardInterrupt
+        finally:
+            raise error from None
+
+    with pytest.raises(KeyboardInterrupt), evidence_of(weird, changed()) as evidence:
+        evaluate(replace(load()["archive-exact"], judge=judge), evidence)
+
+
+MOMENTS = {  # what a scratch server answers, in the course of a run
+    "loaded": "select from pg_catalog.pg_database where datname = 'original'",
+    "copied": "select from pg_catalog.pg_database where datname = 'copy'",
+    "held": "select from pg_catalog.pg_locks where locktype = 'advisory' and not granted",
+}
+
+
+@pytest.mark.parametrize(("moment", "signum"), [
+    ("loaded", signal.SIGTERM), ("copied", signal.SIGINT), ("held", signal.SIGTERM), ("held", signal.SIGINT),
+])  # fmt: skip
+def test_a_run_that_is_ended_by_a_signal_leaves_nothing_behind(
+    weird: str, cache: Path, tmp_path: Path, moment: str, signum: int
+) -> None:
+    before = state(weird)
+    process = subprocess.Popen(
+        [
+            sys.executable, "-m", "pgconform", "run", f"--contract={test_procedures.HOME / 'weird.toml'}",
+            f"--target=live:{weird}", "--drill=restore", f"--out={tmp_path}", "--history=none",
+            "-k", "undisturbed or interrupted", "-p", "no:cacheprovider",
+        ],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    await_moment(process, cache / "cache" / "servers", MOMENTS[moment])
+    process.send_signal(signum)
+    output = process.communicate(timeout=60)[0]
+    assert (process.returncode, left(cache)) == (2, []), output
+    assert "the run was cut short" in output
+    assert state(weird) == before
+
+
+def await_moment(process: subprocess.Popen[str], servers: Path, question: str) -> None:
+    """Ask the run's scratch server until it has an answer."""
+    while process.poll() is None:
+        for socket in servers.glob("*/socket"):
+            with suppress(psycopg.Error, OSError), closing(psycopg.connect(
+                host=str(socket.readlink()), port=5432, user="postgres", autocommit=True
+            )) as connection:  # fmt: skip
+                while connection.execute(question.encode()).fetchone() is None:
+                    time.sleep(0.003)
+                return
+        time.sleep(0.01)
 
 
 def errors(kind: str) -> BaseException:

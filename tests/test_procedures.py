@@ -110,6 +110,28 @@ def test_a_script_without_a_transaction_is_half_done_when_it_is_stopped(weird: s
     assert f'{SHOP}"Order": lost' in keys(results["archive-undisturbed"])
 
 
+def test_what_two_archivings_have_read_before_either_wrote_is_found(weird: str) -> None:
+    """Whoever has to wait for the lock goes on with what it had read before."""
+    reads = f"""begin; create temporary table "Read" as select * from {SHOP}"Order"
+      where "When {{it}} was" < now() - interval '30 days';"""
+    script = ARCHIVE.replace(f'select * from {SHOP}"Order"', 'select * from "Read"').replace("begin;", reads)
+    contract = changed(**{"Put away": {"script": script}})
+    results = judged(weird, contract, "archive-exact", "archive-undisturbed")
+    assert keys(results["archive-exact"]) == []
+    assert keys(results["archive-undisturbed"]) == [f'{SHOP}"Order": doubled']
+    said = f"row(s) are there twice, where a second run began at write 1 of {SHOP}"
+    assert said in results["archive-undisturbed"].findings[0].observed
+
+
+def test_what_two_merges_have_read_before_either_wrote_is_found(weird: str) -> None:
+    """The first merge has retired the second tenant by then, and the second one goes on."""
+    more = f"""begin; create temporary table "Read" as select sum("Sum") from {SHOP}"Order" where "Tenant" = {{gone}};
+      select {SHOP}"Merge"({{keep}}, {{gone}}); insert into {SHOP}"Order"
+      select (select max("Id") + 1 from {SHOP}"Order"), {{keep}}, now(), r."sum" from "Read" as r; commit"""
+    result = judged(weird, changed(Join={"call": "", "script": more}), "merge-undisturbed")["merge-undisturbed"]
+    assert keys(result) == [f'{SHOP}"Order": crossed']
+
+
 FOUND = f"""insert into {SHOP}"Tenant's" values ('100 %');
   insert into {SHOP}"Members%" values ({{user}}, '100 %', 'boss')"""
 BRING = f"""insert into {SHOP}"User" ("E-Mail") select p ->> 'mail' from jsonb_array_elements({{rows}}) as p;

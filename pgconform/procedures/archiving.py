@@ -10,6 +10,7 @@ from pgconform.catalog import Catalog
 from pgconform.contract import Contract, Retention
 from pgconform.model import Finding, Nothing, NotVerified
 from pgconform.probes.owners import owners
+from pgconform.procedures.disturbing import told
 from pgconform.procedures.stage import Drilled, Stage, drilled, staged
 from pgconform.statements import Name, Statement, column, columns, joined, statement
 
@@ -319,7 +320,28 @@ def disturbed(subject: Drilled, contract: Contract, catalog: Catalog, copies: Co
                 findings.seen(archiving, " after others wrote meanwhile", ended=False)
                 if not findings.found:
                     findings.finished(archiving, " after others wrote meanwhile, and a next run")
+    if not findings.found:
+        _twice(findings, contract, copies)
     yield from _told_or_unseen(findings, reached)
+
+
+def _twice(findings: Findings, contract: Contract, copies: Copies) -> None:
+    """Adds what is not as it should be where a second run begins while a first one is held at a write, up to the first
+    such write; and after a next run in peace. A run may be refused: the rows count, not who moved them."""
+    subject, catalog = findings.subject, findings.catalog
+    with staged(copies, subject) as stage:
+        _begun(subject, stage, contract, catalog)
+        points = stage.points(_places(subject, contract))
+    for point in points:
+        with staged(copies, subject) as stage:
+            archiving = _begun(subject, stage, contract, catalog)
+            stage.crossed(point, [{}, {}])
+            when = f", where a second run began at {told(point)}"
+            findings.seen(archiving, when, ended=False)
+            if not findings.found:
+                findings.finished(archiving, f"{when}, and after a next run")
+        if findings.found:
+            return
 
 
 def _hanging(subject: Drilled, catalog: Catalog, moved: Moved) -> list[str]:

@@ -11,7 +11,9 @@ from pgconform.catalog import Catalog
 from pgconform.contract import Contract, Members, Registry
 from pgconform.contract_operations import Procedure
 from pgconform.model import Finding, Nothing, NotVerified
-from pgconform.procedures.stage import Drilled, Stage, drilled, registered, staged, tenancy_of
+from pgconform.procedures import disturbing
+from pgconform.procedures.disturbing import Trial, Values
+from pgconform.procedures.stage import Drilled, Stage, State, drilled, registered, staged, tenancy_of
 from pgconform.statements import Name, Statement, column, joined, statement
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ _COMPARED = (
     " group by 1) as k left join (select {cut} as content, pg_catalog.count(*) as n from {t} as r"
     " where {tenant}::text = {keep} group by 1) as f on f.content = k.content"
 )
+NUMBERS = (20, 21, 23, 700, 701, 1700)  # pg_type.oid of the types of numbers
 
 
 def merges(contract: Contract) -> Iterator[Drilled]:
@@ -162,10 +165,16 @@ class Merging:
 
 
 def undisturbed(subject: Drilled, contract: Contract, catalog: Catalog, copies: Copies) -> Iterator[Finding]:
-    """What becomes of rows that others add for the second tenant just before it is retired.
+    """What becomes of rows that others add for the second tenant just before it is retired; and what comes of two
+    merges at once.
 
     Whoever has to wait for the merge is refused in the end, and has lost nothing that the server had accepted.
     """
+    found = list(_beside(subject, contract, catalog, copies))
+    yield from found or disturbing.undisturbed(_again(subject, contract, catalog, copies), last=1)  # of many tables
+
+
+def _beside(subject: Drilled, contract: Contract, catalog: Catalog, copies: Copies) -> Iterator[Finding]:
     with staged(copies, subject) as stage:
         merging = Merging(subject, stage, contract, catalog)
         merging.choose()
@@ -227,6 +236,42 @@ def _added(merging: Merging, name: str, tenant: str) -> bool:
 def _place(name: str) -> Name:
     """Where a row that was taken out of the table is kept."""
     return Name(("pgconform_drill", f"taken {sha256(name.encode()).hexdigest()[:16]}"))
+
+
+def _again(subject: Drilled, contract: Contract, catalog: Catalog, copies: Copies) -> Trial:
+    """Twice the same two tenants: how many rows each has then, and what their numbers add up to.
+
+    Numbers that tell rows apart are left out, and so are those that a sequence gives: a refused run takes some, too.
+    """
+
+    def values(stage: Stage) -> list[Values]:
+        Merging(subject, stage, contract, catalog).choose()
+        return [stage.values] * 2
+
+    def state(stage: Stage) -> State:
+        merging = Merging(subject, stage, contract, catalog)
+        registry = merging.registry
+        listed = [*merging.tables(), (registry.table, registry.key)]
+        return {name: stage.rows(_added_up(merging, name, tenant)) for name, tenant in listed}
+
+    return Trial(subject, catalog, copies, values, state)
+
+
+def _added_up(merging: Merging, name: str, tenant: str) -> Statement:
+    stored = merging.catalog.table(name)
+    assert stored, "an absent table is skipped before"
+    telling = {c for key in stored.constraints if key.kind in "pfu" for c in key.columns}
+    telling |= {c for index in stored.indexes if index.unique for c in index.columns}
+    numbers = [
+        c.name for c in stored.columns
+        if c.base_oid in NUMBERS and c.name not in telling and not c.identity and "nextval(" not in (c.default or "")
+    ]  # fmt: skip
+    sums = [statement("pg_catalog.sum({c}::numeric)::text", c=column(c)) for c in numbers]
+    return statement(
+        "select {c}::text, {listed} from {t} as r where {c}::text in ({keep}, {gone}) group by 1 order by 1",
+        c=column(tenant), listed=joined([statement("pg_catalog.count(*)"), *sums]), t=Name.of(name),
+        **merging.stage.values,
+    )  # fmt: skip
 
 
 def complete(subject: Drilled, contract: Contract, catalog: Catalog, copies: Copies) -> Iterator[Finding]:

@@ -175,7 +175,8 @@ class Stage:
         except (psycopg.errors.LockNotAvailable, psycopg.IntegrityError):
             return False
         finally:
-            self.say("reset lock_timeout; reset session_replication_role")
+            with suppress(psycopg.Error):  # of a session that is gone, which hides no reason why it is
+                self.say("reset lock_timeout; reset session_replication_role")
         return True
 
     # -- which rows are new --------------------------------------------------------------------------------------
@@ -258,8 +259,10 @@ class Stage:
                     run.pid = int(waiting[0][0])
                 yield run
             finally:
-                with suppress(Exception):  # gone with the session, where the server was killed
+                try:
                     self.rows(statement("select pg_catalog.pg_advisory_unlock_all()"))
+                except Exception:  # an interrupt may leave the session busy; what it holds goes with it
+                    self.connection.close()
                 thread.join(PATIENCE)
 
     def stopped(self, point: Point, *, crash: bool = False) -> bool:

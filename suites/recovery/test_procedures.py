@@ -30,9 +30,10 @@ def test_archiving_moves_just_the_old_rows(
 def test_archiving_loses_nothing_while_others_write(
     subject: Drilled, contract: Contract, catalog: Catalog, copies: Copies
 ) -> Iterator[Finding]:
-    """Archiving loses and doubles no row that others change while it runs.
+    """Archiving loses and doubles no row that others change, or a second archiving moves, while it runs.
 
-    A statement that stores and a next one that deletes do not see the same rows.
+    A statement that stores and a next one that deletes do not see the same rows; what was read before the others were
+    locked out is stored by both of two archivings.
     """
     yield from archiving.disturbed(subject, contract, catalog, copies)
 
@@ -63,9 +64,10 @@ def test_a_merge_moves_all_rows_and_no_others(
 def test_a_merge_loses_nothing_while_others_write(
     subject: Drilled, contract: Contract, catalog: Catalog, copies: Copies
 ) -> Iterator[Finding]:
-    """A row that is added for the second tenant while it is merged is the first one's afterwards, or was refused.
+    """A row added for the second tenant meanwhile is the first one's, or refused; two merges at once are as one by one.
 
-    A merge that locks nobody out has moved all rows but the newest, which go with the tenant when that is deleted.
+    A merge that locks nobody out has moved all rows but the newest, which go with the tenant when that is deleted; what
+    two merges had read before either wrote is added twice.
     """
     yield from merging.undisturbed(subject, contract, catalog, copies)
 
