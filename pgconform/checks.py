@@ -79,6 +79,11 @@ class Evidence:
 
         return Privileges(self.catalog)
 
+    @cached_property
+    def selected(self) -> dict[Callable[..., Iterable[Any]], list[Any]]:
+        """The subjects that were asked for already: contract and catalogue stay as they are."""
+        return {}
+
 
 @dataclass(frozen=True)
 class Check:
@@ -99,11 +104,17 @@ class Check:
     drill: bool = False
 
     def subjects(self, contract: Contract, evidence: Evidence | None = None) -> list[Any]:
-        """What to look at, in a fixed order; needs ``evidence`` unless the contract alone names the subjects."""
-        if self.by_contract:
+        """What to look at, in a fixed order; needs ``evidence`` unless the contract alone names the subjects.
+
+        With evidence they are selected once for all checks that look at the same: the list is not to be changed.
+        """
+        if evidence is None:
+            assert self.by_contract, "subjects from the catalogue need the catalogue"
             return list(self.select(contract))
-        assert evidence is not None, "subjects from the catalogue need the catalogue"
-        return list(self.select(**_arguments(self.select, evidence)))
+        if self.select not in evidence.selected:
+            asked = [evidence.contract] if self.by_contract else _arguments(self.select, evidence)
+            evidence.selected[self.select] = list(self.select(*asked))
+        return evidence.selected[self.select]
 
 
 REGISTRY: dict[str, Check] = {}
@@ -323,5 +334,5 @@ def covers(waiver: Waiver, check_id: str, finding: Finding) -> bool:
     )
 
 
-def _arguments(function: Callable[..., Any], evidence: Evidence) -> dict[str, Any]:
-    return {name: evidence.part(name) for name in inspect.signature(function).parameters}
+def _arguments(function: Callable[..., Any], evidence: Evidence) -> list[Any]:
+    return [evidence.part(name) for name in inspect.signature(function).parameters]

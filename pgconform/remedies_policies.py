@@ -124,7 +124,8 @@ def _is_loose(evidence: Evidence, declared: str, table: Table, policy: Policy) -
     column = evidence.contract.column_of(declared)
     for text in filter(None, (policy.using, policy.check) if policy.permissive and column else ()):
         meaning = shape(text, table.name)
-        trusted = subjects.own_keys(evidence.contract, evidence.catalog, declared, meaning.relations)
+        promise = evidence.contract.tables[declared]
+        trusted = subjects.own_keys(evidence.contract, evidence.catalog, promise, declared, meaning.relations)
         if meaning.always_true or not constrains(text, [column], table.name, trusted):
             return True
     return False

@@ -30,7 +30,7 @@ from pgconform.model import Nothing
 from pgconform.names import qualified, quote, split, type_name
 
 if TYPE_CHECKING:
-    from pgconform.catalog import Catalog, Function, Index, Policy, Sequence, Table
+    from pgconform.catalog import Catalog, Function, Index, Sequence, Table
     from pgconform.privileges import Privileges
 
 T = TypeVar("T")
@@ -342,13 +342,6 @@ def protectable_tables(contract: Contract, privileges: Privileges) -> Iterator[T
             yield table
 
 
-def policies(contract: Contract, privileges: Privileges) -> Iterator[tuple[Table, Policy]]:
-    """Policies for client roles, on tables that these can reach."""
-    spoken_for = {"public"}.union(*(privileges.inherited(role) for role in contract.roles.clients))
-    for table in protectable_tables(contract, privileges):
-        yield from ((table, policy) for policy in table.policies if spoken_for & set(policy.roles))
-
-
 def may_read(catalog: Catalog, privileges: Privileges, role: str, view: Table) -> bool:
     """True when a role may itself read all that a view reads, so that the view can ask as its caller."""
     behind = [table for name in view.reads if (table := catalog.table(name))]
@@ -357,12 +350,12 @@ def may_read(catalog: Catalog, privileges: Privileges, role: str, view: Table) -
 
 
 def own_keys(
-    contract: Contract, catalog: Catalog, declared: str, relations: Iterable[tuple[str, ...]]
+    contract: Contract, catalog: Catalog, promise: TablePromise, declared: str, relations: Iterable[tuple[str, ...]]
 ) -> tuple[tuple[tuple[str, ...], str], ...]:
-    """Columns by which a policy may lean on another table's row security: among the relations that it names, of tables
-    with row security on, the key of a child's parent, and the column that names the tenant, where clients are given
-    own rows only."""
-    promise, found = contract.tables[declared], []
+    """Columns by which a policy may lean on another table's row security: among the relations that it names, other than
+    the ``declared`` one of which that is promised, of tables with row security on, the key of a child's parent, and the
+    column that names the tenant, where clients are given own rows only."""
+    found = []
     for name in sorted(qualified(*path) for path in relations):
         table, other = catalog.table(name), contract.tables.get(name)
         scopes = {contract.scope(name, role, "select") for role in contract.roles.clients}
