@@ -193,14 +193,15 @@ def evaluate(check: Check, evidence: Evidence, subjects: Sequence[Any] | None = 
         given = [*given, *(t for t in evidence.catalog.tables if str(t) in hidden)]  # they yield no policies now
     if check.by_contract and not given:
         empty.append(f"the contract declares none: {_lower(check.looked_for)}")
-    parts: dict[str, Any] = {}
+    by_contract, judge = check.by_contract, check.judge  # subjects may be many thousands
+    parts: dict[str, Any] | None = None
     drilling = check.drill and not on_copies and bool(given)
     counted = sequences.values(evidence) if drilling else {}
     for subject in given:
         if hidden and (locked := hidden & _relations(subject)):
             unverified.append((subject_name(subject), LOCKED.format(", ".join(sorted(locked)))))
             continue
-        if check.by_contract and (missing := _missing(subject, evidence.catalog)):
+        if by_contract and (missing := _missing(subject, evidence.catalog)):
             table, what = missing
             if table in contract.tables:
                 empty.append(f"{what} does not exist")
@@ -209,8 +210,9 @@ def evaluate(check: Check, evidence: Evidence, subjects: Sequence[Any] | None = 
                 unverified.append((subject_name(subject), f"{what} does not exist{near}; correct the contract"))
             continue
         try:
-            parts = parts or {name: evidence.part(name) for name in check.asks}
-            for said in check.judge(subject, **parts):
+            if parts is None:
+                parts = {name: evidence.part(name) for name in check.asks}
+            for said in judge(subject, **parts):
                 if isinstance(said, Figure):
                     figures.append(said)
                 else:

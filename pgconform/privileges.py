@@ -17,11 +17,11 @@ _ALL: dict[type[Holder], tuple[str, ...]] = {
     Function: ("EXECUTE",),
     Type: ("USAGE",),
 }
-# What built-in roles hold on everything, whatever its ACL says (PostgreSQL manual, "Predefined Roles").
+# What built-in roles hold on everything, whatever its ACL says (PostgreSQL manual, "Predefined Roles"); by name.
 _PREDEFINED: dict[str, dict[type[Holder], tuple[str, ...]]] = {
+    "pg_maintain": {Table: ("MAINTAIN",)},
     "pg_read_all_data": {Table: ("SELECT",), Sequence: ("SELECT",), Schema: ("USAGE",)},
     "pg_write_all_data": {Table: ("UPDATE", "INSERT", "DELETE"), Sequence: ("UPDATE",), Schema: ("USAGE",)},
-    "pg_maintain": {Table: ("MAINTAIN",)},
 }
 _ORDER = {name: number for number, name in enumerate(LETTERS.values())}
 
@@ -59,6 +59,7 @@ class Privileges:
             self._sets[catalog.server.database_owner].append("pg_database_owner")
         self._closures: dict[tuple[str, int], frozenset[str]] = {}
         self._granted: dict[tuple[str, tuple[Grant, ...]], tuple[Held, ...]] = {}
+        self._owning: dict[tuple[str, str], bool] = {}
         self._reached: dict[tuple[str, ...], tuple[Table, ...]] = {}
         self._held: dict[tuple[str, int], tuple[Holder, tuple[Held, ...]]] = {}
 
@@ -87,7 +88,11 @@ class Privileges:
 
         Superusers on the way do not count: they need no owner's rights.
         """
-        return any(table.owner in self.inherited(each) for each in self.can_take(role) - self._superusers)
+        key = (role, table.owner)
+        if key not in self._owning:
+            taken = self.can_take(role) - self._superusers
+            self._owning[key] = any(table.owner in self.inherited(each) for each in taken)
+        return self._owning[key]
 
     def may_make_temporary(self, role: str) -> bool:
         """True when the role can create temporary tables in this database."""
@@ -125,13 +130,14 @@ class Privileges:
                 for privilege in _ALL[kind]
                 if privilege != "MAINTAIN" or self._catalog.server.version >= 170_000
             )
-        held = list(self._through(role, target.acl))
-        for column in target.columns if isinstance(target, Table) else ():
-            if column.acl:
-                held += [each._replace(column=column.name) for each in self._through(role, column.acl)]
-        for name in sorted(self.inherited(role) & _PREDEFINED.keys()):
-            held += [Held(privilege, name) for privilege in _PREDEFINED[name].get(kind, ())]
-        return tuple(held)
+        held = self._through(role, target.acl)
+        for column in target.granted_columns if isinstance(target, Table) else ():
+            held += tuple(each._replace(column=column.name) for each in self._through(role, column.acl))
+        inherited = self.inherited(role)
+        for name, powers in _PREDEFINED.items():
+            if name in inherited:
+                held += tuple(Held(privilege, name) for privilege in powers.get(kind, ()))
+        return held
 
     def _through(self, role: str, acl: tuple[Grant, ...]) -> tuple[Held, ...]:
         key = (role, acl)

@@ -6,8 +6,10 @@ The first line of each docstring is what a report says was looked for.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
+
+import msgspec
 
 from pgconform.contract import (
     Allowed,
@@ -36,8 +38,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Declared(Generic[T]):
+class Declared(msgspec.Struct, Generic[T], frozen=True):
     """One promise about a relation. ``needs`` lists what must exist before it can be judged."""
 
     table: str
@@ -86,7 +87,7 @@ def vectors(contract: Contract) -> Iterator[Declared[Vector]]:
 
 def stored_vectors(contract: Contract) -> Iterator[Declared[Vector]]:
     """Declared vector columns of a vector type."""
-    return (replace(v, vector_column=(v.needs[0][1][0], v.item.type)) for v in vectors(contract))
+    return (msgspec.structs.replace(v, vector_column=(v.needs[0][1][0], v.item.type)) for v in vectors(contract))
 
 
 def references(contract: Contract) -> Iterator[Declared[Reference]]:
@@ -311,7 +312,9 @@ def the_database(catalog: Catalog) -> Iterator[str]:
 
 def declared_name(catalog: Catalog, contract: Contract, table: Table) -> str:
     """The name by which the contract speaks of a relation: its own, or that of the table it is a partition of."""
-    seen: Table | None = table
+    if (name := str(table)) in contract.tables:
+        return name
+    seen = catalog.table(table.parent) if table.parent else None
     while seen is not None:
         if str(seen) in contract.tables:
             return str(seen)

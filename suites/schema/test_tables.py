@@ -63,18 +63,20 @@ def test_what_tenants_own_survives_a_crash(table: Table, catalog: Catalog, contr
 
     A crash empties an unlogged table, and neither a replica nor a backup that follows the log has its rows.
     """
+    if table.persistence != "u":
+        return
     declared, promise = declared_name(catalog, contract, table), promise_of(catalog, contract, table)
     ruling = {item.table for t in contract.tenancies.values() for item in (t.registry, t.members) if item}
     owned = promise and (promise.holds in ("tenant", "user", "child") or declared in ruling)
-    if table.kind == "table" and table.persistence == "u" and promise and owned and not promise.unlogged:
+    if table.kind == "table" and promise and owned and not promise.unlogged:
         yield Finding(str(table), "the table is unlogged", set_logged(catalog, table))
 
 
 def undeclared(catalog: Catalog, contract: Contract, privileges: Privileges) -> Iterator[Table]:
     """Relations in tenant schemas, or that a client role can reach."""
+    reached = {str(table) for table in privileges.reached(tuple(contract.roles.clients))}
     for table in catalog.tables:
-        reached = any(privileges.reaches(role, table) for role in contract.roles.clients)
-        if not table.extension and (table.schema in contract.schemas.tenant or reached):
+        if not table.extension and (table.schema in contract.schemas.tenant or str(table) in reached):
             yield table
 
 
@@ -155,7 +157,7 @@ def test_every_tenant_column_leads_an_index(
     table, name = catalog.table(subject.table), contract.column_of(subject.table)
     if table is None or table.kind == "view":
         return
-    usable = (i for i in table.indexes if i.valid and i.ready and not i.predicate and i.method == "btree")
-    if not any(index.columns and index.columns[0] == name for index in usable):
+    leading = [index for index in table.indexes if index.columns and index.columns[0] == name]
+    if not any(i.valid and i.ready and not i.predicate and i.method == "btree" for i in leading):
         remedy = f"create index on {table} ({quote(name)});"
         yield Finding(str(table), f"no valid index leads with {quote(name)}", remedy)

@@ -23,12 +23,9 @@ NEW: tuple[Command, ...] = ("insert", "update")  # commands that leave a new row
 
 def _applies(policy: Policy, role: str, command: str, privileges: Privileges) -> bool:
     """True when the policy is asked for a role's command (PostgreSQL manual, CREATE POLICY, "Policies Applied")."""
-    named = "public" in policy.roles or bool(privileges.inherited(role) & set(policy.roles))
-    return named and policy.command in ("ALL", command.upper())
-
-
-def _may(privileges: Privileges, role: str, command: str, table: Table) -> bool:
-    return any(h.privilege == command.upper() for h in privileges.on(role, table))
+    if policy.command not in ("ALL", command.upper()):
+        return False
+    return "public" in policy.roles or not privileges.inherited(role).isdisjoint(policy.roles)
 
 
 @check("policy-per-command", guide=["vs-14"], when=EVERY_AUDIT, of=protectable_tables)
@@ -43,8 +40,9 @@ def test_every_granted_command_has_a_policy(
     if table.parent and not any(p.permissive for p in table.policies):
         return  # a partition is reached through its parent, whose policies count
     for role in contract.roles.clients if declared else ():
+        held = {h.privilege for h in privileges.on(role, table)}
         for command in COMMANDS:
-            wanted = contract.scope(declared, role, command) != "none" and _may(privileges, role, command, table)
+            wanted = command.upper() in held and contract.scope(declared, role, command) != "none"
             if wanted and not any(p.permissive and _applies(p, role, command, privileges) for p in table.policies):
                 remedy = create_policy(contract, declared, command.upper(), role)
                 yield Finding(str(table), f"no policy lets {role} {command}", remedy, detail=f"{role} {command}")

@@ -83,7 +83,7 @@ def _weighty(catalog: Catalog) -> frozenset[str]:
     """Roles that something is granted to or will be, that own something, that a policy speaks for, or that have an
     attribute; and the server's own."""
     acls = [each.acl for each in (*_objects(catalog), *catalog.default_privileges)]
-    acls += [column.acl for table in catalog.tables for column in table.columns]
+    acls += [column.acl for table in catalog.tables for column in table.granted_columns]
     return frozenset(
         {grant.grantee for acl in (*acls, catalog.server.database_acl) for grant in acl}
         | {each.owner for each in (*_objects(catalog), *catalog.default_privileges, *catalog.event_triggers)}
