@@ -353,6 +353,13 @@ class Contract(Section, frozen=True):
         granted = self.access.get(promise.access or promise.holds, {}).get(role, "none")
         return granted if isinstance(granted, str) else granted.get(command, "none")
 
+    def commands(self, promise: TablePromise, role: str) -> tuple[Command, ...]:
+        """The commands by which ``role`` may touch any row of a relation of which that is promised."""
+        granted = self.access.get(promise.access or promise.holds, {}).get(role, "none")
+        if isinstance(granted, str):
+            return COMMANDS if granted != "none" else ()
+        return tuple([command for command in COMMANDS if granted.get(command, "none") != "none"])
+
     def column_of(self, table: str) -> str:
         """The column that says whose a row is; '' where rows are nobody's."""
         return self.column_by(self.tables[table])

@@ -5,7 +5,7 @@ Thousands of tables have policies of one shape. Pure: never talks to a server, j
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -33,10 +33,10 @@ class Case:
     catalog: Catalog
     privileges: Privileges
     policy: Policy  # without its name
-    restrictive: tuple[Policy, ...]  # of its table
-    table: str  # the table's name without schema, where an expression may name it; else NOT_NAMED
+    table: str  # the table's name without schema, where one of its policies may name it; else NOT_NAMED
     named: str  # the same, qualified; else ''
-    declared: str  # as the contract calls the table, where an expression may name that; else ''
+    declared: str  # as the contract calls the table, where one of its policies may name that; else ''
+    restrictive: tuple[Policy, ...]  # of the table
     promise: TablePromise | None
     held: tuple[tuple[Held, ...], ...]  # what each of the contract's clients holds on the table, in their order
     answers: dict[object, Any] = field(default_factory=dict)
@@ -67,33 +67,29 @@ def policies(catalog: Catalog, contract: Contract, privileges: Privileges) -> It
     """Policies for client roles, on tables that these can reach."""
     clients = contract.roles.clients
     spoken_for = {"public"}.union(*(privileges.inherited(role) for role in clients))
-    cases: dict[tuple[object, ...], Case] = {}
+    cases: dict[tuple[Policy, tuple[object, ...]], Case] = {}
     for table in protectable_tables(contract, privileges):
         declared = declared_name(catalog, contract, table)
         promise = contract.tables.get(declared)
+        named = _named(table, declared)
         restrictive = tuple([p for p in table.policies if not p.permissive])
         held = tuple([privileges.on(role, table) for role in clients])
-        said = msgspec.json.encode(promise)  # all of it, since its dictionaries cannot be hashed
+        where = (*named, restrictive, held, msgspec.json.encode(promise))  # its dictionaries cannot be hashed
         for policy in table.policies:
-            if spoken_for.isdisjoint(policy.roles):
-                continue
-            texts = _texts(policy, *restrictive)
-            here = (table.name, str(table)) if _may_name(texts, table.name) else (NOT_NAMED, "")
-            there = declared if declared and _may_name(texts, split(declared)[-1]) else ""
-            nameless = msgspec.structs.replace(policy, name="")
-            key = (nameless, restrictive, here, there, said, held)
-            if key not in cases:
-                cases[key] = Case(
-                    contract, catalog, privileges, nameless, restrictive, *here, there, promise, held
-                )  # fmt: skip
-            yield table, policy, cases[key]
+            if not spoken_for.isdisjoint(policy.roles):
+                nameless = msgspec.structs.replace(policy, name="")
+                if (nameless, where) not in cases:
+                    case = Case(contract, catalog, privileges, nameless, *named, restrictive, promise, held)
+                    cases[nameless, where] = case
+                yield table, policy, cases[nameless, where]
 
 
-def _texts(*policies: Policy) -> list[str]:
-    return [text for policy in policies for text in (policy.using, policy.check) if text]
+def _named(table: Table, declared: str) -> tuple[str, str, str]:
+    """What the table's policies may call it: its name, the same qualified, the declared one.
 
-
-def _may_name(texts: Iterable[str], name: str) -> bool:
-    """True where a text has the name in it, as the server spells it: it may then be the table's."""
-    spelled = name.replace('"', '""')
-    return any(spelled in text for text in texts)
+    The server spells names as they are, but for double quotes: one that is not in the text is not meant.
+    """
+    text = "\n".join([text for policy in table.policies for text in (policy.using, policy.check) if text])
+    own = table.name.replace('"', '""') in text
+    other = own if declared == str(table) else bool(declared) and split(declared)[-1].replace('"', '""') in text
+    return (table.name if own else NOT_NAMED), (str(table) if own else ""), (declared if other else "")

@@ -118,8 +118,11 @@ class Privileges:
     def reached(self, roles: tuple[str, ...]) -> tuple[Table, ...]:
         """The relations that any of the roles reaches, extensions' own left out, in the catalogue's order."""
         if roles not in self._reached:
-            mine = (t for t in self._catalog.tables if not t.extension)
-            self._reached[roles] = tuple(t for t in mine if any(self.reaches(role, t) for role in roles))
+            mine, found = [t for t in self._catalog.tables if not t.extension], set[str]()
+            for role in roles:
+                usable = {schema.name for schema in self._catalog.schemas if self.may(role, "USAGE", schema)}
+                found.update(str(t) for t in mine if t.schema in usable and self.on(role, t))
+            self._reached[roles] = tuple([t for t in mine if str(t) in found])
         return self._reached[roles]
 
     def _on(self, role: str, target: Holder) -> tuple[Held, ...]:

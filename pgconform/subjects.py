@@ -69,7 +69,7 @@ def tables(contract: Contract) -> Iterator[Declared[TablePromise]]:
 
 def present_tables(contract: Contract) -> Iterator[Declared[TablePromise]]:
     """Relations that the contract declares and that exist."""
-    return (declared(name, (), promise) for name, promise in contract.tables.items())
+    return (Declared(name, "", promise, ((name, ()),)) for name, promise in contract.tables.items())
 
 
 def tenant_rows(contract: Contract) -> Iterator[Declared[Tenancy]]:

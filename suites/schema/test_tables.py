@@ -12,7 +12,6 @@ from pgconform.remedies import add_column, create_table, noun, promised_columns,
 from pgconform.subjects import (
     Declared,
     application_tables,
-    declared,
     declared_name,
     promise_of,
     tables,
@@ -37,7 +36,7 @@ def test_every_declared_table_exists(
 def present_columns(contract: Contract) -> Iterator[Declared[tuple[str, ...]]]:
     """Relations that the contract declares and that exist."""
     columns = promised_columns(contract)
-    return (declared(name, (), columns.get(name, ())) for name in contract.tables)
+    return (Declared(name, "", columns.get(name, ()), ((name, ()),)) for name in contract.tables)
 
 
 @check("columns-exist", guide=["muva-1", "vs-1"], when=["gate"], each=present_columns)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pgconform.callees import functions_behind
 from pgconform.catalog import Catalog, Policy, Table
 from pgconform.checks import check
-from pgconform.contract import COMMANDS, Command, Contract, Members, TablePromise
+from pgconform.contract import Command, Contract, Members, TablePromise
 from pgconform.expressions import Shape, compares, constrains, shape
 from pgconform.model import Finding, NotVerified
 from pgconform.names import literal, quote, split
@@ -21,11 +21,14 @@ OLD: tuple[Command, ...] = ("select", "update", "delete")  # commands that look 
 NEW: tuple[Command, ...] = ("insert", "update")  # commands that leave a new row
 
 
-def _applies(policy: Policy, role: str, command: str, privileges: Privileges) -> bool:
-    """True when the policy is asked for a role's command (PostgreSQL manual, CREATE POLICY, "Policies Applied")."""
-    if policy.command not in ("ALL", command.upper()):
-        return False
+def _speaks_for(policy: Policy, role: str, privileges: Privileges) -> bool:
+    """True when the policy is asked for a role (PostgreSQL manual, CREATE POLICY, "Policies Applied")."""
     return "public" in policy.roles or not privileges.inherited(role).isdisjoint(policy.roles)
+
+
+def _applies(policy: Policy, role: str, command: str, privileges: Privileges) -> bool:
+    """True when the policy is asked for a role's command."""
+    return policy.command in ("ALL", command.upper()) and _speaks_for(policy, role, privileges)
 
 
 @check("policy-per-command", guide=["vs-14"], when=EVERY_AUDIT, of=protectable_tables)
@@ -36,14 +39,14 @@ def test_every_granted_command_has_a_policy(
 
     Where row-level security is on and no policy speaks for a command, the command finds nothing at all.
     """
-    declared = declared_name(catalog, contract, table)
-    if table.parent and not any(p.permissive for p in table.policies):
+    declared, permissive = declared_name(catalog, contract, table), [p for p in table.policies if p.permissive]
+    if table.parent and not permissive:
         return  # a partition is reached through its parent, whose policies count
     for role in contract.roles.clients if declared else ():
         held = {h.privilege for h in privileges.on(role, table)}
-        for command in COMMANDS:
-            wanted = command.upper() in held and contract.scope(declared, role, command) != "none"
-            if wanted and not any(p.permissive and _applies(p, role, command, privileges) for p in table.policies):
+        spoken_for = {p.command for p in permissive if _speaks_for(p, role, privileges)}
+        for command in contract.commands(contract.tables[declared], role):
+            if command.upper() in held and spoken_for.isdisjoint({"ALL", command.upper()}):
                 remedy = create_policy(contract, declared, command.upper(), role)
                 yield Finding(str(table), f"no policy lets {role} {command}", remedy, detail=f"{role} {command}")
 
