@@ -166,11 +166,6 @@ class Table(_Object, frozen=True, dict=True):
     def _by_name(self) -> dict[str, Column]:
         return {column.name: column for column in self.columns}
 
-    @cached_property
-    def granted_columns(self) -> tuple[Column, ...]:
-        """The columns that have privileges of their own."""
-        return tuple([column for column in self.columns if column.acl])
-
     @property
     def stores_rows(self) -> bool:
         return self.kind in ("table", "partitioned", "foreign")

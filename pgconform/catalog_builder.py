@@ -79,6 +79,7 @@ class _Builder:
     def __init__(self, rows: dict[str, list[Row]]) -> None:
         self.rows = rows
         self.roles: dict[int, str] = {row[0]: row[1] for row in rows["roles"]}
+        self.keyed: dict[tuple[int, str, str, str], tuple[tuple[str, ...], tuple[int, ...], tuple[int, ...]]] = {}
         self.spoken_for: dict[str, tuple[str, ...]] = {}  # the roles of policies, by the text of their oids
         version, database, owner, encoding, acl = rows["server"][0]
         self.maintain = version >= 170_000
@@ -184,10 +185,13 @@ class _Builder:
     ) -> Index:  # fmt: skip
         columns = self._named(relation, _numbers(key))
         leading = columns[:width]
+        how = (width, classes, collations, directions)
+        if how not in self.keyed:  # a few kinds for all indexes
+            opclasses = tuple([self.classes[oid] for oid in _numbers(classes)[:width]])
+            self.keyed[how] = opclasses, _numbers(collations)[:width], _numbers(directions)[:width]
         return Index(
-            schema, name, intern(method), leading, tuple(expressions or map(quote, leading)),
-            tuple([self.classes[oid] for oid in _numbers(classes)[:width]]), definition, columns[width:],
-            _numbers(collations)[:width], _numbers(directions)[:width], predicate, _options(options), unique, nulls,
+            schema, name, intern(method), leading, tuple(expressions or map(quote, leading)), self.keyed[how][0],
+            definition, columns[width:], *self.keyed[how][1:], predicate, _options(options), unique, nulls,
             primary, valid, ready, constraint, inherited, self._extension("pg_class", relation), pages,
         )  # fmt: skip
 

@@ -194,7 +194,7 @@ def evaluate(check: Check, evidence: Evidence, subjects: Sequence[Any] | None = 
     if check.by_contract and not given:
         empty.append(f"the contract declares none: {_lower(check.looked_for)}")
     by_contract, judge = check.by_contract, check.judge  # subjects may be many thousands
-    parts: dict[str, Any] | None = None
+    parts: list[Any] | None = None
     drilling = check.drill and not on_copies and bool(given)
     counted = sequences.values(evidence) if drilling else {}
     for subject in given:
@@ -211,8 +211,8 @@ def evaluate(check: Check, evidence: Evidence, subjects: Sequence[Any] | None = 
             continue
         try:
             if parts is None:
-                parts = {name: evidence.part(name) for name in check.asks}
-            for said in judge(subject, **parts):
+                parts = [evidence.part(name) for name in check.asks]
+            for said in judge(subject, *parts):
                 if isinstance(said, Figure):
                     figures.append(said)
                 else:

@@ -5,14 +5,14 @@ Thousands of tables have policies of one shape. Pure: never talks to a server, j
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from pgconform.names import split
+from pgconform.names import qualified, split
 from pgconform.subjects import declared_name, protectable_tables
 
 if TYPE_CHECKING:
@@ -93,3 +93,22 @@ def _named(table: Table, declared: str) -> tuple[str, str, str]:
     own = table.name.replace('"', '""') in text
     other = own if declared == str(table) else bool(declared) and split(declared)[-1].replace('"', '""') in text
     return (table.name if own else NOT_NAMED), (str(table) if own else ""), (declared if other else "")
+
+
+def own_keys(
+    contract: Contract, catalog: Catalog, promise: TablePromise, declared: str, relations: Iterable[tuple[str, ...]]
+) -> tuple[tuple[tuple[str, ...], str], ...]:
+    """Columns by which a policy may lean on another table's row security: among the relations that it names, other than
+    the ``declared`` one of which that is promised, of tables with row security on, the key of a child's parent, and the
+    column that names the tenant, where clients are given own rows only."""
+    found = []
+    for name in sorted(qualified(*path) for path in relations):
+        table, other = catalog.table(name), contract.tables.get(name)
+        scopes = {contract.scope(name, role, "select") for role in contract.roles.clients}
+        if name == declared or table is None or other is None or not table.row_security or scopes & {"all", "shared"}:
+            continue
+        if promise.holds == "child" and promise.parent == name:
+            found.append((split(name), promise.parent_key))
+        if promise.holds == "tenant" == other.holds and contract.tenancy_of(promise) == contract.tenancy_of(other):
+            found.append((split(name), contract.column_of(name)))
+    return tuple(found)

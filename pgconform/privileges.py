@@ -6,7 +6,7 @@ from collections import defaultdict
 from typing import NamedTuple
 
 from pgconform.acl import LETTERS
-from pgconform.catalog import PUBLIC, Catalog, Function, Grant, Schema, Sequence, Table, Type
+from pgconform.catalog import PUBLIC, Catalog, Column, Function, Grant, Schema, Sequence, Table, Type
 
 Holder = Table | Sequence | Schema | Function | Type
 SUPERUSER = "(superuser)"  # how a superuser holds what nobody granted
@@ -36,6 +36,11 @@ class Held(NamedTuple):
     privilege: str
     via: str
     column: str = ""
+
+
+def granted_columns(table: Table) -> list[Column]:
+    """The columns that have privileges of their own."""
+    return [column for column in table.columns if column.acl]
 
 
 class Privileges:
@@ -134,7 +139,7 @@ class Privileges:
                 if privilege != "MAINTAIN" or self._catalog.server.version >= 170_000
             )
         held = self._through(role, target.acl)
-        for column in target.granted_columns if isinstance(target, Table) else ():
+        for column in granted_columns(target) if isinstance(target, Table) else ():
             held += tuple(each._replace(column=column.name) for each in self._through(role, column.acl))
         inherited = self.inherited(role)
         for name, powers in _PREDEFINED.items():

@@ -82,7 +82,8 @@ def tenant_rows(contract: Contract) -> Iterator[Declared[Tenancy]]:
 def vectors(contract: Contract) -> Iterator[Declared[Vector]]:
     """Declared vector columns."""
     for name, promise in contract.tables.items():
-        yield from (declared(name, [column], vector) for column, vector in promise.vectors.items())
+        for column, vector in promise.vectors.items():
+            yield declared(name, [column], vector)
 
 
 def stored_vectors(contract: Contract) -> Iterator[Declared[Vector]]:
@@ -100,36 +101,38 @@ def references(contract: Contract) -> Iterator[Declared[Reference]]:
 def unique_keys(contract: Contract) -> Iterator[Declared[tuple[str, ...]]]:
     """Declared unique keys."""
     for name, promise in contract.tables.items():
-        yield from (declared(name, key, key) for key in promise.unique)
+        for key in promise.unique:
+            yield declared(name, key, key)
 
 
 def exclusive_columns(contract: Contract) -> Iterator[Declared[str]]:
     """Columns whose values must never appear under two tenants."""
     for name, promise in contract.tables.items():
-        tenant = contract.column_of(name)
         for column in promise.exclusive:
+            tenant = contract.column_of(name)
             yield declared(name, [column, tenant], tenant, name=quote(column))
 
 
 def distinct_columns(contract: Contract) -> Iterator[Declared[str]]:
     """Columns whose values must not repeat within a tenant."""
     for name, promise in contract.tables.items():
-        tenant = contract.column_of(name)
         for column in promise.distinct:
+            tenant = contract.column_of(name)
             yield declared(name, [column, *filter(None, [tenant])], tenant, name=quote(column))
 
 
 def time_columns(contract: Contract) -> Iterator[Declared[str]]:
     """Columns that hold a past time."""
     for name, promise in contract.tables.items():
-        yield from (declared(name, [column], column) for column in promise.times)
+        for column in promise.times:
+            yield declared(name, [column], column)
 
 
 def determined_columns(contract: Contract) -> Iterator[Declared[str]]:
     """Columns that are determined by a key within a tenant."""
     for name, promise in contract.tables.items():
-        tenant = contract.column_of(name)
         for key, column in promise.determines.items():
+            tenant = contract.column_of(name)
             yield declared(name, [key, column, tenant], column, name=quote(key))
 
 
@@ -143,19 +146,22 @@ def chunked_tables(contract: Contract) -> Iterator[Declared[Chunks]]:
 def minimums(contract: Contract) -> Iterator[Declared[float]]:
     """Columns with a declared minimum."""
     for name, promise in contract.tables.items():
-        yield from (declared(name, [column], least) for column, least in promise.minimum.items())
+        for column, least in promise.minimum.items():
+            yield declared(name, [column], least)
 
 
 def value_sets(contract: Contract) -> Iterator[Declared[tuple[str, ...]]]:
     """Columns with a declared set of values."""
     for name, promise in contract.tables.items():
-        yield from (declared(name, [column], values) for column, values in promise.values.items())
+        for column, values in promise.values.items():
+            yield declared(name, [column], values)
 
 
 def filled_columns(contract: Contract) -> Iterator[Declared[Filled]]:
     """Columns with a declared minimum share of filled rows."""
     for name, promise in contract.tables.items():
-        yield from (declared(name, [item.column], item) for item in promise.filled)
+        for item in promise.filled:
+            yield declared(name, [item.column], item)
 
 
 def allowed_values(contract: Contract) -> Iterator[Declared[Allowed]]:
@@ -168,7 +174,8 @@ def allowed_values(contract: Contract) -> Iterator[Declared[Allowed]]:
 def flags(contract: Contract) -> Iterator[Declared[Flag]]:
     """Flags that say whether another column is filled."""
     for name, promise in contract.tables.items():
-        yield from (declared(name, [item.flag, item.column], item, name=quote(item.flag)) for item in promise.flags)
+        for item in promise.flags:
+            yield declared(name, [item.flag, item.column], item, name=quote(item.flag))
 
 
 def retentions(contract: Contract) -> Iterator[Declared[Retention]]:
@@ -350,25 +357,6 @@ def may_read(catalog: Catalog, privileges: Privileges, role: str, view: Table) -
     behind = [table for name in view.reads if (table := catalog.table(name))]
     may = (any(h.privilege == "SELECT" for h in privileges.on(role, t)) for t in behind)
     return all(may) or not any(h.privilege == "SELECT" for h in privileges.on(role, view))
-
-
-def own_keys(
-    contract: Contract, catalog: Catalog, promise: TablePromise, declared: str, relations: Iterable[tuple[str, ...]]
-) -> tuple[tuple[tuple[str, ...], str], ...]:
-    """Columns by which a policy may lean on another table's row security: among the relations that it names, other than
-    the ``declared`` one of which that is promised, of tables with row security on, the key of a child's parent, and the
-    column that names the tenant, where clients are given own rows only."""
-    found = []
-    for name in sorted(qualified(*path) for path in relations):
-        table, other = catalog.table(name), contract.tables.get(name)
-        scopes = {contract.scope(name, role, "select") for role in contract.roles.clients}
-        if name == declared or table is None or other is None or not table.row_security or scopes & {"all", "shared"}:
-            continue
-        if promise.holds == "child" and promise.parent == name:
-            found.append((split(name), promise.parent_key))
-        if promise.holds == "tenant" == other.holds and contract.tenancy_of(promise) == contract.tenancy_of(other):
-            found.append((split(name), contract.column_of(name)))
-    return tuple(found)
 
 
 def indexes(catalog: Catalog, contract: Contract) -> Iterator[tuple[Table, Index]]:

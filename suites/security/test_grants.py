@@ -9,7 +9,7 @@ from pgconform.contract import COMMANDS, Contract, TablePromise
 from pgconform.database import role_text
 from pgconform.model import Finding
 from pgconform.names import qualified, quote, split
-from pgconform.privileges import Holder, Privileges
+from pgconform.privileges import Holder, Privileges, granted_columns
 from pgconform.remedies import noun, revoke, revoke_option
 from pgconform.subjects import (
     Declared,
@@ -94,7 +94,7 @@ def grantable(catalog: Catalog) -> Iterator[tuple[Holder, tuple[tuple[Grant, str
     """Relations, sequences, schemas, functions and types that no extension owns."""
     for kind in (catalog.schemas, catalog.tables, catalog.sequences, catalog.functions, catalog.types):
         for each in kind:
-            columns = each.granted_columns if isinstance(each, Table) else ()
+            columns = granted_columns(each) if isinstance(each, Table) else ()
             passable = [(g, "") for g in each.acl if g.grantable]
             passable += [(g, c.name) for c in columns for g in c.acl if g.grantable]
             if not each.extension:

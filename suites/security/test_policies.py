@@ -10,11 +10,11 @@ from pgconform.contract import Command, Contract, Members, TablePromise
 from pgconform.expressions import Shape, compares, constrains, shape
 from pgconform.model import Finding, NotVerified
 from pgconform.names import literal, quote, split
-from pgconform.policy_cases import Case, Placed, once, policies
+from pgconform.policy_cases import Case, Placed, once, own_keys, policies
 from pgconform.privileges import Privileges
 from pgconform.remedies_policies import create_policy, tie
 from pgconform.settings_read import settings_read
-from pgconform.subjects import declared_name, own_keys, protectable_tables
+from pgconform.subjects import declared_name, protectable_tables
 
 EVERY_AUDIT = ["gate", "weekly", "quarterly"]
 OLD: tuple[Command, ...] = ("select", "update", "delete")  # commands that look at rows which are there
