@@ -1,8 +1,9 @@
-"""How long a snapshot of the catalogue, and all checks of structure and security on it, take beside its own queries.
+"""How long a snapshot of the catalogue and all checks of structure and security on it take, beside its own queries.
 
 At 30, 1,000 and 10,000 tables of one schema, and at 1,000 schemas of 10 tables each; every time in a database of
 its own, as created (never analyzed: autovacuum is off) and in a copy after ANALYZE. The queries alone are fetched as
 tuples on the same connection, in turn with the snapshot and the checks, so that the ratios hold on a noisy machine.
+Judged is the sum: the whole structural suite, from the first query to the last verdict.
 Memory is that of a process that does this once and nothing else. Growth is the time for one table beside that in a
 smaller database of the same kind, in turn.
 """
@@ -33,7 +34,7 @@ from pgconform.targets.server import Server, running
 from .conftest import Measured
 from .processes import apart
 
-LIMIT = 1.5  # the snapshot, and all checks of it, may each take this many times the snapshot's own queries
+LIMIT = 1.5  # the snapshot and all checks of it may together take this many times the snapshot's own queries
 MEMORY = 400  # MB of a process that takes a snapshot and checks it
 # The time for one table may grow by this factor. Work that grows with the square of the tables would make it 4 or 10,
 # even a tenth of such work 1.3 or 1.9.
@@ -93,15 +94,16 @@ def test_the_structural_suite_takes_little_longer_than_its_queries(
     dsn = ready(server, schemas, tables, analyzed)
     with psycopg.connect(dsn, autocommit=True) as connection:
         turns = measured.confirmed(
-            lambda: turn(connection, contract), 3, lambda turns: max(ratio(turns, 1), ratio(turns, 2)) <= LIMIT
+            lambda: turn(connection, contract), 3, lambda turns: ratio(turns, 1) + ratio(turns, 2) <= LIMIT
         )
     queries, pictured, checked = (statistics.median(each) for each in zip(*turns, strict=True))
     what = f"{schemas:,} x {tables:,} tables, {'' if analyzed else 'never '}analyzed"
     measured.row(f"{what}: the snapshot's queries", queries, "s", shown=False)
     measured.row(f"{what}: snapshot", pictured, "s")
     measured.row(f"{what}: checks", checked, "s")
-    measured.row(f"{what}: snapshot beside its queries", ratio(turns, 1), "x", LIMIT)
-    measured.row(f"{what}: checks beside those queries", ratio(turns, 2), "x", LIMIT)
+    measured.row(f"{what}: snapshot beside its queries", ratio(turns, 1), "x")
+    measured.row(f"{what}: checks beside those queries", ratio(turns, 2), "x")
+    measured.row(f"{what}: both beside those queries", ratio(turns, 1) + ratio(turns, 2), "x", LIMIT)
     if many >= 1_000:
         peak = apart("benchmarks.test_snapshot:once", dsn, schemas, tables).peak
         measured.row(f"{what}: memory", peak, "MB", MEMORY)

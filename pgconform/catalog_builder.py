@@ -32,7 +32,7 @@ from pgconform.catalog import (
     Trigger,
     Type,
 )  # fmt: skip
-from pgconform.names import qualified
+from pgconform.names import qualified, quote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -57,9 +57,12 @@ def _numbers(text: str | None) -> tuple[int, ...]:
     return tuple(map(int, text.strip("{}").replace(",", " ").split())) if text else ()
 
 
+_NO_OPTIONS: dict[str, str] = {}  # of most relations and indexes: one for all, since nobody changes a picture
+
+
 def _options(items: list[str] | None) -> dict[str, str]:
     if not items:
-        return {}
+        return _NO_OPTIONS
     pairs = (item.partition("=") for item in items)
     return {name: value for name, _, value in pairs}
 
@@ -76,6 +79,8 @@ class _Builder:
     def __init__(self, rows: dict[str, list[Row]]) -> None:
         self.rows = rows
         self.roles: dict[int, str] = {row[0]: row[1] for row in rows["roles"]}
+        self.keyed: dict[tuple[int, str, str, str], tuple[tuple[str, ...], tuple[int, ...], tuple[int, ...]]] = {}
+        self.spoken_for: dict[str, tuple[str, ...]] = {}  # the roles of policies, by the text of their oids
         version, database, owner, encoding, acl = rows["server"][0]
         self.maintain = version >= 170_000
         database_owner = self._role(owner)
@@ -180,18 +185,23 @@ class _Builder:
     ) -> Index:  # fmt: skip
         columns = self._named(relation, _numbers(key))
         leading = columns[:width]
+        how = (width, classes, collations, directions)
+        if how not in self.keyed:  # a few kinds for all indexes
+            opclasses = tuple([self.classes[oid] for oid in _numbers(classes)[:width]])
+            self.keyed[how] = opclasses, _numbers(collations)[:width], _numbers(directions)[:width]
         return Index(
-            schema, name, intern(method), leading, tuple(expressions or map(qualified, leading)),
-            tuple([self.classes[oid] for oid in _numbers(classes)[:width]]), definition, columns[width:],
-            _numbers(collations)[:width], _numbers(directions)[:width], predicate, _options(options), unique, nulls,
+            schema, name, intern(method), leading, tuple(expressions or map(quote, leading)), self.keyed[how][0],
+            definition, columns[width:], *self.keyed[how][1:], predicate, _options(options), unique, nulls,
             primary, valid, ready, constraint, inherited, self._extension("pg_class", relation), pages,
         )  # fmt: skip
 
     def _policy(
         self, _: int, name: str, command: str, permissive: bool, roles: str, using: str | None, check: str | None
     ) -> Policy:
-        named = tuple(sorted(self._role(oid) if oid else PUBLIC for oid in _numbers(roles)))
-        return Policy(name, COMMANDS[command], permissive, named, using, check)
+        if roles not in self.spoken_for:
+            named = (self._role(oid) if oid else PUBLIC for oid in _numbers(roles))
+            self.spoken_for[roles] = tuple(sorted(named))
+        return Policy(name, COMMANDS[command], permissive, self.spoken_for[roles], using, check)
 
     def _trigger(
         self, _: int, name: str, space: int, function: str, enabled: str, definition: str, internal: bool

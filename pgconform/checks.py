@@ -79,6 +79,11 @@ class Evidence:
 
         return Privileges(self.catalog)
 
+    @cached_property
+    def selected(self) -> dict[Callable[..., Iterable[Any]], list[Any]]:
+        """The subjects that were asked for already: contract and catalogue stay as they are."""
+        return {}
+
 
 @dataclass(frozen=True)
 class Check:
@@ -99,11 +104,17 @@ class Check:
     drill: bool = False
 
     def subjects(self, contract: Contract, evidence: Evidence | None = None) -> list[Any]:
-        """What to look at, in a fixed order; needs ``evidence`` unless the contract alone names the subjects."""
-        if self.by_contract:
+        """What to look at, in a fixed order; needs ``evidence`` unless the contract alone names the subjects.
+
+        With evidence they are selected once for all checks that look at the same: the list is not to be changed.
+        """
+        if evidence is None:
+            assert self.by_contract, "subjects from the catalogue need the catalogue"
             return list(self.select(contract))
-        assert evidence is not None, "subjects from the catalogue need the catalogue"
-        return list(self.select(**_arguments(self.select, evidence)))
+        if self.select not in evidence.selected:
+            asked = [evidence.contract] if self.by_contract else _arguments(self.select, evidence)
+            evidence.selected[self.select] = list(self.select(*asked))
+        return evidence.selected[self.select]
 
 
 REGISTRY: dict[str, Check] = {}
@@ -182,14 +193,15 @@ def evaluate(check: Check, evidence: Evidence, subjects: Sequence[Any] | None = 
         given = [*given, *(t for t in evidence.catalog.tables if str(t) in hidden)]  # they yield no policies now
     if check.by_contract and not given:
         empty.append(f"the contract declares none: {_lower(check.looked_for)}")
-    parts: dict[str, Any] = {}
+    by_contract, judge = check.by_contract, check.judge  # subjects may be many thousands
+    parts: list[Any] | None = None
     drilling = check.drill and not on_copies and bool(given)
     counted = sequences.values(evidence) if drilling else {}
     for subject in given:
         if hidden and (locked := hidden & _relations(subject)):
             unverified.append((subject_name(subject), LOCKED.format(", ".join(sorted(locked)))))
             continue
-        if check.by_contract and (missing := _missing(subject, evidence.catalog)):
+        if by_contract and (missing := _missing(subject, evidence.catalog)):
             table, what = missing
             if table in contract.tables:
                 empty.append(f"{what} does not exist")
@@ -198,8 +210,9 @@ def evaluate(check: Check, evidence: Evidence, subjects: Sequence[Any] | None = 
                 unverified.append((subject_name(subject), f"{what} does not exist{near}; correct the contract"))
             continue
         try:
-            parts = parts or {name: evidence.part(name) for name in check.asks}
-            for said in check.judge(subject, **parts):
+            if parts is None:
+                parts = [evidence.part(name) for name in check.asks]
+            for said in judge(subject, *parts):
                 if isinstance(said, Figure):
                     figures.append(said)
                 else:
@@ -332,5 +345,5 @@ def covers(waiver: Waiver, check_id: str, finding: Finding) -> bool:
     )
 
 
-def _arguments(function: Callable[..., Any], evidence: Evidence) -> dict[str, Any]:
-    return {name: evidence.part(name) for name in inspect.signature(function).parameters}
+def _arguments(function: Callable[..., Any], evidence: Evidence) -> list[Any]:
+    return [evidence.part(name) for name in inspect.signature(function).parameters]

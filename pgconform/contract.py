@@ -346,14 +346,26 @@ class Contract(Section, frozen=True):
     def scope(self, table: str, role: str, command: Command) -> Scope:
         """Whose rows ``role`` may touch by ``command``; ``none`` where nothing is declared."""
         promise = self.tables.get(table)
-        if promise is None:
-            return "none"
+        return "none" if promise is None else self.scope_by(promise, role, command)
+
+    def scope_by(self, promise: TablePromise, role: str, command: Command) -> Scope:
+        """Whose rows of a relation of which that is promised."""
         granted = self.access.get(promise.access or promise.holds, {}).get(role, "none")
         return granted if isinstance(granted, str) else granted.get(command, "none")
 
+    def commands(self, promise: TablePromise, role: str) -> tuple[Command, ...]:
+        """The commands by which ``role`` may touch any row of a relation of which that is promised."""
+        granted = self.access.get(promise.access or promise.holds, {}).get(role, "none")
+        if isinstance(granted, str):
+            return COMMANDS if granted != "none" else ()
+        return tuple([command for command in COMMANDS if granted.get(command, "none") != "none"])
+
     def column_of(self, table: str) -> str:
         """The column that says whose a row is; '' where rows are nobody's."""
-        promise = self.tables[table]
+        return self.column_by(self.tables[table])
+
+    def column_by(self, promise: TablePromise) -> str:
+        """That column of a relation of which that is promised."""
         if promise.column or promise.holds != "tenant":
             return promise.column
         return self.tenancy_of(promise).column

@@ -94,6 +94,7 @@ _TYPE_ALIASES = {
 }  # fmt: skip
 
 
+@lru_cache(maxsize=4096)
 def same_type(wanted: str, found: str) -> bool:
     """True when a type as somebody wrote it is the one that format_type prints: ``int8`` is ``bigint``."""
     base, _, rest = wanted.partition("(")

@@ -6,7 +6,7 @@ from collections import defaultdict
 from typing import NamedTuple
 
 from pgconform.acl import LETTERS
-from pgconform.catalog import PUBLIC, Catalog, Function, Grant, Schema, Sequence, Table, Type
+from pgconform.catalog import PUBLIC, Catalog, Column, Function, Grant, Schema, Sequence, Table, Type
 
 Holder = Table | Sequence | Schema | Function | Type
 SUPERUSER = "(superuser)"  # how a superuser holds what nobody granted
@@ -17,11 +17,11 @@ _ALL: dict[type[Holder], tuple[str, ...]] = {
     Function: ("EXECUTE",),
     Type: ("USAGE",),
 }
-# What built-in roles hold on everything, whatever its ACL says (PostgreSQL manual, "Predefined Roles").
+# What built-in roles hold on everything, whatever its ACL says (PostgreSQL manual, "Predefined Roles"); by name.
 _PREDEFINED: dict[str, dict[type[Holder], tuple[str, ...]]] = {
+    "pg_maintain": {Table: ("MAINTAIN",)},
     "pg_read_all_data": {Table: ("SELECT",), Sequence: ("SELECT",), Schema: ("USAGE",)},
     "pg_write_all_data": {Table: ("UPDATE", "INSERT", "DELETE"), Sequence: ("UPDATE",), Schema: ("USAGE",)},
-    "pg_maintain": {Table: ("MAINTAIN",)},
 }
 _ORDER = {name: number for number, name in enumerate(LETTERS.values())}
 
@@ -36,6 +36,11 @@ class Held(NamedTuple):
     privilege: str
     via: str
     column: str = ""
+
+
+def granted_columns(table: Table) -> list[Column]:
+    """The columns that have privileges of their own."""
+    return [column for column in table.columns if column.acl]
 
 
 class Privileges:
@@ -59,6 +64,7 @@ class Privileges:
             self._sets[catalog.server.database_owner].append("pg_database_owner")
         self._closures: dict[tuple[str, int], frozenset[str]] = {}
         self._granted: dict[tuple[str, tuple[Grant, ...]], tuple[Held, ...]] = {}
+        self._owning: dict[tuple[str, str], bool] = {}
         self._reached: dict[tuple[str, ...], tuple[Table, ...]] = {}
         self._held: dict[tuple[str, int], tuple[Holder, tuple[Held, ...]]] = {}
 
@@ -87,7 +93,11 @@ class Privileges:
 
         Superusers on the way do not count: they need no owner's rights.
         """
-        return any(table.owner in self.inherited(each) for each in self.can_take(role) - self._superusers)
+        key = (role, table.owner)
+        if key not in self._owning:
+            taken = self.can_take(role) - self._superusers
+            self._owning[key] = any(table.owner in self.inherited(each) for each in taken)
+        return self._owning[key]
 
     def may_make_temporary(self, role: str) -> bool:
         """True when the role can create temporary tables in this database."""
@@ -113,8 +123,11 @@ class Privileges:
     def reached(self, roles: tuple[str, ...]) -> tuple[Table, ...]:
         """The relations that any of the roles reaches, extensions' own left out, in the catalogue's order."""
         if roles not in self._reached:
-            mine = (t for t in self._catalog.tables if not t.extension)
-            self._reached[roles] = tuple(t for t in mine if any(self.reaches(role, t) for role in roles))
+            mine, found = [t for t in self._catalog.tables if not t.extension], set[str]()
+            for role in roles:
+                usable = {schema.name for schema in self._catalog.schemas if self.may(role, "USAGE", schema)}
+                found.update(str(t) for t in mine if t.schema in usable and self.on(role, t))
+            self._reached[roles] = tuple([t for t in mine if str(t) in found])
         return self._reached[roles]
 
     def _on(self, role: str, target: Holder) -> tuple[Held, ...]:
@@ -125,13 +138,14 @@ class Privileges:
                 for privilege in _ALL[kind]
                 if privilege != "MAINTAIN" or self._catalog.server.version >= 170_000
             )
-        held = list(self._through(role, target.acl))
-        for column in target.columns if isinstance(target, Table) else ():
-            if column.acl:
-                held += [each._replace(column=column.name) for each in self._through(role, column.acl)]
-        for name in sorted(self.inherited(role) & _PREDEFINED.keys()):
-            held += [Held(privilege, name) for privilege in _PREDEFINED[name].get(kind, ())]
-        return tuple(held)
+        held = self._through(role, target.acl)
+        for column in granted_columns(target) if isinstance(target, Table) else ():
+            held += tuple(each._replace(column=column.name) for each in self._through(role, column.acl))
+        inherited = self.inherited(role)
+        for name, powers in _PREDEFINED.items():
+            if name in inherited:
+                held += tuple(Held(privilege, name) for privilege in powers.get(kind, ()))
+        return held
 
     def _through(self, role: str, acl: tuple[Grant, ...]) -> tuple[Held, ...]:
         key = (role, acl)

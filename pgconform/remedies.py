@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from pgconform import subjects
@@ -28,14 +29,17 @@ _PROMISES = (
 
 def promised_columns(contract: Contract) -> dict[str, tuple[str, ...]]:
     """Columns that any promise of the contract speaks of, by relation: each once, in a fixed order."""
-    wanted: dict[str, dict[str, None]] = {}
+    wanted: defaultdict[str, dict[str, None]] = defaultdict(dict)
     for selector in _PROMISES:
         for subject in selector(contract):
             for table, names in subject.needs:
-                wanted.setdefault(table, {}).update(dict.fromkeys(names))
+                for name in names:
+                    wanted[table][name] = None
     for table, promise in contract.tables.items():
-        named = [name for granted in promise.columns.values() for names in granted.values() for name in names]
-        wanted.setdefault(table, {}).update(dict.fromkeys(filter(None, [contract.column_of(table), *named])))
+        if own := contract.column_by(promise):
+            wanted[table][own] = None
+        for granted in promise.columns.values():
+            wanted[table] |= {name: None for names in granted.values() for name in names if name}
     return {table: tuple(names) for table, names in wanted.items()}
 
 

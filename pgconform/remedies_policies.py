@@ -10,6 +10,7 @@ from pgconform.catalog import Table
 from pgconform.contract import COMMANDS, Contract, Session, Tenancy
 from pgconform.names import literal, qualified, quote, split
 from pgconform.people import active
+from pgconform.policy_cases import own_keys
 from pgconform.privileges import Privileges
 from pgconform.remedies import quoted_role
 from pgconform.statements import Name, statement
@@ -124,7 +125,8 @@ def _is_loose(evidence: Evidence, declared: str, table: Table, policy: Policy) -
     column = evidence.contract.column_of(declared)
     for text in filter(None, (policy.using, policy.check) if policy.permissive and column else ()):
         meaning = shape(text, table.name)
-        trusted = subjects.own_keys(evidence.contract, evidence.catalog, declared, meaning.relations)
+        promise = evidence.contract.tables[declared]
+        trusted = own_keys(evidence.contract, evidence.catalog, promise, declared, meaning.relations)
         if meaning.always_true or not constrains(text, [column], table.name, trusted):
             return True
     return False

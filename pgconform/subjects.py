@@ -6,8 +6,10 @@ The first line of each docstring is what a report says was looked for.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
+
+import msgspec
 
 from pgconform.contract import (
     Allowed,
@@ -30,14 +32,13 @@ from pgconform.model import Nothing
 from pgconform.names import qualified, quote, split, type_name
 
 if TYPE_CHECKING:
-    from pgconform.catalog import Catalog, Function, Index, Policy, Sequence, Table
+    from pgconform.catalog import Catalog, Function, Index, Sequence, Table
     from pgconform.privileges import Privileges
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Declared(Generic[T]):
+class Declared(msgspec.Struct, Generic[T], frozen=True):
     """One promise about a relation. ``needs`` lists what must exist before it can be judged."""
 
     table: str
@@ -68,7 +69,7 @@ def tables(contract: Contract) -> Iterator[Declared[TablePromise]]:
 
 def present_tables(contract: Contract) -> Iterator[Declared[TablePromise]]:
     """Relations that the contract declares and that exist."""
-    return (declared(name, (), promise) for name, promise in contract.tables.items())
+    return (Declared(name, "", promise, ((name, ()),)) for name, promise in contract.tables.items())
 
 
 def tenant_rows(contract: Contract) -> Iterator[Declared[Tenancy]]:
@@ -81,12 +82,13 @@ def tenant_rows(contract: Contract) -> Iterator[Declared[Tenancy]]:
 def vectors(contract: Contract) -> Iterator[Declared[Vector]]:
     """Declared vector columns."""
     for name, promise in contract.tables.items():
-        yield from (declared(name, [column], vector) for column, vector in promise.vectors.items())
+        for column, vector in promise.vectors.items():
+            yield declared(name, [column], vector)
 
 
 def stored_vectors(contract: Contract) -> Iterator[Declared[Vector]]:
     """Declared vector columns of a vector type."""
-    return (replace(v, vector_column=(v.needs[0][1][0], v.item.type)) for v in vectors(contract))
+    return (msgspec.structs.replace(v, vector_column=(v.needs[0][1][0], v.item.type)) for v in vectors(contract))
 
 
 def references(contract: Contract) -> Iterator[Declared[Reference]]:
@@ -99,36 +101,38 @@ def references(contract: Contract) -> Iterator[Declared[Reference]]:
 def unique_keys(contract: Contract) -> Iterator[Declared[tuple[str, ...]]]:
     """Declared unique keys."""
     for name, promise in contract.tables.items():
-        yield from (declared(name, key, key) for key in promise.unique)
+        for key in promise.unique:
+            yield declared(name, key, key)
 
 
 def exclusive_columns(contract: Contract) -> Iterator[Declared[str]]:
     """Columns whose values must never appear under two tenants."""
     for name, promise in contract.tables.items():
-        tenant = contract.column_of(name)
         for column in promise.exclusive:
+            tenant = contract.column_of(name)
             yield declared(name, [column, tenant], tenant, name=quote(column))
 
 
 def distinct_columns(contract: Contract) -> Iterator[Declared[str]]:
     """Columns whose values must not repeat within a tenant."""
     for name, promise in contract.tables.items():
-        tenant = contract.column_of(name)
         for column in promise.distinct:
+            tenant = contract.column_of(name)
             yield declared(name, [column, *filter(None, [tenant])], tenant, name=quote(column))
 
 
 def time_columns(contract: Contract) -> Iterator[Declared[str]]:
     """Columns that hold a past time."""
     for name, promise in contract.tables.items():
-        yield from (declared(name, [column], column) for column in promise.times)
+        for column in promise.times:
+            yield declared(name, [column], column)
 
 
 def determined_columns(contract: Contract) -> Iterator[Declared[str]]:
     """Columns that are determined by a key within a tenant."""
     for name, promise in contract.tables.items():
-        tenant = contract.column_of(name)
         for key, column in promise.determines.items():
+            tenant = contract.column_of(name)
             yield declared(name, [key, column, tenant], column, name=quote(key))
 
 
@@ -142,19 +146,22 @@ def chunked_tables(contract: Contract) -> Iterator[Declared[Chunks]]:
 def minimums(contract: Contract) -> Iterator[Declared[float]]:
     """Columns with a declared minimum."""
     for name, promise in contract.tables.items():
-        yield from (declared(name, [column], least) for column, least in promise.minimum.items())
+        for column, least in promise.minimum.items():
+            yield declared(name, [column], least)
 
 
 def value_sets(contract: Contract) -> Iterator[Declared[tuple[str, ...]]]:
     """Columns with a declared set of values."""
     for name, promise in contract.tables.items():
-        yield from (declared(name, [column], values) for column, values in promise.values.items())
+        for column, values in promise.values.items():
+            yield declared(name, [column], values)
 
 
 def filled_columns(contract: Contract) -> Iterator[Declared[Filled]]:
     """Columns with a declared minimum share of filled rows."""
     for name, promise in contract.tables.items():
-        yield from (declared(name, [item.column], item) for item in promise.filled)
+        for item in promise.filled:
+            yield declared(name, [item.column], item)
 
 
 def allowed_values(contract: Contract) -> Iterator[Declared[Allowed]]:
@@ -167,7 +174,8 @@ def allowed_values(contract: Contract) -> Iterator[Declared[Allowed]]:
 def flags(contract: Contract) -> Iterator[Declared[Flag]]:
     """Flags that say whether another column is filled."""
     for name, promise in contract.tables.items():
-        yield from (declared(name, [item.flag, item.column], item, name=quote(item.flag)) for item in promise.flags)
+        for item in promise.flags:
+            yield declared(name, [item.flag, item.column], item, name=quote(item.flag))
 
 
 def retentions(contract: Contract) -> Iterator[Declared[Retention]]:
@@ -311,7 +319,9 @@ def the_database(catalog: Catalog) -> Iterator[str]:
 
 def declared_name(catalog: Catalog, contract: Contract, table: Table) -> str:
     """The name by which the contract speaks of a relation: its own, or that of the table it is a partition of."""
-    seen: Table | None = table
+    if (name := str(table)) in contract.tables:
+        return name
+    seen = catalog.table(table.parent) if table.parent else None
     while seen is not None:
         if str(seen) in contract.tables:
             return str(seen)
@@ -342,37 +352,11 @@ def protectable_tables(contract: Contract, privileges: Privileges) -> Iterator[T
             yield table
 
 
-def policies(contract: Contract, privileges: Privileges) -> Iterator[tuple[Table, Policy]]:
-    """Policies for client roles, on tables that these can reach."""
-    spoken_for = {"public"}.union(*(privileges.inherited(role) for role in contract.roles.clients))
-    for table in protectable_tables(contract, privileges):
-        yield from ((table, policy) for policy in table.policies if spoken_for & set(policy.roles))
-
-
 def may_read(catalog: Catalog, privileges: Privileges, role: str, view: Table) -> bool:
     """True when a role may itself read all that a view reads, so that the view can ask as its caller."""
     behind = [table for name in view.reads if (table := catalog.table(name))]
     may = (any(h.privilege == "SELECT" for h in privileges.on(role, t)) for t in behind)
     return all(may) or not any(h.privilege == "SELECT" for h in privileges.on(role, view))
-
-
-def own_keys(
-    contract: Contract, catalog: Catalog, declared: str, relations: Iterable[tuple[str, ...]]
-) -> tuple[tuple[tuple[str, ...], str], ...]:
-    """Columns by which a policy may lean on another table's row security: among the relations that it names, of tables
-    with row security on, the key of a child's parent, and the column that names the tenant, where clients are given
-    own rows only."""
-    promise, found = contract.tables[declared], []
-    for name in sorted(qualified(*path) for path in relations):
-        table, other = catalog.table(name), contract.tables.get(name)
-        scopes = {contract.scope(name, role, "select") for role in contract.roles.clients}
-        if name == declared or table is None or other is None or not table.row_security or scopes & {"all", "shared"}:
-            continue
-        if promise.holds == "child" and promise.parent == name:
-            found.append((split(name), promise.parent_key))
-        if promise.holds == "tenant" == other.holds and contract.tenancy_of(promise) == contract.tenancy_of(other):
-            found.append((split(name), contract.column_of(name)))
-    return tuple(found)
 
 
 def indexes(catalog: Catalog, contract: Contract) -> Iterator[tuple[Table, Index]]:

@@ -42,7 +42,7 @@ def test_every_embedding_column_has_its_dimension(subject: Declared[Vector], cat
 
 def vector_columns(catalog: Catalog, contract: Contract) -> Iterator[tuple[Table, Column]]:
     """Columns of pgvector's types that the contract does not declare."""
-    for table in catalog.tables:
+    for table in catalog.tables if catalog.vector_types else ():
         declared = contract.tables[str(table)].vectors if str(table) in contract.tables else {}
         if table.stores_rows and not table.parent and not table.extension:
             for column in table.columns:

@@ -12,7 +12,6 @@ from pgconform.remedies import add_column, create_table, noun, promised_columns,
 from pgconform.subjects import (
     Declared,
     application_tables,
-    declared,
     declared_name,
     promise_of,
     tables,
@@ -37,7 +36,7 @@ def test_every_declared_table_exists(
 def present_columns(contract: Contract) -> Iterator[Declared[tuple[str, ...]]]:
     """Relations that the contract declares and that exist."""
     columns = promised_columns(contract)
-    return (declared(name, (), columns.get(name, ())) for name in contract.tables)
+    return (Declared(name, "", columns.get(name, ()), ((name, ()),)) for name in contract.tables)
 
 
 @check("columns-exist", guide=["muva-1", "vs-1"], when=["gate"], each=present_columns)
@@ -63,18 +62,20 @@ def test_what_tenants_own_survives_a_crash(table: Table, catalog: Catalog, contr
 
     A crash empties an unlogged table, and neither a replica nor a backup that follows the log has its rows.
     """
+    if table.persistence != "u":
+        return
     declared, promise = declared_name(catalog, contract, table), promise_of(catalog, contract, table)
     ruling = {item.table for t in contract.tenancies.values() for item in (t.registry, t.members) if item}
     owned = promise and (promise.holds in ("tenant", "user", "child") or declared in ruling)
-    if table.kind == "table" and table.persistence == "u" and promise and owned and not promise.unlogged:
+    if table.kind == "table" and promise and owned and not promise.unlogged:
         yield Finding(str(table), "the table is unlogged", set_logged(catalog, table))
 
 
 def undeclared(catalog: Catalog, contract: Contract, privileges: Privileges) -> Iterator[Table]:
     """Relations in tenant schemas, or that a client role can reach."""
+    reached = {str(table) for table in privileges.reached(tuple(contract.roles.clients))}
     for table in catalog.tables:
-        reached = any(privileges.reaches(role, table) for role in contract.roles.clients)
-        if not table.extension and (table.schema in contract.schemas.tenant or reached):
+        if not table.extension and (table.schema in contract.schemas.tenant or str(table) in reached):
             yield table
 
 
@@ -96,24 +97,25 @@ def test_nothing_undeclared_is_reachable(
         yield Finding(str(table), observed, f"drop {noun(table)} {table} cascade;", destroys=stored, rows=rows)
 
 
-def schemas(catalog: Catalog) -> Iterator[tuple[Schema, list[Table]]]:
+def schemas(catalog: Catalog, contract: Contract) -> Iterator[tuple[Schema, list[Table], bool]]:
     """Schemas of the database."""
     tables: dict[str, list[Table]] = {}
     for table in catalog.tables:
         tables.setdefault(table.schema, []).append(table)
-    return ((schema, tables.get(schema.name, [])) for schema in catalog.schemas)
+    said = {*contract.schemas.exposed, *contract.schemas.tenant, *contract.schemas.internal}
+    return ((schema, tables.get(schema.name, []), schema.name in said) for schema in catalog.schemas)
 
 
 @check("schema-per-tenant", guide=["muva-6"], when=["gate"], of=schemas)
 def test_no_schema_holds_a_copy_of_the_tenant_tables(
-    subject: tuple[Schema, list[Table]], contract: Contract
+    subject: tuple[Schema, list[Table], bool], contract: Contract
 ) -> Iterator[Finding]:
     """No undeclared schema holds tables that are called like the tenant tables.
 
     A schema for each tenant is the pattern that was given up: nobody maintains, indexes or protects its tables.
     """
-    schema, tables = subject
-    if schema.name in {*contract.schemas.exposed, *contract.schemas.tenant, *contract.schemas.internal}:
+    schema, tables, said = subject
+    if said:
         return
     paths = [split(name) for name in contract.tenant_tables()]
     names = {name for tenants, name in paths if tenants in contract.schemas.tenant}
@@ -155,7 +157,7 @@ def test_every_tenant_column_leads_an_index(
     table, name = catalog.table(subject.table), contract.column_of(subject.table)
     if table is None or table.kind == "view":
         return
-    usable = (i for i in table.indexes if i.valid and i.ready and not i.predicate and i.method == "btree")
-    if not any(index.columns and index.columns[0] == name for index in usable):
+    leading = [index for index in table.indexes if index.columns and index.columns[0] == name]
+    if not any(i.valid and i.ready and not i.predicate and i.method == "btree" for i in leading):
         remedy = f"create index on {table} ({quote(name)});"
         yield Finding(str(table), f"no valid index leads with {quote(name)}", remedy)

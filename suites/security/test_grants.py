@@ -9,12 +9,11 @@ from pgconform.contract import COMMANDS, Contract, TablePromise
 from pgconform.database import role_text
 from pgconform.model import Finding
 from pgconform.names import qualified, quote, split
-from pgconform.privileges import Holder, Privileges
+from pgconform.privileges import Holder, Privileges, granted_columns
 from pgconform.remedies import noun, revoke, revoke_option
 from pgconform.subjects import (
     Declared,
     application_tables,
-    declared_name,
     present_tables,
     promise_of,
     reachable_tables,
@@ -38,11 +37,10 @@ def test_every_declared_grant_is_there(
     """
     table = catalog.table(subject.table)
     for role in [r for r in (*contract.roles.clients, *contract.roles.services) if table and catalog.role(r)]:
-        for command in COMMANDS:
+        for command in contract.commands(subject.item, role):
             wanted = subject.item.columns.get(role, {}).get(command, ("",))
             held = {h.column for h in privileges.on(role, table) if h.privilege == command.upper()}  # type: ignore[arg-type]
-            lacking = [c for c in wanted if not held & {"", c}]
-            if contract.scope(subject.table, role, command) != "none" and lacking:
+            if lacking := [c for c in wanted if not held & {"", c}]:
                 part = f" ({', '.join(map(quote, lacking))})" if lacking != [""] else ""
                 remedy = f"grant {command}{part} on {table} to {quote(role)};"
                 yield Finding(str(table), f"{role} may not {command}{part}", remedy, detail=f"{role} {command}")
@@ -57,15 +55,14 @@ def test_no_client_holds_an_undeclared_grant(
     A grant is the outer wall: behind it, one careless policy is enough.
     """
     promise = promise_of(catalog, contract, table)
-    declared = declared_name(catalog, contract, table)
     for role in contract.roles.clients if promise else ():
+        declared = contract.commands(promise, role) if promise else ()
         for held in privileges.on(role, table):
             command = held.privilege.lower()
-            if command not in COMMANDS:
+            if promise is None or command not in COMMANDS:
                 continue
-            columns = promise.columns.get(role, {}).get(command, ()) if promise else ()
-            open_to = contract.scope(declared, role, command) != "none"
-            if not open_to or (columns and held.column not in columns):
+            columns = promise.columns.get(role, {}).get(command, ())
+            if command not in declared or (columns and held.column not in columns):
                 part = f" ({quote(held.column)})" if held.column else ""
                 observed = f"{role} may {command}{part}, through {held.via}"
                 detail = f"{role} {command}{part}"
@@ -97,10 +94,11 @@ def grantable(catalog: Catalog) -> Iterator[tuple[Holder, tuple[tuple[Grant, str
     """Relations, sequences, schemas, functions and types that no extension owns."""
     for kind in (catalog.schemas, catalog.tables, catalog.sequences, catalog.functions, catalog.types):
         for each in kind:
-            columns = each.columns if isinstance(each, Table) else ()
-            acl = [*((g, "") for g in each.acl), *((g, c.name) for c in columns for g in c.acl)]
+            columns = granted_columns(each) if isinstance(each, Table) else ()
+            passable = [(g, "") for g in each.acl if g.grantable]
+            passable += [(g, c.name) for c in columns for g in c.acl if g.grantable]
             if not each.extension:
-                yield each, tuple((g, column) for g, column in acl if g.grantable)
+                yield each, tuple(passable)
 
 
 @check("client-grant-options", guide=["muva-9", "muva-42"], when=AUDIT, of=grantable)
@@ -112,6 +110,8 @@ def test_no_client_can_pass_a_privilege_on(
     What it holds it can give to any other role, anonymous callers among them: whoever reviewed the grants did not.
     """
     target, passable = subject
+    if not passable:
+        return
     clients = [r for r in map(catalog.role, contract.roles.clients) if r and not r.superuser]
     reached = frozenset[str]().union(*(privileges.inherited(r.name) for r in clients)) - {*contract.roles.services}
     for grant, column in passable:
@@ -163,6 +163,8 @@ def drawn_sequences(catalog: Catalog, contract: Contract) -> Iterator[tuple[Sequ
     drawing: dict[str, Drawing] = {}
     for table in catalog.tables:
         for column in table.columns:
+            if not column.identity and not column.default:
+                continue
             own = [qualified(table.schema, table.name, column.name)] if column.identity else []
             for name in (*own, *_CALLED.findall(column.default or "")):
                 drawing[name] = (*drawing.get(name, ()), (table, column))

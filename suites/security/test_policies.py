@@ -6,28 +6,29 @@ from collections.abc import Iterator
 from pgconform.callees import functions_behind
 from pgconform.catalog import Catalog, Policy, Table
 from pgconform.checks import check
-from pgconform.contract import COMMANDS, Command, Contract, Members
+from pgconform.contract import Command, Contract, Members, TablePromise
 from pgconform.expressions import Shape, compares, constrains, shape
 from pgconform.model import Finding, NotVerified
 from pgconform.names import literal, quote, split
+from pgconform.policy_cases import Case, Placed, once, own_keys, policies
 from pgconform.privileges import Privileges
 from pgconform.remedies_policies import create_policy, tie
 from pgconform.settings_read import settings_read
-from pgconform.subjects import declared_name, own_keys, policies, protectable_tables
+from pgconform.subjects import declared_name, protectable_tables
 
 EVERY_AUDIT = ["gate", "weekly", "quarterly"]
 OLD: tuple[Command, ...] = ("select", "update", "delete")  # commands that look at rows which are there
 NEW: tuple[Command, ...] = ("insert", "update")  # commands that leave a new row
 
 
+def _speaks_for(policy: Policy, role: str, privileges: Privileges) -> bool:
+    """True when the policy is asked for a role (PostgreSQL manual, CREATE POLICY, "Policies Applied")."""
+    return "public" in policy.roles or not privileges.inherited(role).isdisjoint(policy.roles)
+
+
 def _applies(policy: Policy, role: str, command: str, privileges: Privileges) -> bool:
-    """True when the policy is asked for a role's command (PostgreSQL manual, CREATE POLICY, "Policies Applied")."""
-    named = "public" in policy.roles or bool(privileges.inherited(role) & set(policy.roles))
-    return named and policy.command in ("ALL", command.upper())
-
-
-def _may(privileges: Privileges, role: str, command: str, table: Table) -> bool:
-    return any(h.privilege == command.upper() for h in privileges.on(role, table))
+    """True when the policy is asked for a role's command."""
+    return policy.command in ("ALL", command.upper()) and _speaks_for(policy, role, privileges)
 
 
 @check("policy-per-command", guide=["vs-14"], when=EVERY_AUDIT, of=protectable_tables)
@@ -38,104 +39,119 @@ def test_every_granted_command_has_a_policy(
 
     Where row-level security is on and no policy speaks for a command, the command finds nothing at all.
     """
-    declared = declared_name(catalog, contract, table)
-    if table.parent and not any(p.permissive for p in table.policies):
+    declared, permissive = declared_name(catalog, contract, table), [p for p in table.policies if p.permissive]
+    if table.parent and not permissive:
         return  # a partition is reached through its parent, whose policies count
     for role in contract.roles.clients if declared else ():
-        for command in COMMANDS:
-            wanted = contract.scope(declared, role, command) != "none" and _may(privileges, role, command, table)
-            if wanted and not any(p.permissive and _applies(p, role, command, privileges) for p in table.policies):
+        held = {h.privilege for h in privileges.on(role, table)}
+        spoken_for = {p.command for p in permissive if _speaks_for(p, role, privileges)}
+        for command in contract.commands(contract.tables[declared], role):
+            if command.upper() in held and spoken_for.isdisjoint({"ALL", command.upper()}):
                 remedy = create_policy(contract, declared, command.upper(), role)
                 yield Finding(str(table), f"no policy lets {role} {command}", remedy, detail=f"{role} {command}")
 
 
-def _bound(contract: Contract, catalog: Catalog, declared: str, text: str | None, table: Table) -> bool:
+def _bound(case: Case, promise: TablePromise, text: str | None) -> bool:
     """True when an expression can only be true for rows that are compared with the session."""
-    if text is None or (meaning := shape(text, table.name)).always_true:
+    if text is None or (meaning := shape(text, case.table)).always_true:
         return False
-    trusted = own_keys(contract, catalog, declared, meaning.relations)
-    return constrains(text, [contract.column_of(declared)], table.name, trusted)
+    trusted = own_keys(case.contract, case.catalog, promise, case.declared, meaning.relations)
+    return constrains(text, [case.contract.column_by(promise)], case.table, trusted)
 
 
-def _loose_commands(
-    table: Table, policy: Policy, declared: str, contract: Contract, catalog: Catalog, privileges: Privileges,
-    commands: tuple[Command, ...],
-) -> list[str]:  # fmt: skip
+def _loose_commands(case: Case, promise: TablePromise, commands: tuple[Command, ...]) -> list[str]:
     """Role and command for which the policy alone decides, and the contract gives own rows only.
 
     A restrictive policy that ties the same rows decides, too: the old ones for OLD, the new ones for NEW.
     """
     found = []
-    owned = declared and policy.permissive and contract.column_of(declared)
-    restrictive = [p for p in table.policies if not p.permissive]
-    for role in contract.roles.clients if owned else ():
+    contract, privileges = case.contract, case.privileges
+    owned = case.policy.permissive and contract.column_by(promise)
+    for role, held in zip(contract.roles.clients, case.held, strict=True) if owned else ():
         for command in commands:
-            limited = contract.scope(declared, role, command) in ("own", "none")
-            asked = _applies(policy, role, command, privileges) and _may(privileges, role, command, table)
+            limited = contract.scope_by(promise, role, command) in ("own", "none")
+            may = any(h.privilege == command.upper() for h in held)
+            asked = may and _applies(case.policy, role, command, privileges)
             guarded = limited and asked and any(
                 _applies(p, role, command, privileges)
-                and _bound(contract, catalog, declared, (p.check or p.using) if commands == NEW else p.using, table)
-                for p in restrictive
+                and _bound(case, promise, (p.check or p.using) if commands == NEW else p.using)
+                for p in case.restrictive
             )  # fmt: skip
             if limited and asked and not guarded:
                 found.append(f"{role} {command}")
     return found
 
 
+@once
+def _opened(case: Case) -> str:
+    """Role and command whose old rows the policy opens without any condition."""
+    using, promise = case.policy.using, case.promise
+    loose = _loose_commands(case, promise, OLD) if promise else []
+    return ", ".join(loose) if loose and using is not None and shape(using, case.table).always_true else ""
+
+
 @check("policy-always-true", guide=["vs-14", "muva-42"], when=EVERY_AUDIT, of=policies)
-def test_no_policy_is_always_true(
-    subject: tuple[Table, Policy], catalog: Catalog, contract: Contract, privileges: Privileges
-) -> Iterator[Finding]:
+def test_no_policy_is_always_true(subject: Placed, catalog: Catalog, contract: Contract) -> Iterator[Finding]:
     """No policy for own rows is true whatever the row and the session, in any disguise.
 
     Permissive policies add up: one that is always true makes all others pointless.
     """
-    table, policy = subject
-    declared = declared_name(catalog, contract, table)
-    loose = _loose_commands(table, policy, declared, contract, catalog, privileges, OLD)
-    if loose and policy.using is not None and shape(policy.using, table.name).always_true:
-        observed = f"policy {quote(policy.name)} is always true ({', '.join(loose)})"
-        yield Finding(str(table), observed, tie(contract, declared, table, policy), detail=quote(policy.name))
+    table, policy, case = subject
+    if loose := _opened(case):
+        observed = f"policy {quote(policy.name)} is always true ({loose})"
+        remedy = tie(contract, declared_name(catalog, contract, table), table, policy)
+        yield Finding(str(table), observed, remedy, detail=quote(policy.name))
+
+
+@once
+def _untied(case: Case) -> str:
+    """Role and command whose old rows the policy does not tie to the session, on some condition."""
+    using, promise = case.policy.using, case.promise
+    loose = _loose_commands(case, promise, OLD) if promise else []
+    if not promise or not loose or using is None or (meaning := shape(using, case.table)).always_true:
+        return ""
+    return "" if meaning.always_false or _bound(case, promise, using) else ", ".join(loose)
 
 
 @check("policy-bound-to-tenant", guide=["vs-14", "muva-42"], when=EVERY_AUDIT, of=policies)
 def test_every_policy_ties_rows_to_the_session(
-    subject: tuple[Table, Policy], catalog: Catalog, contract: Contract, privileges: Privileges
+    subject: Placed, catalog: Catalog, contract: Contract
 ) -> Iterator[Finding]:
     """Every policy for own rows compares the row's tenant or owner with the session, on each way to be true.
 
     "Somebody is signed in" is no tenant; nor is a flag on the row, nor a null that lets everybody through.
     """
-    table, policy = subject
-    declared = declared_name(catalog, contract, table)
-    loose = _loose_commands(table, policy, declared, contract, catalog, privileges, OLD)
-    if not loose or policy.using is None or shape(policy.using, table.name).always_true:
-        return
-    if not shape(policy.using, table.name).always_false and not _bound(
-        contract, catalog, declared, policy.using, table
-    ):
-        observed = f"policy {quote(policy.name)} does not tie rows to the session ({', '.join(loose)})"
-        yield Finding(str(table), observed, tie(contract, declared, table, policy), detail=quote(policy.name))
+    table, policy, case = subject
+    if loose := _untied(case):
+        observed = f"policy {quote(policy.name)} does not tie rows to the session ({loose})"
+        remedy = tie(contract, declared_name(catalog, contract, table), table, policy)
+        yield Finding(str(table), observed, remedy, detail=quote(policy.name))
+
+
+@once
+def _unchecked(case: Case) -> str:
+    """Role and command whose new rows the policy does not tie to the session, where the old ones do not tell it."""
+    policy, promise = case.policy, case.promise
+    text = policy.check or policy.using  # without WITH CHECK, USING holds for the new row, too
+    loose = _loose_commands(case, promise, NEW) if promise else []
+    if not promise or not loose or not text or (policy.check is None and _loose_commands(case, promise, OLD)):
+        return ""
+    return "" if _bound(case, promise, text) or shape(text, case.table).always_false else ", ".join(loose)
 
 
 @check("policy-checks-new-row", guide=["vs-14", "muva-42"], when=EVERY_AUDIT, of=policies)
 def test_every_write_policy_checks_the_new_row(
-    subject: tuple[Table, Policy], catalog: Catalog, contract: Contract, privileges: Privileges
+    subject: Placed, catalog: Catalog, contract: Contract
 ) -> Iterator[Finding]:
     """Every policy for writing own rows ties the new row, too, to the session.
 
     Otherwise a client inserts rows for another tenant, or moves an own row to it.
     """
-    table, policy = subject
-    declared = declared_name(catalog, contract, table)
-    loose = _loose_commands(table, policy, declared, contract, catalog, privileges, NEW)
-    text = policy.check or policy.using  # without WITH CHECK, USING holds for the new row, too
-    said = policy.check is None and _loose_commands(table, policy, declared, contract, catalog, privileges, OLD)
-    if loose and not said and text and not _bound(contract, catalog, declared, text, table):
-        if shape(text, table.name).always_false:
-            return
-        observed = f"policy {quote(policy.name)} does not check the new row's tenant ({', '.join(loose)})"
-        yield Finding(str(table), observed, tie(contract, declared, table, policy), detail=quote(policy.name))
+    table, policy, case = subject
+    if loose := _unchecked(case):
+        observed = f"policy {quote(policy.name)} does not check the new row's tenant ({loose})"
+        remedy = tie(contract, declared_name(catalog, contract, table), table, policy)
+        yield Finding(str(table), observed, remedy, detail=quote(policy.name))
 
 
 def _harmless(text: str, table: Table, members: Members) -> bool:
@@ -168,13 +184,13 @@ def _chosen(
 
 @check("policy-guards-memberships", guide=["vs-14", "muva-42"], when=EVERY_AUDIT, of=policies)
 def test_no_policy_lets_clients_make_memberships(
-    subject: tuple[Table, Policy], contract: Contract, privileges: Privileges
+    subject: Placed, contract: Contract, privileges: Privileges
 ) -> Iterator[Finding]:
     """No policy on a table of members lets a client fill in the tenant, or what makes a membership count, as it likes.
 
     That the row names its own user is not enough: whoever adds one for a tenant belongs to it from then on.
     """
-    table, policy = subject
+    table, policy, _ = subject
     for members in [t.members for t in contract.tenancies.values() if t.members and t.members.table == str(table)]:
         chosen = sorted({*_chosen(table, policy, members, contract, privileges)}) if policy.permissive else []
         if chosen:
@@ -184,24 +200,30 @@ def test_no_policy_lets_clients_make_memberships(
             yield Finding(str(table), observed, remedy, detail=quote(policy.name))
 
 
+@once
+def _confused(case: Case) -> bool:
+    """True where the policy compares the tenant's column with the user's id."""
+    contract = case.contract
+    if not case.promise or case.promise.holds != "tenant":
+        return False
+    users = [tuple(split(name)) for name in contract.user_functions]
+    carried = {(key,) for s in contract.sessions.values() for key, value in s.claims.items() if value == "{user}"}
+    column = contract.column_by(case.promise)
+    return any(compares(text, column, users, case.table, carried) for text in case.texts)
+
+
 @check("policy-user-as-tenant", guide=["vs-14", "muva-42"], when=EVERY_AUDIT, of=policies)
 def test_no_policy_compares_the_tenant_to_the_user(
-    subject: tuple[Table, Policy], catalog: Catalog, contract: Contract
+    subject: Placed, catalog: Catalog, contract: Contract
 ) -> Iterator[Finding]:
     """No policy compares a tenant's id with the user's id.
 
     The two are never equal: every member sees nothing, until somebody opens the table to everybody.
     """
-    table, policy = subject
-    declared = declared_name(catalog, contract, table)
-    if not declared or contract.tables[declared].holds != "tenant":
-        return
-    users = [tuple(split(name)) for name in contract.user_functions]
-    carried = {(key,) for s in contract.sessions.values() for key, value in s.claims.items() if value == "{user}"}
-    column = contract.column_of(declared)
-    texts = [text for text in (policy.using, policy.check) if text]
-    if any(compares(text, column, users, table.name, carried) for text in texts):
-        observed = f"policy {quote(policy.name)} compares {quote(column)} with the user's id"
+    table, policy, case = subject
+    if _confused(case):
+        declared = declared_name(catalog, contract, table)
+        observed = f"policy {quote(policy.name)} compares {quote(contract.column_of(declared))} with the user's id"
         yield Finding(str(table), observed, tie(contract, declared, table, policy), detail=quote(policy.name))
 
 
@@ -225,45 +247,52 @@ def _odd(text: str, seen: Shape, catalog: Catalog, contract: Contract) -> Iterat
     yield from (f"claim {key}" for key in claimed - carried if key in EDITABLE)
 
 
+@once
+def _trusted(case: Case) -> list[str]:
+    """What the policy reads of the session that proves nothing."""
+    shapes = [(text, shape(text, case.table)) for text in case.texts]
+    return sorted({each for text, seen in shapes for each in _odd(text, seen, case.catalog, case.contract)})
+
+
 @check("policy-trusted-settings", guide=["vs-14", "muva-42"], when=EVERY_AUDIT, of=policies)
 def test_no_policy_trusts_a_setting_of_anybody(
-    subject: tuple[Table, Policy], catalog: Catalog, contract: Contract
+    subject: Placed, catalog: Catalog, contract: Contract
 ) -> Iterator[Finding]:
     """Policies, and functions that they call, read nothing that the session's own user can set.
 
     Any session may set any custom setting but those that it is signed in by, and users edit their own metadata: what
     they say of the tenant proves nothing.
     """
-    table, policy = subject
-    declared = declared_name(catalog, contract, table)
-    texts = [text for text in (policy.using, policy.check) if text]
-    found = {each for text in texts for each in _odd(text, shape(text, table.name), catalog, contract)}
-    odd = sorted(found - {"setting "})
-    if declared and odd:
+    table, policy, case = subject
+    if not (found := _trusted(case)) or case.promise is None:
+        return
+    if odd := [each for each in found if each != "setting "]:
         observed = f"policy {quote(policy.name)} trusts the {', the '.join(odd)}"
-        yield Finding(str(table), observed, tie(contract, declared, table, policy), detail=quote(policy.name))
-    elif declared and found:
+        remedy = tie(contract, declared_name(catalog, contract, table), table, policy)
+        yield Finding(str(table), observed, remedy, detail=quote(policy.name))
+    else:
         raise NotVerified(f"policy {quote(policy.name)} reads a setting whose name cannot be told from its text")
 
 
-def _overlooked(table: Table, policy: Policy, catalog: Catalog, contract: Contract) -> Iterator[str]:
+@once
+def _overlooked(case: Case) -> list[str]:
     """What the contract asks of a membership, and a policy that looks memberships up does not.
 
     A helper or a view may ask, a restrictive policy, or the policies of the members' own table: the lookup passes them.
     """
-    texts = [text for text in (policy.using, policy.check) if text]
-    shapes = [shape(text, table.name) for text in texts]
-    for members in (tenancy.members for tenancy in contract.tenancies.values() if tenancy.members):
+    catalog, shapes, found = case.catalog, [shape(text, case.table) for text in case.texts], set[str]()
+    for members in (tenancy.members for tenancy in case.contract.tenancies.values() if tenancy.members):
         there = catalog.table(members.table)
         looked_up = any(tuple(split(members.table)) in seen.relations for seen in shapes)
-        if there is None or there == table or not looked_up:
+        if there is None or members.table == case.named or not looked_up:
             continue
-        asking = [*(p for p in table.policies if not p.permissive), *(there.policies if there.row_security else ())]
-        said = [*texts, *(f"{p.using} {p.check}" for p in asking)]
+        asking = [*case.restrictive, *(there.policies if there.row_security else ())]
+        said = [*case.texts, *(f"{p.using} {p.check}" for p in asking)]
         said += [f.body for seen in shapes for f in functions_behind(seen, catalog)]
         said += [t.definition for t in catalog.tables if t.definition and _names(said, t.name)]
         wanted = [column for column in (members.active, members.expires) if column]
-        yield from (column for column in wanted if not _names(said, column))
+        found |= {column for column in wanted if not _names(said, column)}
+    return sorted(found)
 
 
 def _names(texts: list[str], name: str) -> bool:
@@ -273,15 +302,15 @@ def _names(texts: list[str], name: str) -> bool:
 
 @check("policy-members-current", guide=["vs-14", "muva-42"], when=EVERY_AUDIT, of=policies)
 def test_policies_ask_whether_a_membership_counts(
-    subject: tuple[Table, Policy], catalog: Catalog, contract: Contract
+    subject: Placed, catalog: Catalog, contract: Contract
 ) -> Iterator[Finding]:
     """Policies that look a membership up ask what the contract asks of one: that it is active, and has not expired.
 
     A row in the table of members is not yet a right: who has left keeps the row.
     """
-    table, policy = subject
-    declared = declared_name(catalog, contract, table)
-    overlooked = sorted(set(_overlooked(table, policy, catalog, contract)))
-    if declared and overlooked:
+    table, policy, case = subject
+    overlooked = _overlooked(case)
+    if overlooked and case.promise:
         observed = f"policy {quote(policy.name)} looks memberships up without {', '.join(map(quote, overlooked))}"
-        yield Finding(str(table), observed, tie(contract, declared, table, policy), detail=quote(policy.name))
+        remedy = tie(contract, declared_name(catalog, contract, table), table, policy)
+        yield Finding(str(table), observed, remedy, detail=quote(policy.name))

@@ -7,7 +7,7 @@ from pgconform.checks import check
 from pgconform.contract import Contract
 from pgconform.model import Finding
 from pgconform.names import quote
-from pgconform.privileges import Holder, Privileges
+from pgconform.privileges import Holder, Privileges, granted_columns
 from pgconform.remedies import leave
 
 
@@ -83,7 +83,7 @@ def _weighty(catalog: Catalog) -> frozenset[str]:
     """Roles that something is granted to or will be, that own something, that a policy speaks for, or that have an
     attribute; and the server's own."""
     acls = [each.acl for each in (*_objects(catalog), *catalog.default_privileges)]
-    acls += [column.acl for table in catalog.tables for column in table.columns]
+    acls += [column.acl for table in catalog.tables for column in granted_columns(table)]
     return frozenset(
         {grant.grantee for acl in (*acls, catalog.server.database_acl) for grant in acl}
         | {each.owner for each in (*_objects(catalog), *catalog.default_privileges, *catalog.event_triggers)}
