@@ -8,12 +8,13 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pgconform.model import CADENCES, DRILLS, FAIL_ON, Drill, Effort, Mistake, Result, Verdict
 
 if TYPE_CHECKING:
     from pgconform.baseline import Baseline
+    from pgconform.checks import Check
     from pgconform.contract import Contract
     from pgconform.results import Run
     from pgconform.session import Databases
@@ -167,3 +168,14 @@ def names_suites(arguments: Iterable[str]) -> bool:
         if path.startswith("pgconform.suites") or homes & {Path(path).resolve(), *Path(path).resolve().parents}:
             return True
     return False
+
+
+def arrange(cases: list[Any]) -> None:
+    """Has ``-k`` take what reports print, and what is only read judged before anything is attacked: attempts are
+    undone, but leave dead rows behind, for which the planner may choose another way to search."""
+    checks: dict[Any, Check] = {}
+    for case in cases:
+        if check := getattr(getattr(case, "function", None), "pgconform_check", None):
+            case.extra_keyword_matches.add(check.id)
+            checks[case] = check
+    cases.sort(key=lambda case: case in checks and checks[case].drill)

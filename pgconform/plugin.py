@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pgconform.asked import OPTIONS, Asked, chosen, names_suites, narrow, scheduled
+from pgconform.asked import OPTIONS, Asked, arrange, chosen, names_suites, narrow, scheduled
 from pgconform.model import CADENCES, Mistake, TargetLost, Verdict
 from pgconform.progress import shown
 
@@ -138,9 +138,9 @@ def _on_terminal(config: pytest.Config) -> bool:
     return bool(getattr(config.pluginmanager.getplugin("terminalreporter"), "isatty", False))
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    if check := getattr(getattr(item, "function", None), "pgconform_check", None):
-        item.extra_keyword_matches.add(check.id)  # so that -k takes what reports print
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    arrange(items)
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

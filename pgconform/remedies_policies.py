@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from pgconform import subjects
@@ -117,6 +117,30 @@ def reopen(evidence: Evidence, table: Table) -> str:
             if contract.scope(declared, role, command) != "none":
                 lines.append(create_policy(contract, declared, command.upper(), role, on=str(table)))
     return "\n".join(lines)
+
+
+def answering(evidence: Evidence, table: Table, roles: Iterable[str], error: str) -> str:
+    """What has a relation answer again: where the server denies what its policies ask, the grants of that, as far as
+    the contract gives them; else as ``reopen``, which writes policies anew."""
+    lacking = [grant for role in roles for grant in _lacking(evidence, table, role)] if "42501" in error else []
+    return "\n".join(dict.fromkeys(lacking)) or reopen(evidence, table)
+
+
+def _lacking(evidence: Evidence, table: Table, role: str) -> Iterator[str]:
+    """The privileges that a role lacks to be asked a relation's policies: to call what they call, and to read what they
+    look up, where the contract gives it that anyway."""
+    from pgconform.expressions import shape
+
+    catalog, privileges = evidence.catalog, evidence.privileges
+    for text in [text for policy in table.policies for text in (policy.using, policy.check) if text]:
+        meaning = shape(text, table.name)
+        for function in [f for path in meaning.functions for f in catalog.functions_named(qualified(*path))]:
+            if not privileges.may(role, "EXECUTE", function):
+                yield f"grant execute on function {function.signature} to {quote(role)};"
+        for name in sorted(qualified(*path) for path in meaning.relations):
+            read, given = catalog.table(name), evidence.contract.scope(name, role, "select") != "none"
+            if read and given and not any(held.privilege == "SELECT" for held in privileges.on(role, read)):
+                yield f"grant select on {name} to {quote(role)};"
 
 
 def _is_loose(evidence: Evidence, declared: str, table: Table, policy: Policy) -> bool:

@@ -157,6 +157,7 @@ SHOWN: dict[str, tuple[str, ...]] = {
     "security.test_grants": (_TABLE, _GRANTS),
     "client-grant-options": (_GRANTS, _FUNCTION, _SCHEMA),
     "schema-grants": (_SCHEMA,),
+    "services-unhindered": (_ROLE,),
     "default-privileges": (_DEFAULTS,),
     "security.test_notifications": (_TRIGGERS,),
     "security.test_policies": (_TABLE, _POLICIES),

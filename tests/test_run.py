@@ -343,3 +343,11 @@ def test_statement_limits_are_set(live: Server) -> None:
             row = connection.execute("select pg_catalog.current_setting(%s)", (name,)).fetchone()
             assert row is not None
             assert row[0] not in ("0", "off")
+
+
+def test_nothing_is_attacked_before_all_that_is_only_read_is_judged(tmp_path: Path) -> None:
+    """Undone attempts leave dead rows, and what they do to plans is no fault of the database."""
+    done = run("--contract=muva", "--collect-only", "-vv", "-k", "own-rows-writable or search-results", out=tmp_path)
+    listed = re.findall(r"<Function (\w+)\[", done.stdout)
+    assert listed, done.stderr
+    assert listed.index("test_members_can_write_their_own_rows") == len(listed) - 1, listed

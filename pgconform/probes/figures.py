@@ -97,7 +97,7 @@ def unequal_totals(subject: Declared[Total], owners: Owners | None) -> Offence:
     )  # fmt: skip
     change = statement("{c} = {total}", c=Name((item.column,)), total=total)
     says = f"differ from the sum of {item.detail}"
-    return Offence(subject.table, Rows(subject.table, where), says, change, subject.name, True, some, any=True)
+    return Offence(subject.table, Rows(subject.table, where), says, change, subject.name, some, any=True)
 
 
 def _alike(pairs: Iterable[tuple[str, str, str, str]]) -> Statement:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pgconform.contract import Members, Registry
+from pgconform.names import remark
 from pgconform.people import active
 from pgconform.statements import Name, Rows, column, joined, statement
 
@@ -27,4 +28,5 @@ def admit_admins(lacking: Rows, registry: Registry, members: Members) -> str:
         "update {members} as m set {changes} where {candidate};",
         members=Name.of(members.table), changes=joined(changes), candidate=candidate,
     )  # fmt: skip
-    return str(promote)
+    advice = "it chooses the first user of each such tenant: name another one where you know better"
+    return f"{remark(advice)}\n{promote}"

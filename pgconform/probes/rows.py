@@ -22,6 +22,8 @@ from pgconform.subjects import Declared
 class Offence:
     """Rows that break a promise; ``says`` completes "N row(s) ..."; no ``change``: the remedy deletes them.
 
+    A change overwrites: what was there is lost, too.
+
     ``sample`` is a query of few rows ``r`` among which some break it just where some of the table do; ``any``: all of
     its rows tell of such. It is asked first, since it takes one scan that groups.
     """
@@ -31,17 +33,15 @@ class Offence:
     says: str
     change: Statement | None = None
     detail: str = ""
-    overwrites: bool = False  # the change puts a value in place of another one that is then lost
     sample: Statement | None = None
     any: bool = False
     advice: str = ""  # what the remedy needs besides
 
     def finding(self, count: int) -> Finding:
-        destroys = self.change is None or self.overwrites
         remedy = self.rows.delete if self.change is None else self.rows.update(self.change)
         remedy = f"{names.remark(self.advice)}\n{remedy}" if self.advice else remedy
         observed = f"{count} row(s) {self.says}"
-        return Finding(self.object, observed, remedy, self.detail, destroys, self.rows.shown, count)
+        return Finding(self.object, observed, remedy, self.detail, True, self.rows.shown, count)
 
 
 def judge(database: Database, *offences: Offence) -> list[Finding]:
@@ -224,7 +224,7 @@ def outside(subject: Declared[tuple[str, ...]], name: str) -> Offence:
     where = statement("{c}::text <> all({values}::text[])", c=column(name), values=subject.item)
     change = statement("{c} = {first}", c=Name((name,)), first=subject.item[0])
     says = f"hold a value that is none of {', '.join(subject.item)}"
-    return Offence(subject.table, Rows(subject.table, where), says, change, subject.name, overwrites=True)
+    return Offence(subject.table, Rows(subject.table, where), says, change, subject.name)
 
 
 def below(subject: Declared[float], name: str) -> Offence:
@@ -232,7 +232,7 @@ def below(subject: Declared[float], name: str) -> Offence:
     where = statement("({c} < {least} or {c}::numeric = 'NaN')", c=column(name), least=subject.item)
     change = statement("{c} = {least}", c=Name((name,)), least=subject.item)
     rows, sample = Rows(subject.table, where), extremes(subject.table, name)
-    return Offence(subject.table, rows, f"are below {subject.item:g}", change, subject.name, True, sample)
+    return Offence(subject.table, rows, f"are below {subject.item:g}", change, subject.name, sample)
 
 
 def flag_differs(subject: Declared[Any], flag: str, name: str) -> Offence:

@@ -8,7 +8,7 @@ from pgconform.identities import represented
 from pgconform.model import Finding, Nothing
 from pgconform.names import quote
 from pgconform.probes.visibility import Sight, readable_tables, seen, sight_script, sights
-from pgconform.remedies_policies import close, reopen
+from pgconform.remedies_policies import answering, close, reopen
 from pgconform.reproduce import per_tenant
 
 AUDIT = ["gate", "quarterly"]
@@ -93,10 +93,9 @@ def test_every_readable_relation_answers(table: Table, evidence: Evidence) -> It
     looks = [s for s in sights(evidence) if s.table == str(table) and s.identity.kind not in TENTATIVE]
     refused = [s for s in looks if s.error]  # those that were left out may be
     if refused:
-        roles = dict.fromkeys(quote(s.identity.role) for s in refused)
-        observed = f"{', '.join(roles)}: {refused[0].error}"
-        how = sight_script(evidence, table, refused[0])
-        yield Finding(str(table), observed, reopen(evidence, table), script=how)
+        roles, error = dict.fromkeys(s.identity.role for s in refused), refused[0].error
+        how, remedy = sight_script(evidence, table, refused[0]), answering(evidence, table, roles, error)
+        yield Finding(str(table), f"{', '.join(map(quote, roles))}: {error}", remedy, script=how)
     represented(evidence, table)
     if not looks:
         raise Nothing(f"no session reads {table}")

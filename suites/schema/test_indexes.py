@@ -1,12 +1,13 @@
-"""Indexes: valid, and none that another one already does the work of."""
+"""Indexes: valid, none that another one already does the work of, and one for every key that is declared."""
 
 from collections.abc import Iterator
 
-from pgconform.catalog import Index, Table
+from pgconform.catalog import Catalog, Index, Table
 from pgconform.checks import check
 from pgconform.model import Finding, Severity
+from pgconform.names import quote
 from pgconform.remedies import rebuild
-from pgconform.subjects import indexes
+from pgconform.subjects import Declared, indexes, unique_keys
 
 
 @check("index-valid", guide=["muva-37", "vs-12"], when=["gate", "weekly", "quarterly"], of=indexes)
@@ -74,3 +75,27 @@ def test_no_index_is_the_beginning_of_another(subject: tuple[Table, Index]) -> I
         if longer and other.valid and other.method == "btree" and other.predicate == index.predicate:
             yield Finding(str(index), f"its keys are the first ones of {other}", f"drop index {index};")
             return
+
+
+def _within(index: Index, key: tuple[str, ...]) -> bool:
+    """True when an index's keys are columns of the key, or expressions of such: values that differ there differ."""
+    pairs = zip(index.columns, index.keys, strict=True)
+    return all(column in key if column else any(name in text for name in key) for column, text in pairs)
+
+
+@check("unique-enforced", guide=["muva-16", "vs-2", "vs-3"], when=["gate", "daily"], each=unique_keys)
+def test_a_unique_index_keeps_every_declared_key(
+    subject: Declared[tuple[str, ...]], catalog: Catalog
+) -> Iterator[Finding]:
+    """A unique index keeps every declared key of a table.
+
+    Without it the key is unique by chance: two sessions that look at once both find it free.
+    """
+    table = catalog.table(subject.table)
+    if table is None or not table.stores_rows or table.kind == "foreign":
+        return
+    keeping = [i for i in table.indexes if i.unique and i.valid and not i.predicate]
+    if not any(_within(index, subject.item) for index in keeping):
+        named = f"({', '.join(map(quote, subject.item))})"
+        remedy = f"alter table {table} add unique {named};"
+        yield Finding(str(table), f"no unique index keeps {named}", remedy, detail=subject.name)

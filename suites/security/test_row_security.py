@@ -2,16 +2,18 @@
 
 from collections.abc import Iterator
 
-from pgconform.catalog import Catalog, Table
+from pgconform.catalog import Catalog, Role, Table
 from pgconform.checks import check
-from pgconform.contract import Contract
+from pgconform.contract import Contract, TablePromise
 from pgconform.database import role_text
 from pgconform.model import Finding
+from pgconform.names import quote
 from pgconform.privileges import Privileges
 from pgconform.remedies import noun
 from pgconform.subjects import promise_of, reachable_tables
 
 EVERY_AUDIT = ["gate", "weekly", "quarterly"]
+FEW = 3  # relations that a finding names
 
 
 @check("row-security-enabled", guide=["vs-13", "vs-32", "muva-42"], when=EVERY_AUDIT, of=reachable_tables)
@@ -38,6 +40,37 @@ def test_no_client_can_become_an_owner_without_force(
     if table.kind in ("table", "partitioned") and becoming and not table.forced:
         remedy = f"alter table {table} force row level security;"
         yield Finding(str(table), f"{', '.join(becoming)} can act as its owner {table.owner}", remedy)
+
+
+def services(catalog: Catalog, contract: Contract) -> Iterator[Role]:
+    """Service roles that exist."""
+    return filter(None, map(catalog.role, contract.roles.services))
+
+
+def _hides(table: Table, role: Role, promise: TablePromise, contract: Contract, privileges: Privileges) -> bool:
+    """True where a role holds a declared privilege, and no policy lets it use that."""
+    exempt = role.superuser or role.bypass_row_security or (privileges.owns(role.name, table) and not table.forced)
+    held = set() if exempt or table.parent else {h.privilege for h in privileges.on(role.name, table)}
+    named = {"public", *privileges.inherited(role.name)}
+    open_to = {p.command for p in table.policies if p.permissive and not named.isdisjoint(p.roles)}
+    used = {command.upper() for command in contract.commands(promise, role.name)} & held
+    return bool(table.row_security and used and "ALL" not in open_to and used - open_to)
+
+
+@check("services-unhindered", guide=["muva-9", "vs-14"], when=EVERY_AUDIT, of=services)
+def test_row_security_lets_services_through(
+    role: Role, catalog: Catalog, contract: Contract, privileges: Privileges
+) -> Iterator[Finding]:
+    """Row-level security hides no rows from services that the contract gives them.
+
+    A backend that lost its exemption finds nothing, changes nothing, and is told of no error.
+    """
+    promised = ((t, p) for t in catalog.tables if (p := promise_of(catalog, contract, t)))
+    hidden = [str(t) for t, promise in promised if _hides(t, role, promise, contract, privileges)]
+    if hidden:
+        told = f"{', '.join(hidden[:FEW])}{f' and {len(hidden) - FEW} more' if len(hidden) > FEW else ''}"
+        observed = f"it lacks BYPASSRLS, and no policy gives it what it is to do in {told}"
+        yield Finding(quote(role.name), observed, f"alter role {quote(role.name)} bypassrls;")
 
 
 def reachable_views(contract: Contract, privileges: Privileges) -> Iterator[Table]:
