@@ -218,6 +218,7 @@ def evaluate(check: Check, evidence: Evidence, subjects: Sequence[Any] | None = 
                 else:
                     found.append(whole(said, check, evidence))
         except Nothing as nothing:
+            _pass_on(nothing)
             empty.append(str(nothing))
         except TargetLost as error:
             _pass_on(error)

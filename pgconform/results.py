@@ -92,17 +92,25 @@ class Run:
         return [*self._shared(), *([told] if gone else [])]
 
     def _shared(self) -> list[str]:
-        """The remedy that most findings have, where these are many: one cause is seen by every session and check."""
+        """The remedy that most findings of a contract have, where these are many: one cause has many symptoms.
+
+        Of those that fail the run first; none that destroys data, and none where it may be the wrong database.
+        """
         failed = [result for result in self.results if result.verdict is Verdict.FAILED]
-        counted = Counter(finding.remedy for result in failed for finding in result.findings if finding.remedy)
-        remedy, count = min(counted.items(), key=lambda item: (-item[1], item[0]), default=("", 0))
-        if count < MANY:
+        failed = [result for result in failed if result.gates] or failed
+        told: dict[tuple[str, str], list[str]] = {}  # the check of each finding, by contract and remedy
+        for result in failed:
+            for finding in result.findings:
+                if _advisable(finding):
+                    told.setdefault((result.contract, finding.remedy), []).append(result.check)
+        most = sorted(told.items(), key=lambda item: (-len(item[1]), item[0]))
+        if not most or len(most[0][1]) < MANY or self.notes():
             return []
-        checks = {result.check for result in failed if any(f.remedy == remedy for f in result.findings)}
-        lines = [line.strip() for line in remedy.splitlines() if line.strip() and not line.startswith("--")]
-        told = " ".join(lines) if len(lines) == 1 else f"that of {min(checks)}, beside its findings"
-        among = f"{count} of {sum(len(result.findings) for result in failed)} findings, in {len(checks)} check(s)"
-        return [f"{among}, have the same remedy; begin with it, and run again: {told}"]
+        (contract, remedy), checks = most[0]
+        among = f"{len(checks)} of {sum(len(r.findings) for r in failed if r.contract == contract)} findings"
+        where = remedy if len(remedy.splitlines()) == 1 else f"that of {min(checks)}, beside its findings"
+        said = f"in {len(set(checks))} check(s), have the same remedy; begin with it, and run again"
+        return [f"{contract}: {among}, {said}: {where}"]
 
     def incomplete(self) -> list[str]:
         """Why the results are not all that was asked for, and what went wrong on the way; [] for a complete run."""
@@ -175,3 +183,10 @@ def stale_waivers(contract: Contract, results: Iterable[Result], today: datetime
             )
         )  # fmt: skip
     return found
+
+
+def _advisable(finding: Finding) -> bool:
+    """True for a remedy that holds SQL, and destroys nothing."""
+    return not finding.destroys and any(
+        line.strip() and not line.startswith("--") for line in finding.remedy.splitlines()
+    )

@@ -202,18 +202,27 @@ class Writes:
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self._connection = connection
         # What the session did before may not be reported yet (a server does so once a second): it is counted, too.
-        self._known = self._counts()
+        self._known, self._files = self._counts(), self._stored()
         self.tables: set[str] = set()
 
     def look(self) -> AbstractSet[str]:
         """All of them so far; asked after a fault, and after its remedies."""
         now = self._counts()
         self.tables |= {table for table, count in now.items() if count != self._known.get(table, 0)}
+        self.tables |= {table for table, file in self._stored().items() if file != self._files.get(table, file)}
         return self.tables
 
     def drilled(self) -> None:
         """What is counted by now was no fault and no remedy, save what was seen."""
         self._known = self._counts()
+
+    def _stored(self) -> dict[str, int]:
+        """The file of each table: truncating one, or writing it anew, counts no row."""
+        rows = self._connection.execute(
+            "select relnamespace::regnamespace::text || '.' || pg_catalog.quote_ident(relname),"
+            " pg_catalog.pg_relation_filenode(oid) from pg_catalog.pg_class where relkind = 'r' and oid >= 16384"
+        )
+        return dict(rows.fetchall())
 
     def _counts(self) -> dict[str, int]:
         rows = self._connection.execute(

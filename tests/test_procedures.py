@@ -132,6 +132,29 @@ def test_what_two_merges_have_read_before_either_wrote_is_found(weird: str) -> N
     assert keys(result) == [f'{SHOP}"Order": crossed']
 
 
+@pytest.mark.parametrize(("type", "nothing", "added", "crossed"), [
+    ("money", "0", '(select r.sum from "Read" as r)', True),
+    ("interval", "'0'", '(select r.sum from "Read" as r)', True),
+    ("float8", "0", "extract(epoch from clock_timestamp())", False),
+    ("real", "0", "random()", False),
+])  # fmt: skip
+def test_what_two_merges_add_up_is_of_any_type_and_no_time(
+    weird: str, type: str, nothing: str, added: str, crossed: bool
+) -> None:
+    """What no two runs in peace leave alike tells nothing of two at once."""
+    script = f"""begin; create temporary table "Read" as select coalesce(sum("More"), {nothing}::{type}) as sum
+      from {SHOP}"Order" where "Tenant" = {{gone}}; select {SHOP}"Merge"({{keep}}, {{gone}}); insert into {SHOP}"Order"
+      select (select max("Id") + 1 from {SHOP}"Order"), {{keep}}, now(), 0, now(), {added}; commit"""
+    with psycopg.connect(weird, autocommit=True) as connection:
+        connection.execute(f'alter table {SHOP}"Order" add column "More" {type} not null default \'5\''.encode())
+        try:
+            found = judged(weird, changed(Join={"call": "", "script": script}), "merge-undisturbed")
+        finally:
+            connection.execute(f'alter table {SHOP}"Order" drop column "More"'.encode())
+    assert keys(found["merge-undisturbed"]) == ([f'{SHOP}"Order": crossed'] if crossed else [])
+    assert not found["merge-undisturbed"].unverified
+
+
 FOUND = f"""insert into {SHOP}"Tenant's" values ('100 %');
   insert into {SHOP}"Members%" values ({{user}}, '100 %', 'boss')"""
 BRING = f"""insert into {SHOP}"User" ("E-Mail") select p ->> 'mail' from jsonb_array_elements({{rows}}) as p;

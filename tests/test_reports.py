@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -51,27 +52,47 @@ def test_the_exit_status_follows_from_the_results(results: list[Result], status:
     assert run(*results).status()[0] == status
 
 
-def _found(count: int, remedy: str) -> tuple[Finding, ...]:
-    return tuple(Finding(f"public.t{number}", "o", remedy) for number in range(count))
+def _found(count: int, remedy: str, **more: object) -> tuple[Finding, ...]:
+    return tuple(Finding(f"public.t{number}", "o", remedy, **more) for number in range(count))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("remedy", "told"), [
     ("alter role web nobypassrls;", "alter role web nobypassrls;"),
-    ("-- it says why\ndrop role web;", "drop role web;"),
+    ("-- while nobody writes:\ndrop role web;", "that of a, beside its findings"),
     ("drop owned by web;\ndrop role web;", "that of a, beside its findings"),
 ])  # fmt: skip
 def test_a_remedy_of_many_findings_is_told_at_their_end(tmp_path: Path, remedy: str, told: str) -> None:
-    """By every report that a person reads, also when it is written again; never for the few, or for what has no SQL."""
+    """By every report that a person reads, also when it is written again."""
     few = [result(Verdict.FAILED, "c", findings=_found(4, "alter table t enable row level security;"))]
-    none = [result(Verdict.FAILED, "d", findings=_found(9, ""))]
-    assert run(*few, *none).remarks() == []
-    made = run(*few, *none, *(result(Verdict.FAILED, name, findings=_found(3, remedy)) for name in "ba"))
-    said = f"6 of 19 findings, in 2 check(s), have the same remedy; begin with it, and run again: {told}"
+    advice = result(Verdict.FAILED, "e", findings=_found(9, "drop index i;"), severity=Severity.SHOULD)
+    made = run(*few, advice, *(result(Verdict.FAILED, name, findings=_found(3, remedy)) for name in "ba"))
+    said = f"muva: 6 of 10 findings, in 2 check(s), have the same remedy; begin with it, and run again: {told}"
     assert made.remarks() == [said]
     assert (said, "yellow") in list(terminal.lines(made, full=False))
     (tmp_path / "findings.json").write_text(findings.render(made), encoding="utf-8")
     again = findings.read(tmp_path / "findings.json")
     assert [text for text, _ in terminal.lines(again, full=True)].count(said) == 1
+
+
+@pytest.mark.parametrize(("name", "found"), [
+    ("c", _found(4, "drop index i;")),
+    ("c", _found(9, "")),
+    ("c", _found(9, "-- no statement puts this right")),
+    ("c", _found(9, "drop table t;", destroys=True)),
+])  # fmt: skip
+def test_no_remedy_is_told_of_few_of_none_and_of_what_destroys_data(name: str, found: tuple[Finding, ...]) -> None:
+    assert run(result(Verdict.FAILED, name, findings=found)).remarks() == []
+
+
+def test_no_remedy_is_told_of_two_databases_together_or_of_the_wrong_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = run(result(Verdict.FAILED, findings=_found(5, "drop index i;")))
+    assert made.remarks()
+    (one,) = made.results
+    made.results = [replace(one, findings=_found(3, "drop index i;"), contract=name) for name in ("a", "b")]
+    assert made.remarks() == []
+    made.results = [one]
+    monkeypatch.setattr(Run, "notes", lambda _: ["is it the right database?"])
+    assert made.remarks() == []
 
 
 def test_a_lost_target_and_our_own_trouble_are_no_pass() -> None:
