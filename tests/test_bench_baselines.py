@@ -146,6 +146,7 @@ def changed(before: Baseline, **parts: Any) -> Baseline:
 
 def test_a_dropped_index_makes_no_other_class_and_is_named(dsn: str) -> None:
     """pgvector's settings are unknown to a session that has not loaded it; nothing loads it where no index is left."""
+
     def fresh() -> Outcome:
         with psycopg.connect(dsn, autocommit=True, prepare_threshold=None) as connection:
             begin(connection, Limits())
