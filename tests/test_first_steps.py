@@ -209,6 +209,21 @@ def test_help_teaches_by_examples() -> None:
     assert os.linesep in top
 
 
+@pytest.mark.parametrize("arguments", [
+    ("explain", "all"), ("reader",), ("plan", "--contract=muva"), ("completion", "bash"), ("--help",),
+])  # fmt: skip
+def test_what_nobody_reads_on_ends_without_a_word(arguments: tuple[str, ...]) -> None:
+    env = {name: told for name, told in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        asked = [sys.executable, "-m", "pgconform", *arguments]
+        done = subprocess.run(asked, stdout=writing, stderr=subprocess.PIPE, text=True, env=env, check=False)
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
 def test_the_readers_sql_may_be_run_again_with_another_password_and_further_clients(
     references: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
