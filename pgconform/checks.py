@@ -182,7 +182,8 @@ def evaluate(check: Check, evidence: Evidence, subjects: Sequence[Any] | None = 
     attempts = _attempts(evidence)
     on_copies = "copies" in check.asks
     runs = evidence.copies is not None and evidence.copies.drill.runs(check.id) if on_copies else evidence.writing
-    if check.drill and not runs:
+    undeclared = check.by_contract and not (check.subjects(contract, evidence) if subjects is None else subjects)
+    if check.drill and not runs and not undeclared:
         return Result(
             check=check.id, contract=contract.name, verdict=Verdict.SKIPPED, title=check.title, why=check.why,
             subject=subject_name(subjects[0]) if subjects else "", guide=check.guide, severity=check.severity,
@@ -191,7 +192,7 @@ def evaluate(check: Check, evidence: Evidence, subjects: Sequence[Any] | None = 
     given = check.subjects(contract, evidence) if subjects is None else subjects
     if hidden and not check.by_contract and any(_relations(subject) for subject in given):
         given = [*given, *(t for t in evidence.catalog.tables if str(t) in hidden)]  # they yield no policies now
-    if check.by_contract and not given:
+    if undeclared:
         empty.append(f"the contract declares none: {_lower(check.looked_for)}")
     by_contract, judge = check.by_contract, check.judge  # subjects may be many thousands
     parts: list[Any] | None = None
@@ -234,7 +235,6 @@ def evaluate(check: Check, evidence: Evidence, subjects: Sequence[Any] | None = 
     failing, waived = _waive(check, found, contract.waivers, evidence.today)
     name = subject_name(subjects[0]) if check.by_contract and subjects else ""
     accepted = contract.skips.get(check.id) or contract.skips.get(f"{check.id}:{name}", "")
-    undeclared = check.by_contract and not given
     verdict, reason = _verdict(check, failing, waived, unverified, empty, examined, accepted)
     return Result(
         check=check.id, contract=contract.name, verdict=verdict, title=check.title, why=check.why, subject=name,

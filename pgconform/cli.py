@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
@@ -11,9 +12,23 @@ from pgconform import __version__
 from pgconform.commands import ALL, run
 from pgconform.commands.common import INTERRUPTED, LOST, USAGE
 
+UNREAD = 141  # what a shell says of a program that SIGPIPE ended
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit status. A mistake of the caller is one line and status 4."""
+    """Run one command; returns its exit status. A mistake of the caller is one line and status 4; that nobody reads on,
+    as head does not, is no mistake, and ends it without a word."""
+    try:
+        try:
+            return _called(arguments)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left would be written at the exit
+        return UNREAD
+
+
+def _called(arguments: Sequence[str] | None) -> int:
     own = parser()
     known, rest = own.parse_known_args(arguments)
     command: Callable[[argparse.Namespace, list[str]], int] = known.command
@@ -21,6 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         own.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
         return command(known, rest)
+    except BrokenPipeError:
+        raise
     except (ValueError, OSError, ConnectionError) as error:
         print(f"pgconform: {error}", file=sys.stderr)
         return LOST if isinstance(error, ConnectionError) else USAGE

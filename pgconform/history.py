@@ -24,10 +24,13 @@ if TYPE_CHECKING:
     from pgconform.results import Run
 
 FORMAT = 1  # of the lines; raised when a key changes its meaning
+INDEXED = 2  # the form of the index, which is made again when it has another
 INDEX = "trends.sqlite"
 _TABLES = """
 create table run (file text, started real, contract text, database text, status integer);
-create table verdict (file text, contract text, name text, subject text, verdict text, findings integer, seconds real);
+create table verdict (
+    file text, contract text, name text, subject text, verdict text, findings integer, seconds real, severity text
+);
 create table figure (file text, contract text, name text, value real, unit text);
 create index figure_of on figure (contract, name);
 create index verdict_of on verdict (contract, name);
@@ -208,7 +211,7 @@ def _lines(run: Run, databases: dict[str, str]) -> Iterator[dict[str, object]]:
         about = {"contract": result.contract, "name": result.check, "subject": result.subject}
         yield {
             "kind": "verdict", **about, "verdict": str(result.verdict), "seconds": round(result.seconds, 4),
-            "findings": [finding.key for finding in result.findings],
+            "severity": str(result.severity), "findings": [finding.key for finding in result.findings],
         }  # fmt: skip
         yield from (_figure(result.contract, figure) for figure in result.figures)
 
@@ -242,12 +245,12 @@ def indexed(folder: Path) -> sqlite3.Connection:
 def _load(index: sqlite3.Connection, folder: Path) -> None:
     """Take in the files that the index does not know."""
     index.execute("begin immediate")
-    if index.execute("pragma user_version").fetchone()[0] != FORMAT:
+    if index.execute("pragma user_version").fetchone()[0] != INDEXED:
         for (name,) in index.execute("select name from sqlite_schema where type = 'table'").fetchall():
             index.execute(f'drop table "{name}"')
         for text in filter(str.strip, _TABLES.split(";")):
             index.execute(text)
-        index.execute(f"pragma user_version = {FORMAT}")
+        index.execute(f"pragma user_version = {INDEXED}")
     known = {name for (name,) in index.execute("select file from loaded")}
     files = {path.name: path for path in folder.glob("*.jsonl") if not path.name.startswith(".")}
     for name in sorted(known - files.keys()):  # whoever takes a file away means it
@@ -267,12 +270,14 @@ def _load(index: sqlite3.Connection, folder: Path) -> None:
 
 _KEPT = {
     "run": ("started", "contract", "database", "status"),
-    "verdict": ("contract", "name", "subject", "verdict", "findings", "seconds"),
+    "verdict": ("contract", "name", "subject", "verdict", "findings", "seconds", "severity"),
     "figure": ("contract", "name", "value", "unit"),
 }
+_OLDER = {"severity": "must"}  # what lines of earlier versions do not say
 
 
 def _take(index: sqlite3.Connection, file: str, line: dict[str, Any]) -> None:
+    line = _OLDER | line
     row = [file, *(len(v) if isinstance(v := line[key], list) else v for key in _KEPT[line["kind"]])]
     marks = ", ".join("?" * len(row))
     index.execute(f"insert into {line['kind']} values ({marks})", row)

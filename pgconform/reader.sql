@@ -7,7 +7,18 @@
 -- BYPASSRLS: to know what a tenant should see, all rows must be counted. pg_read_all_data: SELECT on every relation and
 -- USAGE on every schema, no write. Client roles are taken on by SET ROLE only: from PostgreSQL 16 on without
 -- inheriting from them.
-create role pgconform_reader login bypassrls password :password connection limit 8;
+--
+-- It may be run again, with another password or for further clients: what was granted before stays.
+do $pgconform$
+begin
+  if not exists (select from pg_catalog.pg_roles where rolname = 'pgconform_reader') then
+    create role pgconform_reader nologin bypassrls;
+  elsif not (select rolbypassrls from pg_catalog.pg_roles where rolname = 'pgconform_reader') then
+    alter role pgconform_reader bypassrls;
+  end if;
+end
+$pgconform$;
+alter role pgconform_reader login password :password connection limit 8;
 alter role pgconform_reader set default_transaction_read_only = on;
 grant pg_read_all_data, pg_read_all_stats to pgconform_reader;
 do $pgconform$

@@ -13,9 +13,10 @@ from pgconform.model import Mistake
 from pgconform.trends import spark
 
 _RUNS = """
-select r.contract, r.database, r.started, r.status, v.verdict, count(v.verdict) from run as r
-left join verdict as v using (file, contract) group by r.file, r.contract, v.verdict
-order by r.contract, r.database, r.started, r.file, v.verdict
+select r.contract, r.database, r.started, r.status,
+    case when v.verdict = 'failed' and v.severity = 'should' then 'advice' else v.verdict end as told, count(v.verdict)
+from run as r left join verdict as v using (file, contract) group by r.file, r.contract, told
+order by r.contract, r.database, r.started, r.file, told
 """
 _FIGURES = """
 select r.contract, r.database, f.name, f.unit, r.started, f.value from figure as f join run as r using (file, contract)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import math
 from collections import Counter
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from .html_words import text as _text
 from .locks import lock
 from .plain import unexamined
 from .plots import strip
+from .skips import explained, line
 
 if TYPE_CHECKING:
     from pgconform.model import Finding
@@ -96,9 +96,10 @@ def _case(run: Run, result: Result, kind: str) -> Iterator[str]:
     if result.verdict is Verdict.BROKEN and not result.unverified:
         yield f"<p>{_text(result.reason)}</p>"
     if kind == "unexamined":
-        line = f"{result.check} = {json.dumps(result.reason, ensure_ascii=False)}"
         yield f"<p>{_text(unexamined(result))}</p>"
-        yield f'<div class="tag">where that is right, under [skips] of the contract</div>{_code(line)}'
+        if not explained(run, result):  # else a finding says what is missing
+            proposed = _code(line(run, result))
+            yield f'<div class="tag">where that is right, under [skips] of the contract</div>{proposed}'
     unverified = [f"{subject}: {reason}" for subject, reason in result.unverified]
     if unverified:
         yield f"<p><b>not verified</b></p>{_few(unverified)}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from pgconform.results import CONFORMS
 
 from .github import commands
 from .plain import restores
+from .skips import explained, line, unaccepted
 
 if TYPE_CHECKING:
     from pgconform.results import Run
@@ -83,14 +83,18 @@ def _skipped(run: Run) -> Iterator[tuple[str, str]]:
     """What was not examined, though nobody said that this is right; and how to say so."""
     for contract in run.contracts:
         mine = [r for r in run.results if r.contract == contract.name]
-        found = {r.check: r.reason for r in mine if r.verdict is Verdict.SKIPPED and not r.accepted}
-        if found:
+        empty = unaccepted(run, contract.name)
+        missing = [r for r in empty if explained(run, r)]
+        if found := dict.fromkeys(line(run, r) for r in empty if r not in missing):
             yield "", ""
             yield f"{contract.name}: nothing to examine; where that is right, say so in the contract:", "yellow"
             yield "  [skips]", ""
-            yield from (
-                (f"  {check} = {json.dumps(reason, ensure_ascii=False)}", "") for check, reason in found.items()
-            )
+            yield from ((f"  {proposed}", "") for proposed in found)
+        if missing:
+            names = [f"{r.check} {r.subject}".rstrip() for r in missing]
+            more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+            told = "not examined, since what they are about is missing, as findings say"
+            yield f"{contract.name}: {told}: {', '.join(names[:_SHOWN])}{more}", "yellow"
         if drills := sorted({r.check for r in mine if r.verdict is Verdict.SKIPPED and r.reason == DRILL}):
             yield f"{contract.name}: not run, since a live target is never written: {', '.join(drills)}", ""
         if drills := sorted({r.check for r in mine if r.verdict is Verdict.SKIPPED and r.reason == COPIED}):

@@ -18,14 +18,14 @@ import msgspec
 import psycopg
 import pytest
 
-from benchmarks.shop import _RAW, benched, fill
+from benchmarks.shop import _RAW, INDEX, benched, fill
 from pgconform.contract import Limits
 from pgconform.contract_file import validate
 from pgconform.database import begin
 from pgconform.drafting.page import value
 from pgconform.targets.server import Server
 from pgconform.vectors.baseline import Baseline, load
-from pgconform.vectors.bench import Wanted
+from pgconform.vectors.bench import Outcome, Wanted
 from reports.bench import as_text
 
 SEARCH = "shop.search"
@@ -142,6 +142,28 @@ def changed(before: Baseline, **parts: Any) -> Baseline:
     """The baseline as if all cases had been so."""
     cases = {name: msgspec.structs.replace(case, **parts) for name, case in before.cases.items()}
     return msgspec.structs.replace(before, cases=cases)
+
+
+def test_a_dropped_index_makes_no_other_class_and_is_named(dsn: str) -> None:
+    """pgvector's settings are unknown to a session that has not loaded it; nothing loads it where no index is left."""
+
+    def fresh() -> Outcome:
+        with psycopg.connect(dsn, autocommit=True, prepare_threshold=None) as connection:
+            begin(connection, Limits())
+            return benched(connection, before, BRIEF)
+
+    before: Baseline | None = None
+    before = fresh().now
+    with psycopg.connect(dsn, autocommit=True) as other:
+        other.execute("drop index shop.texts_idx")
+        try:
+            after = fresh()
+        finally:
+            other.execute(INDEX)
+    assert {"hnsw.ef_search", "ivfflat.probes"} <= before.circumstances.settings.keys()
+    assert after.differences == []
+    causes = {(p.kind, p.cause.partition(";")[0]) for p in after.problems}
+    assert ("index", "there is no approximate index") in causes
 
 
 def test_of_another_class_only_ratios_are_compared_and_it_says_so(shop: psycopg.Connection[Any]) -> None:

@@ -11,13 +11,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from pgconform.catalogue_of_checks import load
 from pgconform.cli import main, parser
 from pgconform.commands import ALL, run
 from pgconform.shown import REMEDIES, fault
-from pgconform.targets.server import Server
+from pgconform.targets.server import Server, find_binaries
 from tests.remedies import remedies
 from tests.test_cli import command
 
@@ -206,3 +207,59 @@ def test_help_teaches_by_examples() -> None:
             called.append(known.command)
         assert module.call in called, name
     assert os.linesep in top
+
+
+@pytest.mark.parametrize("arguments", [
+    ("explain", "all"), ("reader",), ("plan", "--contract=muva"), ("completion", "bash"), ("--help",),
+])  # fmt: skip
+def test_what_nobody_reads_on_ends_without_a_word(arguments: tuple[str, ...]) -> None:
+    env = {name: told for name, told in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        asked = [sys.executable, "-m", "pgconform", *arguments]
+        done = subprocess.run(asked, stdout=writing, stderr=subprocess.PIPE, text=True, env=env, check=False)
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_the_readers_sql_may_be_run_again_with_another_password_and_further_clients(
+    references: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    psql = [str(find_binaries("16") / "psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1", references.dsn("postgres")]
+
+    def made(clients: str, *password: str) -> subprocess.CompletedProcess[str]:
+        assert main(["reader", f"--clients={clients}"]) == 0
+        sql = capsys.readouterr().out
+        return subprocess.run([*psql, *password], input=sql, capture_output=True, text=True, check=False)
+
+    asked = (
+        "select rolcanlogin, rolbypassrls, rolconnlimit, rolpassword, array(select roleid::regrole::text from"
+        " pg_catalog.pg_auth_members where member = r.oid order by 1) from pg_catalog.pg_authid as r"
+        " where rolname = 'pgconform_reader'"
+    )
+    with psycopg.connect(references.dsn(), autocommit=True) as connection:
+        connection.execute('create role "We\'b"')
+        try:
+            unset = made("anon")
+            assert unset.returncode == 3, "a password is wanted"
+            assert (connection.execute(asked).fetchone() or ())[0] is False, "who cannot log in yet"
+            secrets = set()
+            for clients in ("anon", "anon,We'b", "anon,We'b"):
+                done = made(clients, "-v", f"password='for {len(secrets)}'")
+                assert done.returncode == 0, done.stderr
+                login, bypasses, limit, secret, roles = connection.execute(asked).fetchone() or ()
+                secrets.add(secret)
+                assert (login, bypasses, limit) == (True, True, 8)
+                assert ('"We\'b"' in roles, "anon" in roles, len(roles)) == (
+                    clients != "anon",
+                    True,
+                    3 + ("," in clients),
+                )
+            connection.execute("alter role pgconform_reader nobypassrls")
+            assert made("anon", "-v", "password='x'").returncode == 0
+            assert (connection.execute(asked).fetchone() or ())[:2] == (True, True)
+            assert len(secrets) == 3
+        finally:
+            connection.execute('drop owned by pgconform_reader; drop role pgconform_reader; drop role "We\'b"')

@@ -66,6 +66,16 @@ def test_what_is_worse_than_the_baseline(change: dict[str, object], kinds: list[
     assert [p.kind for p in compared(changed(**change), SOUND, True)] == kinds
 
 
+def test_an_index_that_is_gone_is_told_also_where_the_rows_are_too_few_to_need_it() -> None:
+    few = changed(rows=90, scanned=0, scanned_later=0, plan="sequential scan")
+    gone = msgspec.structs.replace(few, method="")
+    told = ["there is no approximate index; in the baseline there is one (hnsw)"]
+    assert [p.observed for p in compared(gone, few, True)] == told
+    assert list(compared(gone, gone, True)) == []
+    assert [p.kind for p in compared(msgspec.structs.replace(SOUND, scanned=0, scanned_later=0, method=""), SOUND, True)
+            ] == ["index"], "once"  # fmt: skip
+
+
 BIG = changed(rows=20_000, total=100_000)
 
 

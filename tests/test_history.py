@@ -15,7 +15,7 @@ import pytest
 from pgconform.cli import main
 from pgconform.contract import Contract
 from pgconform.history import INDEX, History, append, append_figures, indexed, past
-from pgconform.model import Figure, Finding, NotVerified, Result, Verdict
+from pgconform.model import Figure, Finding, NotVerified, Result, Severity, Verdict
 from pgconform.results import Run
 from pgconform.targets.server import Server
 from tests.committing import clone
@@ -126,6 +126,25 @@ def test_the_command_shows_runs_and_figures(tmp_path: Path, capsys: pytest.Captu
     assert main(["history", f"--history={tmp_path}", "nothing"]) == 4
     assert main(["history", f"--history={tmp_path / 'nowhere'}"]) == 4
     assert "name the directory with --history=" in capsys.readouterr().err
+
+
+def test_advice_is_no_failure_and_lines_of_earlier_versions_are_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Run((Contract(name="shop"),), started=NOW)
+    found = (Finding("t", "off", ""),)
+    run.results = [Result("a", "shop", Verdict.PASSED), Result("b", "shop", Verdict.FAILED, findings=found)]
+    run.results.append(Result("c", "shop", Verdict.FAILED, severity=Severity.SHOULD, findings=found))
+    written = append(tmp_path, run, {})
+    assert main(["history", f"--history={tmp_path}"]) == 0
+    assert ": 1 advice, 1 failed, 1 passed\n" in capsys.readouterr().out
+    lines = [json.loads(line) for line in written.read_text().splitlines()]
+    for line in lines:
+        line.pop("severity", None)
+    written.unlink()
+    (tmp_path / "older.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert main(["history", f"--history={tmp_path}", "--format=json"]) == 0
+    assert json.loads(capsys.readouterr().out)["runs"][0]["verdicts"] == {"failed": 2, "passed": 1}
 
 
 def test_an_index_of_nothing_is_empty(tmp_path: Path) -> None:

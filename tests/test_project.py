@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 import subprocess
 import sys
@@ -48,6 +49,12 @@ def test_there_are_enough_faults() -> None:
 
 def test_faults_find_their_own_check() -> None:
     assert [f.name for f in faults() if f.finds and not any(k.startswith(f"{f.check}: ") for k in f.finds)] == []
+
+
+def test_every_checks_title_is_a_whole_sentence() -> None:
+    """Reports show the docstring's first line: a sentence that goes on in the next would be cut."""
+    titles = {check.id: (inspect.getdoc(check.judge) or "").partition("\n")[0] for check in load().values()}
+    assert {id: title for id, title in titles.items() if not title.endswith(".")} == {}
 
 
 def test_checks_cite_rows_that_exist_and_every_row_is_cited() -> None:

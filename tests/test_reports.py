@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import datetime
 import json
+import tomllib
 import xml.etree.ElementTree as ET
 from dataclasses import replace
+from html import escape
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pgconform.reports import findings, junit, terminal, write
+from pgconform.reports import findings, html, junit, terminal, write
 
 from pgconform.contract import Contract, Waiver
 from pgconform.model import Finding, Result, Severity, Verdict
@@ -156,6 +158,53 @@ def test_attempts_are_summed_over_the_checks_that_attack() -> None:
     assert told == ["attacks: 11,204 attempts in 9.1 s (1,231/s), effort default, seed 1; --seed=1 replays them"]
     assert not [line for line, _ in terminal.lines(run(result(Verdict.PASSED)), full=True) if "attempts" in line]
     assert any("1 attempts" in line for line, _ in terminal.lines(run(result(Verdict.PASSED, attempts=1)), full=True))
+
+
+def _proposed(made: Run) -> list[str]:
+    """The last lines that a run prints about what it did not examine."""
+    told = [line for line, _ in terminal.lines(made, full=False)]
+    return [line.strip() for line in told if " = " in line or "not examined, since" in line]
+
+
+def _skipped(check: str, subject: str, reason: str) -> Result:
+    return result(Verdict.SKIPPED, check, subject=subject, reason=reason)
+
+
+def test_a_proposed_skip_is_no_broader_than_what_was_not_examined() -> None:
+    """A line for the whole check only where all its cases say the same; what is printed is a contract's."""
+    made = run(
+        result(Verdict.PASSED, "b", subject="t.a"), _skipped("b", 't."b', "no rows"), _skipped("b", "t.c", "no rows"),
+        _skipped("c", "t.a", "no rows"), _skipped("c", "t.b", "no rows"),
+        _skipped("d", "t.a", "no rows"), _skipped("d", "t.b", "no key"), _skipped("e", "", "none"),
+    )  # fmt: skip
+    lines = _proposed(made)
+    assert tomllib.loads("\n".join(lines)) == {
+        'b:t."b': "no rows", "b:t.c": "no rows", "c": "no rows", "d:t.a": "no rows", "d:t.b": "no key", "e": "none",
+    }  # fmt: skip
+    page = html.render(made)
+    for line in lines:
+        assert escape(line) in page
+
+
+def test_what_findings_say_is_missing_is_proposed_for_no_skip() -> None:
+    def missing(check: str, object_: str, detail: str = "") -> Result:
+        return result(Verdict.FAILED, check, subject=object_, findings=(Finding(object_, "none", "", detail=detail),))
+
+    reasons = {
+        "t": "p.gone does not exist", "c": "p.t, column C does not exist",
+        "v": "a vector column C of p.t does not exist",
+        "f": "p.f does not exist", "o": "p.f with the declared arguments does not exist",
+    }  # fmt: skip
+    empty = [_skipped("a", name, reason) for name, reason in reasons.items()]
+    found = [missing("tables-exist", "p.gone"), missing("columns-exist", "p.t", '"C"')]
+    found.append(missing("function-exists", "p.f"))
+    made = run(*empty, *found)
+    told = "not examined, since what they are about is missing, as findings say: a c, a f, a o, a t, a v"
+    assert _proposed(made) == [f"muva: {told}"]
+    assert "under [skips]" not in html.render(made)
+    assert len(_proposed(run(*empty))) == len(empty), "nothing explains it"
+    other = [_skipped("a", "t", "p.go does not exist"), _skipped("a", "u", "p.gone does not exist; p.t has no rows")]
+    assert len(_proposed(run(*other, *found))) == len(other)
 
 
 def test_results_cross_process_borders_unchanged() -> None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 EPILOG = """\
 examples:
   pgconform history                          the last runs of each database
-  pgconform history "database size"          one figure, run by run
+  pgconform history "size of database"       one figure, run by run
 
 exit status: 0, or 4 where no run is recorded, or none of that name
 """

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import platform
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from pgconform.model import Mistake
+from pgconform.model import Mistake, NotVerified
 from pgconform.statements import statement
+from pgconform.vectors import asking
 from pgconform.vectors.measuring import Measured
 
 if TYPE_CHECKING:
@@ -50,12 +52,15 @@ class Baseline(msgspec.Struct, frozen=True):
 
 def circumstances(evidence: Evidence) -> Circumstances:
     """Server, extension, machine and settings of now. Raises NotVerified."""
+    vector = evidence.catalog.extension("vector")
+    if vector:  # its settings are there once it is loaded, which reading the catalogue does only where it has an index
+        with suppress(NotVerified):  # each search then says so itself
+            asking.touch(evidence.database, vector.schema)
     question = statement(
         "select s.name, s.setting || coalesce(s.unit, '') from pg_catalog.pg_settings as s"
         " where s.name = any({names}::text[]) order by 1", names=SETTINGS,
     )  # fmt: skip
     settings: dict[str, str] = dict(evidence.database.rows(question, "reading settings"))
-    vector = evidence.catalog.extension("vector")
     version = evidence.catalog.server.version
     return Circumstances(
         f"{version // 10_000}.{version % 10_000}", vector.version if vector else "", machine(), settings

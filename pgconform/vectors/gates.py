@@ -81,6 +81,8 @@ def compared(
 
     if base.scanned_later >= USED > found.scanned_later and found.scanned <= USED:
         yield problem("index", "no vector index is scanned; in the baseline one is")
+    elif found.rows and base.method and not found.method:  # also where so few rows were read without it
+        yield problem("index", f"there is no approximate index; in the baseline there is one ({base.method})")
     if found.recall < base.recall - LESS_RECALL:
         yield problem("recall", f"recall {found.recall:.3f}, in the baseline {base.recall:.3f}")
     allowed = MORE_BUFFERS.get(base.method, max(MORE_BUFFERS.values()))

@@ -56,10 +56,10 @@ def _powers(role: Role, name: str, catalog: Catalog, contract: Contract) -> list
 def test_only_declared_roles_are_privileged(
     role: Role, catalog: Catalog, contract: Contract, privileges: Privileges
 ) -> Iterator[Finding]:
-    """No client, and no login role but the declared ones, is superuser or has BYPASSRLS, CREATEROLE, CREATEDB or
-    REPLICATION.
+    """No client, and no login role but the declared ones, is superuser or has an attribute like BYPASSRLS.
 
-    Whoever logs in with one of them, or becomes a role that has it, stands outside every policy.
+    Such are CREATEROLE, CREATEDB and REPLICATION, too. Whoever logs in with one of them, or becomes a role that has it,
+    stands outside every policy.
     """
     allowed = contract.roles.privileged.get(role.name, ())
     through = [c for c in contract.roles.clients if c in privileges.can_take(role.name) and c != role.name]
