@@ -20,7 +20,12 @@ def functions_behind(seen: Shape, catalog: Catalog) -> list[Function]:
 
 def functions_called(function: Function, catalog: Catalog) -> list[Function]:
     """The functions that a body calls, however deep; none of extensions."""
-    return _reached(_calls(function.body), catalog)
+    return called_in(function.body, catalog)
+
+
+def called_in(text: str, catalog: Catalog) -> list[Function]:
+    """The functions that any text calls, however deep; none of extensions."""
+    return _reached(_calls(text), catalog)
 
 
 @lru_cache(maxsize=4096)

@@ -19,21 +19,25 @@ from pgconform.expression_tree import (
     Column,
     Const,
     ExpressionError,
+    Junction,
     Node,
     Op,
     Path,
+    Sub,
     Trusted,
+    children,
     claims,
     walk,
 )
 from pgconform.expression_truth import fixed, never
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection, Iterator
 
 __all__ = [
     "ExpressionError",
     "Shape",
+    "calls_alone",
     "compares",
     "constant",
     "constrains",
@@ -175,3 +179,37 @@ def _is_named(value: Node, functions: frozenset[Path], paths: frozenset[Path]) -
 def per_row_calls(expression: str) -> frozenset[Path]:
     """The auth.* and current_setting calls that ask no row, outside an uncorrelated scalar subquery: run for each."""
     return frozenset(_parsed(expression, "").per_row)
+
+
+def calls_alone(expression: str, column: str, functions: Collection[Path], table: str = "") -> frozenset[Path]:
+    """The functions called where nothing beside them asks: that names the column of another table, or calls one of the
+    functions. What stands on another side of an OR is not beside a call; all is beside a column that is named in the
+    text and not in the tree, which leaves the conditions of outer joins out."""
+    parsed, asked = _parsed(expression, _row(expression, table)), frozenset(functions)
+    if column in expression and not any(isinstance(n, Column) and n.name == column for n in walk(parsed.root)):
+        return frozenset()
+
+    def asks(node: Node) -> bool:
+        columns = any(isinstance(n, Column) and n.of and n.name == column for n in walk(node))
+        return columns or any(isinstance(n, Call) and n.name in asked for n in walk(node))
+
+    return frozenset(_alone(parsed.root, asks)) - asked
+
+
+def _alone(node: Node, asks: Callable[[Node], bool]) -> Iterator[Path]:
+    if isinstance(node, Call):
+        yield node.name
+    for beside in _together(node):
+        for part in beside:
+            if not any(asks(other) for other in beside if other is not part):
+                yield from _alone(part, asks)
+
+
+def _together(node: Node) -> list[tuple[Node, ...]]:
+    """What is below a node, by what must hold together, as far as anything must."""
+    match node:
+        case Junction(every=False):
+            return [(arg,) for arg in node.args]
+        case Sub():
+            return [arm.targets + arm.conditions + arm.sources for arm in node.arms]
+    return [tuple(children(node))]

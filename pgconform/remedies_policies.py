@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from pgconform import subjects
-from pgconform.catalog import Table
-from pgconform.contract import COMMANDS, Contract, Session, Tenancy
-from pgconform.names import literal, qualified, quote, split
+from pgconform.catalog import Function, Table
+from pgconform.contract import COMMANDS, Contract, Members, Session, Tenancy
+from pgconform.memberships import names, said
+from pgconform.names import literal, qualified, quote, remark, split
 from pgconform.people import active
 from pgconform.policy_cases import own_keys
 from pgconform.privileges import Privileges
@@ -18,6 +20,8 @@ from pgconform.statements import Name, statement
 if TYPE_CHECKING:
     from pgconform.catalog import Catalog, Policy
     from pgconform.checks import Evidence
+
+_CREATE = re.compile(r"^(\s*)create\s+(function|procedure)\b", re.IGNORECASE | re.MULTILINE)
 
 
 def create_policy(contract: Contract, table: str, command: str, role: str, on: str = "") -> str:
@@ -72,6 +76,17 @@ def retie(catalog: Catalog, contract: Contract, table: Table, policy: Policy) ->
     promise = subjects.promise_of(catalog, contract, table)
     declared = next((name for name, p in contract.tables.items() if p is promise), "")
     return tie(contract, declared, table, policy) if declared else f"drop policy {quote(policy.name)} on {table};"
+
+
+def ask(catalog: Catalog, contract: Contract, function: Function, members: Members, columns: list[str]) -> str:
+    """The function by the contract's definition, in place, since policies hang on it; where the contract has none that
+    asks for all the columns, what to add to which function."""
+    promise = subjects.promise_for(function, catalog, contract)
+    defined = promise.definition if promise else ""
+    asked = said([defined], catalog)
+    if defined and all(names(asked, column) for column in columns):
+        return _CREATE.sub(r"\1create or replace \2", defined)
+    return remark(f"in {function.signature}, ask of each row m of {members.table}: and {active(members)}")
 
 
 def _outside(evidence: Evidence) -> str:

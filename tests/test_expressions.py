@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pgconform.expressions import ExpressionError, compares, constrains, per_row_calls, shape
+from pgconform.expressions import ExpressionError, calls_alone, compares, constrains, per_row_calls, shape
 
 COLUMNS = ("tenant_id", "org_id", "tenant_ids", "metadata")
 UID = "( SELECT auth.uid() AS uid)"
@@ -287,6 +287,28 @@ a = lower(b)
 def test_calls_per_row_are_outside_scalar_subqueries(expression: str) -> None:
     called = {("current_setting",) if "current_setting" in expression else ("auth", "uid")}
     assert per_row_calls(expression) == (called if expression in PER_ROW else set())
+
+
+MINE_ALONE = listed("""
+org_id in (select auth.mine()) ;; org_id in (select f.f from auth.mine() f(f)) ;; org_id = any (auth.mine())
+is_active and auth.mine(org_id) ;; exists (select 1 from public.m m where t.is_active and m.o = auth.mine())
+(org_id in (select auth.mine())) or (select auth.asks(org_id)) ;; coalesce(auth.mine(org_id), false)
+exists (select 1 from public.m m where m.o = auth.mine()) or exists (select 1 from public.m m where m.is_active)
+org_id in (select auth.mine() union select m.o from public.m m where m.is_active)
+""")
+NOT_ALONE = listed("""
+(org_id in (select auth.mine())) and (select auth.asks(org_id))
+exists (select 1 from public.m m where m.is_active and m.o = auth.mine())
+case when auth.asks(org_id) then auth.mine(org_id) else false end
+auth.asks(org_id) and (a or (b and (org_id in (select auth.mine()))))
+exists (select 1 from public.x x left join public.m m on (m.is_active and m.o = x.o) where x.o = auth.mine())
+""")
+
+
+@pytest.mark.parametrize("expression", MINE_ALONE + NOT_ALONE)
+def test_a_call_is_alone_where_nothing_that_must_hold_with_it_asks(expression: str) -> None:
+    alone = calls_alone(expression, "is_active", [("auth", "asks")], "t")
+    assert alone == ({("auth", "mine")} if expression in MINE_ALONE else set())
 
 
 @pytest.mark.parametrize(

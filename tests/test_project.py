@@ -111,7 +111,7 @@ LAYERS = (
     ),
     ("sequences",),
     ("contract_file", "introspect", "expressions", "subjects", "subjects_operations", "subjects_queries", "checks"),
-    ("people", "posing", "identities", "callees", "policy_cases"),
+    ("people", "posing", "identities", "callees", "policy_cases", "memberships"),
     ("drift",),
     ("remedies", "results", "metrics"),
     ("remedies_policies",),

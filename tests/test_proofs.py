@@ -3,12 +3,16 @@ not; and the printed remedies, executed, bring silence."""
 
 from __future__ import annotations
 
+import datetime
 import re
 
 import pytest
 
 from pgconform.catalogue_of_checks import load
-from pgconform.model import Severity
+from pgconform.checks import Evidence, evaluate
+from pgconform.database import Database
+from pgconform.introspect import snapshot
+from pgconform.model import Finding, Severity
 from tests.committing import prove_committed
 from tests.conftest import Connect
 from tests.proving import (
@@ -61,6 +65,25 @@ def test_advice_brings_back_nothing_that_was_mended(connect: Connect, name: str)
         for key in sorted(findings, key=lambda key: load()[key.split(": ")[0]].severity is Severity.SHOULD):
             run_remedy(connection, findings[key].remedy)
         assert found(judge(connection, contract, reference, fault.finds)) == {}
+
+
+def test_a_helper_that_forgets_is_found_before_anybody_is_suspended_and_mended_in_place(connect: Connect) -> None:
+    """The review needs no rows to see it, and the contract's definition alone replaces it under its policies."""
+    fault = read(FAULTS / "policy-members-current" / "helper-declared.sql")
+    connection, contract = connect(fault.contract), contract_of(fault.contract, fault.promise)
+    check = load()[fault.check]
+
+    def findings() -> tuple[Finding, ...]:
+        now, database = datetime.date(2026, 11, 1), Database(connection)
+        return tuple(evaluate(check, Evidence(contract, snapshot(connection), database, now)).findings)
+
+    with transaction(connection, contract):
+        connection.execute("update public.org_users set is_active = true")
+        connection.execute(fault.sql.encode())
+        (finding,) = findings()
+        assert finding.remedy.startswith("create or replace function auth.my_orgs()")
+        connection.execute(finding.remedy.encode())
+        assert findings() == ()
 
 
 def test_isolation_is_proven_by_many_kinds_of_faults() -> None:

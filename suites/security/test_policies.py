@@ -1,18 +1,18 @@
 """Policies: one for each command that the grants allow, each of them tied to the tenant, for old rows and new."""
 
-import re
 from collections.abc import Iterator
 
 from pgconform.callees import functions_behind
-from pgconform.catalog import Catalog, Policy, Table
+from pgconform.catalog import Catalog, Function, Policy, Table
 from pgconform.checks import check
 from pgconform.contract import Command, Contract, Members, TablePromise
 from pgconform.expressions import Shape, compares, constrains, shape
+from pgconform.memberships import forgetful, names, said
 from pgconform.model import Finding, NotVerified
 from pgconform.names import literal, quote, split
 from pgconform.policy_cases import Case, Placed, once, own_keys, policies
 from pgconform.privileges import Privileges
-from pgconform.remedies_policies import create_policy, tie
+from pgconform.remedies_policies import ask, create_policy, tie
 from pgconform.settings_read import settings_read
 from pgconform.subjects import declared_name, protectable_tables
 
@@ -236,11 +236,11 @@ def _odd(text: str, seen: Shape, catalog: Catalog, contract: Contract) -> Iterat
     trusted = {contract.claims_setting, *(name for s in contract.sessions.values() for name in s.settings)}
     behind = functions_behind(seen, catalog)
     callers = [text, *(f.body for f in behind)]
-    calls = [*settings_read(text), *(names for f in behind for names in settings_read(f.body, f.name, callers))]
+    calls = [*settings_read(text), *(read for f in behind for read in settings_read(f.body, f.name, callers))]
     legacy = contract.claims_setting.rstrip("s")  # request.jwt.claim.sub: an older API sets one for each claim
-    for names in calls:
-        odd = {n for n in names if n not in trusted and n != legacy and not n.startswith(f"{legacy}.")}
-        if odd == names:  # of a name that is put together, none that may be meant is trusted
+    for read in calls:
+        odd = {n for n in read if n not in trusted and n != legacy and not n.startswith(f"{legacy}.")}
+        if odd == read:  # of a name that is put together, none that may be meant is trusted
             yield from (f"setting {n}" for n in odd or ("",))
     claimed = {path[0] for path in seen.claims} | {key for key in EDITABLE for f in behind if key in f.body}
     carried = {key for s in contract.sessions.values() for key in s.claims}
@@ -281,23 +281,39 @@ def _overlooked(case: Case) -> list[str]:
     A helper or a view may ask, a restrictive policy, or the policies of the members' own table: the lookup passes them.
     """
     catalog, shapes, found = case.catalog, [shape(text, case.table) for text in case.texts], set[str]()
-    for members in (tenancy.members for tenancy in case.contract.tenancies.values() if tenancy.members):
+    for members in _rosters(case):
         there = catalog.table(members.table)
         looked_up = any(tuple(split(members.table)) in seen.relations for seen in shapes)
         if there is None or members.table == case.named or not looked_up:
             continue
         asking = [*case.restrictive, *(there.policies if there.row_security else ())]
-        said = [*case.texts, *(f"{p.using} {p.check}" for p in asking)]
-        said += [f.body for seen in shapes for f in functions_behind(seen, catalog)]
-        said += [t.definition for t in catalog.tables if t.definition and _names(said, t.name)]
-        wanted = [column for column in (members.active, members.expires) if column]
-        found |= {column for column in wanted if not _names(said, column)}
+        asked = said([*case.texts, *(f"{p.using} {p.check}" for p in asking)], catalog)
+        found |= {column for column in _wanted(members) if not names(asked, column)}
     return sorted(found)
 
 
-def _names(texts: list[str], name: str) -> bool:
-    """True where one of the texts has the name in it."""
-    return any(re.search(rf"\b{re.escape(name)}\b", text) for text in texts)
+def _rosters(case: Case) -> list[Members]:
+    return [tenancy.members for tenancy in case.contract.tenancies.values() if tenancy.members]
+
+
+def _wanted(members: Members) -> list[str]:
+    """The columns that say whether a membership counts."""
+    return [column for column in (members.active, members.expires) if column]
+
+
+@once
+def _forgetful(case: Case) -> list[tuple[Function, Members, list[str]]]:
+    """Functions behind the policy that look memberships up, and what neither they ask nor anything that they read, that
+    stands beside them, or that a restrictive policy says."""
+    found: dict[str, tuple[Function, Members, list[str]]] = {}
+    asked = said([f"{p.using} {p.check}" for p in case.restrictive], case.catalog)
+    for members in _rosters(case):
+        for column in [column for column in _wanted(members) if not names(asked, column)]:
+            for text in case.texts:
+                for function in forgetful(text, case.table, members, column, case.catalog):
+                    columns = found.setdefault(function.signature, (function, members, []))[2]
+                    columns += [] if column in columns else [column]
+    return list(found.values())
 
 
 @check("policy-members-current", guide=["vs-14", "muva-42"], when=EVERY_AUDIT, of=policies)
@@ -306,7 +322,8 @@ def test_policies_ask_whether_a_membership_counts(
 ) -> Iterator[Finding]:
     """Policies that look a membership up ask what the contract asks of one: that it is active, and has not expired.
 
-    A row in the table of members is not yet a right: who has left keeps the row.
+    A row in the table of members is not yet a right: who has left keeps the row. Functions that the policy calls, and
+    those that they call, are read, too.
     """
     table, policy, case = subject
     overlooked = _overlooked(case)
@@ -314,3 +331,8 @@ def test_policies_ask_whether_a_membership_counts(
         observed = f"policy {quote(policy.name)} looks memberships up without {', '.join(map(quote, overlooked))}"
         remedy = tie(contract, declared_name(catalog, contract, table), table, policy)
         yield Finding(str(table), observed, remedy, detail=quote(policy.name))
+    for function, members, columns in _forgetful(case) if case.promise else ():
+        without = f"looks memberships up without {', '.join(map(quote, columns))}"
+        observed = f"policy {quote(policy.name)} calls {function.signature}, which {without}"
+        remedy = ask(catalog, contract, function, members, columns)
+        yield Finding(str(table), observed, remedy, detail=f"{quote(policy.name)} {function.signature}")
