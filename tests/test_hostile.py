@@ -82,7 +82,7 @@ def make(connection: psycopg.Connection[Any], names: list[str], contract: Contra
         create table {members} ({user} text, {tenant} text references {registry}, primary key ({user}, {tenant}));
         create index on {members} ({tenant});
         create table {rows} ({parent} integer primary key, {tenant} text not null references {registry},
-          {unit} text not null, {number} integer not null, {total} integer not null);
+          {unit} text not null, {number} integer not null, {total} integer not null, unique ({unit}, {number}));
         create index on {rows} ({tenant});
         create table {child} ({parent} integer not null references {rows}, {user} text);
         create index on {child} ({parent});
