@@ -68,7 +68,7 @@ def unmarked(file: Path) -> int:
 
 
 def disconnected(file: Path) -> int:
-    """Have the items of an HNSW index know no neighbours any more, but on every fourth page; how many did."""
+    """Have the items of an HNSW index know no neighbours any more, but on every eighth page; how many did."""
     data = bytearray(file.read_bytes())
     damaged = 0
     for block in range(1, len(data) // PAGE):  # the first page describes the index
@@ -76,7 +76,7 @@ def disconnected(file: Path) -> int:
         for place in range(24, int.from_bytes(page[LOWER], "little"), 4):
             item = int.from_bytes(page[place : place + 4], "little")
             offset, length = item & 0x7FFF, item >> 17
-            if page[offset] == NEIGHBOURS and block % 4:
+            if page[offset] == NEIGHBOURS and block % 8:
                 page[offset + 4 : offset + length] = bytes(length - 4)
                 damaged += 1
     file.write_bytes(data)

@@ -78,6 +78,7 @@ def test_an_empty_database_has_nothing_to_examine() -> None:
         "leakproof-functions",
         "plans-hidden",
         "publications-declared",
+        "services-unhindered",
     }
     of_the_server |= {"connections-used", "sessions-running", "sessions-idle", "sessions-idle-in-transaction"}
     of_the_server |= {"slots-keep-up", "prepared-transactions", "sizes-within-limits", "wraparound-far"}

@@ -13,7 +13,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from pgconform.model import Drill, NotVerified
@@ -151,10 +150,10 @@ class Copies:
 
     def _started(self, size: int, copies: int) -> Scratch:
         """The scratch server, with room for so many copies of that size. Raises NotVerified."""
-        with TemporaryDirectory(prefix="pgc-") as folder:
-            tools.need_space(Path(folder), size)
+        with tools.folder() as place:
+            tools.need_space(place, size)
             scratch = self._scratch = self._scratch or self._start()
-            shared = Path(folder).stat().st_dev == scratch.server.directory.stat().st_dev
+            shared = place.stat().st_dev == scratch.server.directory.stat().st_dev
             tools.need_space(scratch.server.directory, (copies + shared) * size)  # the dump may be on the same disk
         return scratch
 
@@ -174,8 +173,8 @@ class Copies:
 
     def _load(self, copy: Copy, prepare: Callable[[], None], part: Sequence[str] = (), there: str = "") -> float:
         """Dump, prepare, restore. Returns the seconds that dump and restore took."""
-        with TemporaryDirectory(prefix="pgc-") as folder:
-            dump, started, binaries = Path(folder) / "dump", time.monotonic(), copy.scratch.binaries
+        with tools.folder() as place:
+            dump, started, binaries = place / "dump", time.monotonic(), copy.scratch.binaries
             tools.dump(binaries, self._dsn, dump, self._snapshot, part)
             prepare()
             tools.restore(binaries, copy.dsn, dump, there)

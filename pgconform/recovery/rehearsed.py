@@ -7,14 +7,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from pgconform.catalog import Catalog
 from pgconform.contract import Contract
 from pgconform.database import Database
 from pgconform.model import Figure, Finding, NotVerified
-from pgconform.recovery import tenants
+from pgconform.recovery import tenants, tools
 from pgconform.recovery.copies import Copies, Copy, Restored
 from pgconform.recovery.needed import needed
 from pgconform.recovery.restored import figures, reading
@@ -85,10 +83,10 @@ def _questions(who: Taken) -> Iterator[tuple[str, Rows]]:
 
 
 def _loaded(who: Taken, database: Database, copy: Copy) -> Iterator[Finding | Figure]:
-    with closing(copy.connect()) as connection, TemporaryDirectory(prefix="pgc-") as name:
+    with closing(copy.connect()) as connection, tools.folder() as place:
         started = time.monotonic()
-        size = tenants.export(database, who.parts, Path(name))
-        if failed := tenants.load(connection, who.parts, Path(name)):
+        size = tenants.export(database, who.parts, place)
+        if failed := tenants.load(connection, who.parts, place):
             yield failed
             return
         seconds = time.monotonic() - started
@@ -103,10 +101,10 @@ def _loaded(who: Taken, database: Database, copy: Copy) -> Iterator[Finding | Fi
 
 def in_place(copies: Copies, catalog: Catalog, contract: Contract, tenancy: str) -> Iterator[Finding]:
     """The tenant's rows lost and brought back: what is not as before, and what others lost. Raises NotVerified."""
-    with copies.fresh() as copy, TemporaryDirectory(prefix="pgc-") as name:
+    with copies.fresh() as copy, tools.folder() as place:
         wanted, (before, its) = _known(copy, catalog, contract, tenancy)
         with reading(copy, contract) as database:
-            tenants.export(database, wanted, Path(name))
+            tenants.export(database, wanted, place)
         with closing(copy.connect()) as connection:
             if failed := tenants.removed(connection, wanted):
                 yield failed
@@ -119,7 +117,7 @@ def in_place(copies: Copies, catalog: Catalog, contract: Contract, tenancy: str)
                 lost = "that no export of the tenant holds" if undeclared else "of other tenants"
                 observed = f"with one tenant's rows, {was - now:,} of {was:,} rows are lost {lost}"
                 yield Finding(table, observed, tenants.LOST if undeclared else OTHERS, "others")
-            if failed := tenants.load(connection, wanted, Path(name)):
+            if failed := tenants.load(connection, wanted, place):
                 yield failed
                 return
         _, (after, _) = _known(copy, catalog, contract, tenancy, wanted)

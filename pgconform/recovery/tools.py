@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from pgconform.model import NotVerified
@@ -84,6 +86,18 @@ def _exactly(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+@contextmanager
+def folder() -> Iterator[Path]:
+    """A new directory of our own, removed after the block; also where an interrupt comes in the moment it is made: one
+    of ``tempfile`` would stay."""
+    place = Path(tempfile.gettempdir()) / f"pgc-{secrets.token_hex(8)}"
+    try:
+        place.mkdir(mode=0o700)
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
 def restore(binaries: Path, dsn: str, file: Path, there: str = "") -> None:
     """Load a dump into the database behind the connection string, where nothing of it is but perhaps the schema that is
     ``there``. Raises NotVerified; Unrestorable where no other server would do better.
@@ -92,8 +106,8 @@ def restore(binaries: Path, dsn: str, file: Path, there: str = "") -> None:
     programs and servers of earlier releases write down but do not know.
     """
     what, building = "restoring the dump into the scratch server", {"PGOPTIONS": f"-c maintenance_work_mem={_BUILDING}"}
-    with TemporaryDirectory(prefix="pgc-") as folder:
-        written, known = Path(folder) / "written.sql", Path(folder) / "known.sql"
+    with folder() as place:
+        written, known = place / "written.sql", place / "known.sql"
         _run([binaries / "pg_restore", "--section=pre-data", f"--file={written}", file], dsn, what)
         with written.open("rb") as lines, known.open("wb") as kept:
             kept.writelines(map(without_versions, _without(f"CREATE SCHEMA {quote(there)};\n", lines)))
