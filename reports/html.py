@@ -23,7 +23,7 @@ from .html_words import text as _text
 from .locks import lock
 from .plain import unexamined
 from .plots import strip
-from .skips import explained, line
+from .skips import Skips
 
 if TYPE_CHECKING:
     from pgconform.model import Finding
@@ -72,19 +72,20 @@ def render(run: Run) -> str:
 
 
 def _sections(run: Run) -> Iterator[str]:
+    skips = Skips(run)
     for each, title in (OPEN | FOLDED).items():
         cases = [result for result in run.results if kind(result) == each]
         if cases:
             yield f'<section class="list">{heading(each, f"{title} ({len(cases)})")}'
             if each in OPEN:
                 for result in cases:
-                    yield from _case(run, result, each)
+                    yield from _case(run, result, each, skips)
             else:
                 yield from _groups(run, cases, each)
             yield "</section>"
 
 
-def _case(run: Run, result: Result, kind: str) -> Iterator[str]:
+def _case(run: Run, result: Result, kind: str, skips: Skips) -> Iterator[str]:
     guide = next((c.guide for c in run.contracts if c.name == result.contract), "")
     rows = ", ".join(row.id for row in rows_of(guide, result.guide))
     about = [result.contract, result.subject, rows, str(result.severity), f"{result.seconds:.2f} s"]
@@ -97,8 +98,8 @@ def _case(run: Run, result: Result, kind: str) -> Iterator[str]:
         yield f"<p>{_text(result.reason)}</p>"
     if kind == "unexamined":
         yield f"<p>{_text(unexamined(result))}</p>"
-        if not explained(run, result):  # else a finding says what is missing
-            proposed = _code(line(run, result))
+        if not skips.explained(result):  # else a finding says what is missing
+            proposed = _code(skips.line(result))
             yield f'<div class="tag">where that is right, under [skips] of the contract</div>{proposed}'
     unverified = [f"{subject}: {reason}" for subject, reason in result.unverified]
     if unverified:

@@ -30,36 +30,37 @@ _MISSED: dict[str, Callable[[Finding], list[str]]] = {
 }
 
 
-def unaccepted(run: Run, contract: str) -> list[Result]:
-    """The contract's cases that examined nothing, where it does not say that this is right."""
-    return [r for r in run.results if r.contract == contract and r.verdict is Verdict.SKIPPED and not r.accepted]
+class Skips:
+    """What the results of one run say of each other: gathered once, since there may be many thousands."""
 
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._said: dict[tuple[str, str], set[tuple[Verdict, str]]] = {}
+        self._missed: dict[str, set[str]] = {}
+        for result in run.results:
+            self._said.setdefault((result.contract, result.check), set()).add((result.verdict, result.reason))
+            if named := _MISSED.get(result.check):
+                missed = self._missed.setdefault(result.contract, set())
+                missed.update(name for finding in result.findings for name in named(finding))
 
-def line(run: Run, result: Result) -> str:
-    """The line under [skips]: for the whole check only where none of its cases examined anything, or says otherwise."""
-    alike = all(
-        other.verdict is Verdict.SKIPPED and other.reason == result.reason
-        for other in run.results
-        if (other.contract, other.check) == (result.contract, result.check)
-    )
-    narrow = result.subject and not alike
-    key = _text(f"{result.check}:{result.subject}") if narrow else result.check
-    return f"{key} = {_text(result.reason)}"
+    def unaccepted(self, contract: str) -> list[Result]:
+        """The contract's cases that examined nothing, where it does not say that this is right."""
+        mine = (result for result in self._run.results if result.contract == contract)
+        return [result for result in mine if result.verdict is Verdict.SKIPPED and not result.accepted]
 
+    def line(self, result: Result) -> str:
+        """The line under [skips]: for the whole check only where none of its cases examined anything, or says
+        otherwise."""
+        alike = len(self._said[result.contract, result.check]) == 1
+        key = result.check if alike or not result.subject else _text(f"{result.check}:{result.subject}")
+        return f"{key} = {_text(result.reason)}"
 
-def explained(run: Run, result: Result) -> bool:
-    """True where it examined nothing for the only reason that what it is about is missing, as a finding of this run
-    says: that is to be mended, and is no case for [skips]."""
-    missed = {
-        name
-        for other in run.results
-        if other.contract == result.contract and other.check in _MISSED
-        for finding in other.findings
-        for name in _MISSED[other.check](finding)
-    }
-    return all(
-        reason.endswith(_ABSENT) and reason.removesuffix(_ABSENT) in missed for reason in result.reason.split("; ")
-    )
+    def explained(self, result: Result) -> bool:
+        """True where it examined nothing for the only reason that what it is about is missing, as a finding of this run
+        says: that is to be mended, and is no case for [skips]."""
+        missed = self._missed.get(result.contract, set())
+        reasons = result.reason.split("; ")
+        return all(reason.endswith(_ABSENT) and reason.removesuffix(_ABSENT) in missed for reason in reasons)
 
 
 def _text(text: str) -> str:

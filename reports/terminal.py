@@ -14,7 +14,7 @@ from pgconform.results import CONFORMS
 
 from .github import commands
 from .plain import restores
-from .skips import explained, line, unaccepted
+from .skips import Skips
 
 if TYPE_CHECKING:
     from pgconform.results import Run
@@ -81,11 +81,12 @@ def _attacks(run: Run) -> Iterator[tuple[str, str]]:
 
 def _skipped(run: Run) -> Iterator[tuple[str, str]]:
     """What was not examined, though nobody said that this is right; and how to say so."""
+    skips = Skips(run)
     for contract in run.contracts:
         mine = [r for r in run.results if r.contract == contract.name]
-        empty = unaccepted(run, contract.name)
-        missing = [r for r in empty if explained(run, r)]
-        if found := dict.fromkeys(line(run, r) for r in empty if r not in missing):
+        empty = skips.unaccepted(contract.name)
+        missing = [r for r in empty if skips.explained(r)]
+        if found := dict.fromkeys(skips.line(r) for r in empty if not skips.explained(r)):
             yield "", ""
             yield f"{contract.name}: nothing to examine; where that is right, say so in the contract:", "yellow"
             yield "  [skips]", ""
