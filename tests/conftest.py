@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -15,6 +16,14 @@ from pgconform.targets.server import Server, find_binaries, start
 from tests.committing import prepare
 
 Connect = Callable[[str], psycopg.Connection[Any]]
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def copied() -> Callable[[Path], Path]:
+    """Copies the tree: what is built or written in it would meet what another worker builds or writes there."""
+    ignored = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "out", "history", "build", "dist")
+    return lambda place: Path(shutil.copytree(ROOT, place, ignore=ignored))
 
 
 @pytest.fixture(scope="session")

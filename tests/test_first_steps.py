@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
@@ -116,12 +117,9 @@ def test_mistakes_are_one_clear_line(
 
 
 @pytest.fixture
-def checkout(tmp_path: Path) -> Path:
+def checkout(copied: Callable[[Path], Path], tmp_path: Path) -> Path:
     """A copy of the tree."""
-    copy = tmp_path / "copy"
-    ignored = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "out", "history", "build", "dist")
-    shutil.copytree(ROOT, copy, ignore=ignored)
-    return copy
+    return copied(tmp_path / "copy")
 
 
 def test_a_new_check_is_clean_and_its_proof_fails_until_it_is_written(checkout: Path) -> None:

@@ -10,6 +10,7 @@ import sys
 import time
 import venv
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
@@ -22,9 +23,9 @@ ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def wheel(copied: Callable[[Path], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "build", "--wheel", f"--outdir={out}", str(ROOT)]
+    command = [sys.executable, "-m", "build", "--wheel", f"--outdir={out}", str(copied(out / "sources"))]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return next(out.glob("*.whl"))
