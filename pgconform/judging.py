@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 from pgconform.checks import Check, Evidence, evaluate, own_error, subject_name
+from pgconform.locks import waits
 from pgconform.model import Finding, NotVerified, Result, TargetLost, Verdict
 from pgconform.progress import Meter, shown
 from pgconform.results import Run, from_json
@@ -74,6 +75,7 @@ def described(finding: Finding, above: str = "") -> str:
     for number, line in enumerate(finding.remedy.splitlines()):
         label = "remedy (destroys data):" if finding.destroys else "remedy:"
         lines.append(f"    {label if not number else ' ' * len(label)} {line}")
+    lines += [f"    lock: {taken}"] if (taken := waits(finding.remedy)) else []
     if finding.script:
         lines.append("    see for yourself, in psql:")
         lines += [f"      {line}" for line in finding.script.splitlines()]

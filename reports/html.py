@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from pgconform import __version__
 from pgconform.guides import rows_of
+from pgconform.locks import lock
 from pgconform.model import Result, Verdict
 from pgconform.names import qualified, split
 
@@ -20,7 +21,6 @@ from .html_figures import figures
 from .html_top import bar, changed, head, waivers
 from .html_words import FOLDED, OPEN, heading, identity, kind, link
 from .html_words import text as _text
-from .locks import lock
 from .plain import unexamined
 from .plots import strip
 from .skips import Skips

@@ -13,8 +13,8 @@ import pytest
 from pgconform.reports import html, write
 from pgconform.reports.beside import ACCESS, BENCH, SCALE
 from pgconform.reports.html_figures import amount
-from pgconform.reports.locks import lock
 
+from pgconform.locks import lock, waits
 from tests.pages import Opened, beside, covered, written
 from tests.runs import large, small
 
@@ -275,3 +275,4 @@ def test_a_run_that_was_cut_short_says_so() -> None:
 )
 def test_the_lock_of_a_remedy(remedy: str, taken: str) -> None:
     assert lock(remedy).partition(" (")[0] == taken
+    assert waits(remedy) == ("" if taken in ("", "SHARE UPDATE EXCLUSIVE") else lock(remedy))

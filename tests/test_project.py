@@ -95,7 +95,18 @@ def test_no_check_body_is_too_long() -> None:
 
 # Imports point downwards: a module may import from its own layer and those above it in this list.
 LAYERS = (
-    ("model", "names", "parameters", "vector_kinds", "query_vectors", "history", "trends", "progress", "baseline"),
+    (
+        "model",
+        "names",
+        "parameters",
+        "vector_kinds",
+        "query_vectors",
+        "history",
+        "trends",
+        "progress",
+        "baseline",
+        "locks",
+    ),
     ("contract_section", "contract_operations", "contract_vectors"),
     ("contract", "catalog", "guides"),
     ("contract_words", "acl", "statements", "catalog_queries", "expression_tree", "bodies", "settings_read"),

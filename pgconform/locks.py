@@ -12,7 +12,7 @@ LEVELS = (
 MEANING = {
     "ROW EXCLUSIVE": "reads and writes go on",
     "SHARE UPDATE EXCLUSIVE": "reads and writes go on",
-    "SHARE": "reads go on, writes wait",
+    "SHARE": "reads go on, writes wait; with CONCURRENTLY, where the table is not partitioned, they go on",
     "SHARE ROW EXCLUSIVE": "reads go on, writes wait",
     "ACCESS EXCLUSIVE": "reads and writes wait",
 }
@@ -49,6 +49,12 @@ def lock(remedy: str) -> str:
         return ""
     strongest = max(found, key=LEVELS.index)
     return f"{strongest} ({MEANING[strongest]})"
+
+
+def waits(remedy: str) -> str:
+    """As `lock`, but '' where reads and writes go on: what is told beside SQL that is ready to be pasted."""
+    taken = lock(remedy)
+    return taken if "wait" in taken else ""
 
 
 def _level(statement: Any) -> str:
