@@ -1,4 +1,4 @@
-"""How many numbers sequences have left, and how they get more."""
+"""How many numbers sequences have left, how they get more, and whether they give what rows hold already."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from itertools import groupby
 
 from pgconform.catalog import Catalog, Table
 from pgconform.database import Database
-from pgconform.model import NotVerified
+from pgconform.model import Nothing, NotVerified
 from pgconform.names import qualified, remark
 from pgconform.remedies import retype
-from pgconform.statements import Name, column, statement
+from pgconform.statements import Name, Rows, column, statement
 
 MOST = 9_223_372_036_854_775_807  # of a bigint
 
@@ -79,6 +79,37 @@ def sequences(database: Database) -> list[Numbers]:
         fills = (Fill(qualified(row[6], row[7]), str(row[5]), int(row[8] or MOST)) for row in each if row[7])
         found.append(Numbers(qualified(schema, name), int(last), int(most), tuple(fills)))
     return found
+
+
+_NEXT = """
+select case when s.is_called then s.last_value::numeric + q.seqincrement else s.last_value end, q.seqmax, q.seqincrement
+from {name} as s, pg_catalog.pg_sequence as q
+where q.seqrelid = {name_text}::pg_catalog.regclass and q.seqincrement > 0 and not q.seqcycle"""
+
+
+def taken(table: str, key: str, sequence: str, database: Database) -> tuple[int, Rows]:
+    """The number that a sequence gives next, and the rows whose key is that one or one that it gives later.
+
+    Both are of one snapshot, and a sequence is read as it is now: numbers given since are no longer its next one.
+    Raises NotVerified, and Nothing where the sequence counts backwards or begins again.
+    """
+    question = statement(_NEXT, name=Name.of(sequence), name_text=sequence)
+    for next_one, most, step in database.rows(question, f"reading sequence {sequence}"):
+        where = statement("{k} between {n} and {m}", k=column(key), n=int(next_one), m=int(most))
+        if step > 1:  # such as where two servers take turns
+            where = statement("{w} and ({k} - {n}) % {s} = 0", w=where, k=column(key), n=int(next_one), s=int(step))
+        return int(next_one), Rows(table, where)
+    raise Nothing(f"{sequence} counts backwards, or begins again")
+
+
+def ahead(held: Rows, key: str, sequence: str) -> str:
+    """SQL after which the sequence goes on behind those rows."""
+    return str(
+        statement(
+            "select pg_catalog.setval({s}::pg_catalog.regclass, pg_catalog.max({k})::bigint) from {source};",
+            s=sequence, k=column(key), source=held.source,
+        )
+    )  # fmt: skip
 
 
 def more(numbers: Numbers, share: float, catalog: Catalog) -> str:
