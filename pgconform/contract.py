@@ -215,8 +215,10 @@ class ArgumentPromise(Section, frozen=True):
 
 
 class Search(Section, frozen=True):
-    """How the function searches: the vector column behind it, and the names of its arguments and results. pgconform
-    bench measures ``recall``, the mean share of the nearest rows that is found; ``latency_ms``, the 95th percentile,
+    """How the function searches: the vector column behind it, and the names of its arguments and results. Every call
+    passes what is ``given`` to other arguments, and for ``filters`` (argument and column) a value that the caller's
+    rows have; only rows ``where`` an SQL condition on the table's columns holds are found at all. pgconform bench
+    measures ``recall``, the mean share of the nearest rows that is found; ``latency_ms``, the 95th percentile,
     which fails at three times that; and from ``index_from`` rows on, that an approximate index is scanned."""
 
     vector: str
@@ -224,6 +226,9 @@ class Search(Section, frozen=True):
     threshold: str = ""
     count: str = ""
     tenant: str = ""
+    given: dict[str, str | int | float | bool] = {}
+    filters: dict[str, str] = {}
+    where: str = ""
     default_threshold: float | None = None
     default_count: int | None = None
     key: str = "id"
@@ -235,13 +240,15 @@ class Search(Section, frozen=True):
 
 class Query(Section, frozen=True):
     """A search that an application sends as SQL of its own. ``sql`` returns ``key`` and ``similarity``, the nearest row
-    first; ``:query`` in it is the vector, ``:tenant`` and ``:count`` the caller's tenant and how many rows are wanted:
-    all are bound as parameters. Without ``:count``, ``default_count`` says how many it returns; all are over the
-    similarity ``default_threshold``. ``execute`` are the roles that send it."""
+    first; ``:query`` in it is the vector, ``:tenant`` and ``:count`` the caller's tenant and how many rows are wanted,
+    and so is each of ``filters``: all are bound as parameters. Without ``:count``, ``default_count`` says how many it
+    returns; all are over the similarity ``default_threshold``. ``execute`` are the roles that send it."""
 
     sql: str
     vector: str
     execute: tuple[str, ...]
+    filters: dict[str, str] = {}
+    where: str = ""
     default_threshold: float | None = None
     default_count: Annotated[int, Meta(ge=1)] | None = None
     key: str = "id"

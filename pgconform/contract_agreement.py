@@ -5,6 +5,7 @@ It looks at the contract alone, never at a database, and says the place of each 
 
 from __future__ import annotations
 
+import importlib
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +18,14 @@ from pgconform.vector_kinds import INDEXABLE, KINDS, metrics
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from pgconform.contract import Contract, FunctionPromise, Query, TablePromise, Tenancy
+    from pgconform.contract import Contract, FunctionPromise, Query, Search, TablePromise, Tenancy
     from pgconform.contract_operations import Procedure
     from pgconform.contract_vectors import Vector
     from pgconform.contract_words import KeyPath, Problem
 
 
 _PER_TENANT = ("exclusive", "distinct", "determines")  # what is promised of each tenant's rows
+_BARE = {"target_list", "limit_option", "op"}  # of a SELECT of one expression and nothing else
 PARAMETERS = ("query", "tenant", "count")  # of declared queries
 
 
@@ -176,12 +178,44 @@ def _function(contract: Contract, path: KeyPath, function: FunctionPromise) -> I
     """Declared roles execute it; a search is over a declared vector, by arguments that it has."""
     for n, role in enumerate(function.execute):
         yield from _role(contract, (*path, "execute", n), role)
-    if search := function.search:
-        yield from _known((*path, "search", "vector"), search.vector, _vectors(contract), "vectors")
-        arguments = [argument.name for argument in function.arguments]
-        for key in ("query", "tenant", "threshold", "count"):
-            if key == "query" or getattr(search, key):
-                yield from _known((*path, "search", key), getattr(search, key), arguments, "arguments")
+    if function.search:
+        yield from _search(contract, (*path, "search"), function, function.search)
+
+
+def _search(contract: Contract, path: KeyPath, function: FunctionPromise, search: Search) -> Iterator[Problem]:
+    """It is over a declared vector, by arguments that the function has, and every one without a default is given."""
+    yield from _known((*path, "vector"), search.vector, _vectors(contract), "vectors")
+    arguments = [argument.name for argument in function.arguments]
+    meant = []
+    for key in ("query", "tenant", "threshold", "count"):
+        if (name := getattr(search, key)) or key == "query":
+            yield from _known((*path, key), name, arguments, "arguments")
+            meant.append(name)
+    for key, names in (("given", search.given), ("filters", search.filters)):
+        for name in names:
+            yield from _known((*path, key, name), name, arguments, "arguments")
+            if name in meant:
+                yield (*path, key, name), "has its meaning already; name it once"
+            meant.append(name)
+    spelled = set(meant) <= set(arguments)
+    for name in (a.name for a in function.arguments if spelled and a.default is None and a.name not in meant):
+        accepted = "name it as tenant, threshold or count, under filters with its column, or under given with a value"
+        yield path, f"argument {name} has no default, and nothing says what to pass; {accepted}"
+    yield from _condition((*path, "where"), search.where)
+
+
+def _condition(path: KeyPath, text: str) -> Iterator[Problem]:
+    """The text is one SQL expression, whole."""
+    if not text:
+        return
+    postgast: Any = importlib.import_module("postgast")  # takes a while to import, and few contracts need it
+    try:
+        parsed = postgast.parse(f"select\n{text}\nor true").stmts
+    except (postgast.PgQueryError, UnicodeEncodeError):
+        parsed = ()
+    target = parsed[0].stmt.select_stmt if len(parsed) == 1 else None
+    if target is None or len(target.target_list) != 1 or {part.name for part, _ in target.ListFields()} - _BARE:
+        yield path, "wanted one SQL condition on columns of the vector's table, such as deleted_at is null"
 
 
 def _vectors(contract: Contract) -> list[str]:
@@ -198,14 +232,22 @@ def _query(contract: Contract, path: KeyPath, name: str, query: Query) -> Iterat
     for n, role in enumerate(query.execute):
         yield from _role(contract, (*path, "execute", n), role)
     told = named(query.sql)
-    unknown = [word if word.startswith("$") else f":{word}" for word in told if word not in PARAMETERS]
+    accepted_words = (*PARAMETERS, *query.filters)
+    unknown = [word if word.startswith("$") else f":{word}" for word in told if word not in accepted_words]
     if unknown:
-        accepted = ", ".join(f":{known}" for known in PARAMETERS)
+        accepted = ", ".join(f":{known}" for known in accepted_words)
         yield (*path, "sql"), f"unknown parameter {', '.join(unknown)}; accepted: {accepted}"
     elif "query" not in told:
         yield (*path, "sql"), "wanted :query in it, where the vector is"
     elif "count" not in told and query.default_count is None:
         yield (*path, "default_count"), "missing; wanted how many rows it returns, or :count in sql"
+    for name in query.filters:
+        if name not in told or name in PARAMETERS:
+            yield (
+                (*path, "filters", name),
+                f"wanted a parameter :{name} in sql, which none of {', '.join(PARAMETERS)} is",
+            )
+    yield from _condition((*path, "where"), query.where)
 
 
 # What a procedure of each kind needs besides the text that is run.

@@ -257,7 +257,8 @@ class Searching:
 
     @property
     def needs(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
-        return ((self.table, (self.column,)),)
+        filtered = self.promise.search.filters.values() if self.promise.search else ()
+        return ((self.table, (self.column, *filtered)),)
 
     @property
     def vector_column(self) -> tuple[str, str]:

@@ -37,7 +37,7 @@ def measured(search: Searching, evidence: Evidence) -> dict[str, Figure]:
         raise Nothing(f"no caller of {search.function} has rows to search for")
     count = statement("select pg_catalog.count(*) from {t} as r", t=Name.of(search.table))
     rows = evidence.database.remembered(count, f"counting rows of {search.table}")[0][0]
-    call = honest_call(search, able[-1], vectors[0])
+    call = honest_call(search, evidence, able[-1], vectors[0])
     explained = statement("explain (analyze, buffers, timing off, format json) {call}", call=call)
     what = f"searching through {search.function}"
     budget.need(f"a search through {search.function}")

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from pgconform.model import Nothing, NotVerified
-from pgconform.probes.searching import INDEX_ONLY, REFUSALS, Budget, callers, honest_call, own_rows, queries
+from pgconform.probes.findable import arguments, own_rows, searched
+from pgconform.probes.searching import INDEX_ONLY, REFUSALS, Budget, callers, honest_call, queries
 from pgconform.statements import Name, joined, statement
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def index_scans(search: Searching, evidence: Evidence, indexes: Iterable[Name], 
     before = evidence.database.one(count, what)[0]
     try:
         with evidence.database.acting(able[-1].role, {**dict(able[-1].settings), **settings}):
-            evidence.database.rows(honest_call(search, able[-1], vectors[0]), what)
+            evidence.database.rows(honest_call(search, evidence, able[-1], vectors[0]), what)
     except NotVerified as reason:
         if reason.state[:2] in REFUSALS:  # the call is refused, which is what search-results finds
             return -1
@@ -73,7 +74,10 @@ def unscanned(search: Searching, evidence: Evidence, indexes: list[Name]) -> tup
 
 
 def _own(search: Searching, evidence: Evidence) -> int:
-    """How many rows belong to the caller who has most."""
+    """How many rows the caller who has most may find."""
     mine = own_rows(search, evidence, callers(search, evidence)[-1])
-    question = statement("select pg_catalog.count(*) from {t} as r where {mine}", t=Name.of(search.table), mine=mine)
+    question = statement(
+        "select pg_catalog.count(*) from {t} as r where {mine} and {searched}",
+        t=Name.of(search.table), mine=mine, searched=searched(search, arguments(search, evidence, mine)),
+    )  # fmt: skip
     return int(evidence.database.remembered(question, f"counting rows of {search.table}")[0][0])

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from pgconform import query_vectors
 from pgconform.checks import Evidence
-from pgconform.contract import Search
 from pgconform.contract_vectors import Vector
 from pgconform.identities import Identity, identities
 from pgconform.model import NotVerified
 from pgconform.parameters import pieces
+from pgconform.probes.findable import FEW, arguments, own_rows, searched, spec_of
 from pgconform.probes.shares import askers
 from pgconform.probes.vectors import dimension, extension_schema
 from pgconform.statements import Name, Once, Statement, column, joined, statement
@@ -29,7 +29,6 @@ ON = 1e-9
 TOLERANCE = 0.002
 # More results than an index that looks at a few nearest lists can give a small tenant.
 MANY = 20
-FEW = 10  # rows asked for by a declared query that says nothing
 # Settings under which only an index scan can give the order that a search asks for.
 INDEX_ONLY = {"enable_seqscan": "off", "enable_sort": "off", "enable_bitmapscan": "off"}
 
@@ -107,22 +106,13 @@ def _stored(search: Searching, evidence: Evidence, identity: Identity) -> list[s
     return texts
 
 
-def own_rows(search: Searching, evidence: Evidence, identity: Identity) -> Statement:
-    """The condition under which the identity may find row ``r``: its own, or everybody's."""
-    from pgconform.probes.visibility import belongs
-
-    if evidence.contract.scope(search.table, identity.role, "select") in ("shared", "all"):
-        return statement("true")
-    return belongs(evidence, search.table, identity)
-
-
 def answers(search: Searching, evidence: Evidence, budget: Budget | None = None) -> Iterator[Answer]:
     """One answer for each caller, query vector and way to name the tenant, untried where the time that the contract's
     limits give is spent: each takes a scan of the table, too. Raises NotVerified."""
     budget = budget or Budget(evidence)
     for identity in callers(search, evidence):
         for vector in queries(search, evidence, identity):
-            for asked, given in _ways(search, identity):
+            for asked, given in _ways(search, evidence, identity):
                 if budget.spent:
                     yield Answer(identity, asked, (), (), (), 0, untried=True)
                 else:
@@ -148,9 +138,11 @@ class Budget:
 
 def foreign_answers(search: Searching, evidence: Evidence) -> Iterator[Answer]:
     """Answers to calls that name another tenant, none, or a pattern: for each kind of client session."""
-    spec = _spec(search)
+    spec = spec_of(search)
     tenants = sorted({t for i in identities(evidence) for t in i.tenants})
     for identity in _of_each_kind(search, evidence):
+        theirs = statement("not coalesce({own}, false)", own=own_rows(search, evidence, identity))
+        least = arguments(search, evidence, theirs)
         ways: list[tuple[str, dict[str, object]]] = [("no tenant named", {})]
         if spec.tenant:
             others = [t for t in tenants if t not in identity.tenants][:1]
@@ -158,8 +150,9 @@ def foreign_answers(search: Searching, evidence: Evidence) -> Iterator[Answer]:
             ways += [("a null tenant", {spec.tenant: None}), ("a pattern as tenant", {spec.tenant: "%"})]
         for vector in (*_stored(search, evidence, identity)[-1:], *_held_out(search, evidence)[:1]):
             for asked, given in ways:
-                if _complete(search, given):
-                    yield _answer(search, evidence, identity, vector, asked, given | _lenient(search), exact=False)
+                if _complete(search, least | given):
+                    passed = least | given | _lenient(search)
+                    yield _answer(search, evidence, identity, vector, asked, passed, exact=False)
 
 
 def faults(search: Searching, given: Iterable[Answer]) -> dict[str, str]:
@@ -174,7 +167,7 @@ def faults(search: Searching, given: Iterable[Answer]) -> dict[str, str]:
     found = {}
     for who, theirs in asked.items():
         shares = [recall(answer) for answer in theirs if answer.exact and not answer.untried]
-        mean, least = (sum(shares) / len(shares) if shares else 1.0), _spec(search).recall
+        mean, least = (sum(shares) / len(shares) if shares else 1.0), spec_of(search).recall
         missed = f"recall {mean:.2f}, promised {least:g}: nearer rows are left out" if mean < least else ""
         found[who] = next(filter(None, map(fault, theirs)), missed)
     return {who: why for who, why in found.items() if why}
@@ -218,14 +211,14 @@ def _of_each_kind(search: Searching, evidence: Evidence) -> list[Identity]:
     return [identity for found in kinds.values() for identity in dict.fromkeys((found[0], found[-1]))]
 
 
-def honest_call(search: Searching, identity: Identity, vector: str) -> Statement:
-    """The search as that caller makes it, the own tenant named where one can be."""
-    return _call(search, vector, next(_ways(search, identity))[1])
+def honest_call(search: Searching, evidence: Evidence, identity: Identity, vector: str) -> Statement:
+    """The search as that caller makes it, the own tenant named where one can be. Raises NotVerified."""
+    return _call(search, vector, next(_ways(search, evidence, identity))[1])
 
 
 def sent(search: Searching, values: Mapping[str, object]) -> Statement:
     """A declared query with these values of its parameters."""
-    spec, template = _spec(search), ""
+    spec, template = spec_of(search), ""
     for text, name in pieces(search.sql.rstrip().rstrip(";")):
         template += text.replace("{", "{{").replace("}", "}}") + (f"{{{name}}}" if name else "")
     parts: dict[str, object] = {name: Once(value) for name, value in values.items()}
@@ -234,11 +227,6 @@ def sent(search: Searching, values: Mapping[str, object]) -> Statement:
         "select f.{key}::text, f.{s}::float8 from (\n{sql}\n) as f",
         key=Name((spec.key,)), s=Name((spec.similarity,)), sql=statement(template, **parts),
     )  # fmt: skip
-
-
-def _spec(search: Searching) -> Search:
-    assert search.promise.search, "only search functions are asked"
-    return search.promise.search
 
 
 def _fits(search: Searching, evidence: Evidence) -> Statement:
@@ -255,24 +243,25 @@ def type_of(vector: Vector, extension: str) -> Name:
 
 
 def _key(search: Searching) -> Name:
-    return column(_spec(search).key)
+    return column(spec_of(search).key)
 
 
-def _ways(search: Searching, identity: Identity) -> Iterator[tuple[str, dict[str, object]]]:
+def _ways(search: Searching, evidence: Evidence, identity: Identity) -> Iterator[tuple[str, dict[str, object]]]:
     """Arguments as an honest caller gives them: the own tenant named, and left out where that is allowed."""
-    spec = _spec(search)
+    spec = spec_of(search)
+    least = arguments(search, evidence, own_rows(search, evidence, identity))
+    tenant = min(identity.tenants, default=None)
     if search.sql:
-        mine: dict[str, object] = {spec.tenant: min(identity.tenants, default=None)} if spec.tenant else {}
+        mine = least | ({spec.tenant: tenant} if spec.tenant else {})
         for asked, count in (("as declared", spec.default_count or FEW), ("many", MANY))[: 2 if spec.count else 1]:
             yield asked, {**mine, spec.count: count} if spec.count else mine
         return
-    if spec.tenant and identity.tenants:
-        for tenant in sorted(identity.tenants)[:1]:
-            yield "own tenant", {spec.tenant: tenant}
-    if _complete(search, {}):
-        yield "defaults", {}
+    named = least | ({spec.tenant: tenant} if spec.tenant and tenant is not None else {})
+    if named != least:
+        yield "own tenant", named
+    if _complete(search, least):
+        yield "defaults", least
     if spec.count and spec.threshold:
-        named = {spec.tenant: min(identity.tenants)} if spec.tenant and identity.tenants else {}
         yield "many, however far", {**named, spec.threshold: _farthest(search), spec.count: MANY}
 
 
@@ -283,28 +272,28 @@ def _farthest(search: Searching) -> float:
 def _complete(search: Searching, given: dict[str, object]) -> bool:
     """True when every argument without a default is given."""
     return all(
-        a.default is not None or a.name in given or a.name == _spec(search).query for a in search.promise.arguments
+        a.default is not None or a.name in given or a.name == spec_of(search).query for a in search.promise.arguments
     )
 
 
 def _lenient(search: Searching) -> dict[str, object]:
     """Arguments that let as many rows through as can be: nothing else must hide another tenant's rows."""
-    spec = _spec(search)
+    spec = spec_of(search)
     return {name: value for name, value in ((spec.threshold, _farthest(search)), (spec.count, 50)) if name}
 
 
 def _call(search: Searching, vector: str, given: dict[str, object]) -> Statement:
-    spec = _spec(search)
+    spec = spec_of(search)
     if search.sql:
         return sent(search, {spec.query: vector, **given})
-    arguments = [
+    passed = [
         statement("{name} => {value}", name=Name((name,)), value=value)
         for name, value in {spec.query: vector, **given}.items()
     ]
     return statement(
         "select f.{key}::text, f.{s}::float8 from {f}({arguments}) as f",
         key=Name((spec.key,)), s=Name((spec.similarity,)), f=Name.of(search.function),
-        arguments=joined(arguments),
+        arguments=joined(passed),
     )  # fmt: skip
 
 
@@ -337,7 +326,7 @@ def _answer(
 
 def _threshold(search: Searching, given: dict[str, object]) -> float | None:
     """The threshold that a call asks for: its own, or the declared default."""
-    told = given.get(_spec(search).threshold, _spec(search).default_threshold)
+    told = given.get(spec_of(search).threshold, spec_of(search).default_threshold)
     return told if isinstance(told, float | None) else float(str(told))
 
 
@@ -346,7 +335,7 @@ def _exact(
 ) -> list[tuple[str, float]]:
     """Keys and similarities of the true nearest rows, those on the threshold included, by a sequential scan over the
     identity's rows."""
-    spec = _spec(search)
+    spec = spec_of(search)
     threshold = _threshold(search, given)
     count = given.get(spec.count, spec.default_count)
     schema = extension_schema(evidence.catalog)
@@ -354,6 +343,7 @@ def _exact(
     if tenant is not None and evidence.contract.tables[search.table].holds == "tenant":
         own = column(evidence.contract.column_of(search.table))
         mine = statement("{mine} and {own}::text = {tenant}", mine=mine, own=own, tenant=tenant)
+    mine = statement("{mine} and {searched}", mine=mine, searched=searched(search, given))
     near = statement("s.similarity >= {least}::float8", least=threshold - ON) if threshold is not None else None
     distance = statement(
         "{e} operator({o}." + KINDS[search.vector.type, search.vector.metric].operator + ") {q}::{t}",

@@ -4,7 +4,7 @@ no row is the answer to by itself."""
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,8 @@ from pgconform import query_vectors
 from pgconform.identities import Identity, identities
 from pgconform.model import Mistake, NotVerified
 from pgconform.people import NOBODY, NUMBERS
-from pgconform.probes.searching import by_tenant, own_rows, sent, type_of
+from pgconform.probes.findable import arguments, own_rows, searched, spec_of
+from pgconform.probes.searching import by_tenant, sent, type_of
 from pgconform.probes.shares import askers
 from pgconform.statements import Name, Once, Statement, column, joined, statement
 from pgconform.vector_kinds import KINDS, alike, home
@@ -35,7 +36,8 @@ NEAR = 0.5  # how far a query is from the stored vector that it is drawn from, o
 @dataclass(frozen=True, slots=True)
 class Case:
     """One search by one caller; ``share`` says which tenant's, without naming it, and ``also`` of which other shares it
-    is the example; ``rows`` are the caller's own, of ``total``."""
+    is the example; ``rows`` are the caller's own, of ``total``, and so many of them ``findable``. ``given`` is what the
+    call passes besides vector, tenant and number."""
 
     search: Searching
     who: Identity
@@ -44,6 +46,8 @@ class Case:
     total: int
     also: tuple[str, ...] = ()
     nobody: str = ""  # what to say where a tenant must be named and the caller has none
+    findable: int = 0
+    given: tuple[tuple[str, object], ...] = ()
 
     @property
     def name(self) -> str:
@@ -58,38 +62,49 @@ def cases(search: Searching, evidence: Evidence) -> list[Case]:
     members = [i for i in able if i.kind in ("one", "many")]
     if not by_tenant(search, evidence):
         return [
-            Case(search, who, "everybody", rows, rows) for who in members[:1] for rows in [_count(search, evidence)]
+            _filled(Case(search, who, "everybody", rows, rows), evidence)
+            for who in members[:1]
+            for rows in [_count(search, evidence)]
         ]
     asking = askers(evidence, search.table, search.promise.execute)
     found = [Case(search, one.who, one.share, one.rows, one.total, one.also) for one in asking]
     outside = [who for who in able if who.kind in ("none", "bare")][:1] if found else []
     kind = evidence.contract.tenancy_of(evidence.contract.tables[search.table]).type.partition("(")[0]
     nobody = NOBODY if kind == "uuid" else "-1" if kind in NUMBERS else ""
-    return found + [Case(search, who, "no tenant", 0, found[0].total, nobody=nobody) for who in outside]
+    found += [Case(search, who, "no tenant", 0, found[0].total, nobody=nobody) for who in outside]
+    return [_filled(case, evidence) for case in found]
 
 
-def _count(search: Searching, evidence: Evidence) -> int:
-    question = statement("select pg_catalog.count(*) from {t} as r", t=Name.of(search.table))
+def _filled(case: Case, evidence: Evidence) -> Case:
+    """With what its calls pass, and how many rows they may find. Who has none looks where most rows are."""
+    spec = spec_of(case.search)
+    mine = own_rows(case.search, evidence, case.who) if case.rows else statement("true")
+    given = arguments(case.search, evidence, mine)
+    findable = case.rows
+    if findable and (spec.where or spec.filters):
+        wanted = statement("{mine} and {searched}", mine=mine, searched=searched(case.search, given))
+        findable = _count(case.search, evidence, wanted)
+    return replace(case, findable=findable, given=tuple(given.items()))
+
+
+def _count(search: Searching, evidence: Evidence, where: Statement | None = None) -> int:
+    question = statement(
+        "select pg_catalog.count(*) from {t} as r where {w}", t=Name.of(search.table), w=where or statement("true")
+    )
     return int(evidence.database.remembered(question, f"counting rows of {search.table}")[0][0])
 
 
 def call(case: Case) -> Statement:
     """The search through its function, the way an honest caller asks: own tenant, default threshold. Its first value is
-    the query vector. Raises NotVerified where an argument is missing."""
-    search = case.search
-    spec = search.promise.search
-    assert spec, "only search functions are asked"
-    given: dict[str, object] = {spec.query: None}
+    the query vector."""
+    search, spec = case.search, spec_of(case.search)
+    given: dict[str, object] = {spec.query: None, **dict(case.given)}
     if spec.tenant and case.who.tenants:
         given[spec.tenant] = min(case.who.tenants)
+    elif spec.tenant and any(a.name == spec.tenant and a.default is None for a in search.promise.arguments):
+        given[spec.tenant] = case.nobody
     if spec.count:
         given[spec.count] = wanted(case)
-    for argument in search.promise.arguments:
-        if argument.default is None and argument.name not in given:
-            if argument.name != spec.tenant:
-                what = f"argument {argument.name} of {search.function} has no default"
-                raise NotVerified(f"{what}, and the contract does not say what to pass; give it a default")
-            given[argument.name] = case.nobody
     if search.sql:
         return sent(search, given)
     named = [statement("{n} => {v}", n=Name((name,)), v=value) for name, value in given.items()]
@@ -144,19 +159,29 @@ def plain(case: Case, schema: str) -> Statement:
     held = [_indexed(vector, schema, value) for value in (column(search.column), query)]
     near = _distance(vector.indexed_as or (vector.type, vector.metric), schema, held[0], held[1])
     parts: dict[str, object] = {"key": column(spec.key), "near": near, "t": Name.of(search.table), "n": wanted(case)}
+    filtered = statement(" where {searched}", searched=searched(search, dict(case.given)))
+    parts["kept"] = filtered if spec.where or spec.filters else statement("")
     if vector.index_cast != "bit":
-        return statement("select {key}::text, {near} as distance from {t} as r order by 2 limit {n}::int", **parts)
+        return statement(
+            "select {key}::text, {near} as distance from {t} as r{kept} order by 2 limit {n}::int", **parts
+        )
     again = _distance((vector.type, vector.metric), schema, column(search.column), query)
     return statement(
-        "select {key}::text, {again} as distance from (select r.* from {t} as r order by {near} limit {many}::int) as r"
-        " order by 2 limit {n}::int", again=again, many=CANDIDATES * wanted(case), **parts,
+        "select {key}::text, {again} as distance from (select r.* from {t} as r{kept} order by {near}"
+        " limit {many}::int) as r order by 2 limit {n}::int", again=again, many=CANDIDATES * wanted(case), **parts,
     )  # fmt: skip
 
 
 def owners(search: Searching, evidence: Evidence, found: list[Case]) -> list[Statement]:
     """For each case the condition under which row ``r`` may be an answer."""
     return [
-        statement("({own})", own=own_rows(search, evidence, case.who)) if case.rows else statement("false")
+        statement(
+            "({own} and {searched})",
+            own=own_rows(search, evidence, case.who),
+            searched=searched(search, dict(case.given)),
+        )
+        if case.rows
+        else statement("false")
         for case in found
     ]
 

@@ -141,9 +141,10 @@ class Measuring:
             seconds = self._rounds(asked, answers)
         times = [1000 * float(second) for second in seconds[:, :, 1].flat][1:]
         return Measured(
-            case=case.name, rows=case.rows, total=case.total, also=case.also, asked=self.wanted, queries=len(answers),
-            cold=cold, samples=len(times), p50=statistics.median(times), p95=quantile(times, 0.95),
-            p99=quantile(times, 0.99), ratio=paced(seconds), buffers=buffers, plan=shape or "nothing",
+            case=case.name, rows=case.findable, total=case.total, also=case.also, asked=self.wanted,
+            queries=len(answers), cold=cold, samples=len(times), p50=statistics.median(times),
+            p95=quantile(times, 0.95), p99=quantile(times, 0.99), ratio=paced(seconds), buffers=buffers,
+            plan=shape or "nothing",
             asking=fingerprint(self.queries),
             scanned=statistics.mean(a.scanned for a in answers[:CUSTOM]),
             scanned_later=statistics.mean(a.scanned for a in answers[CUSTOM:] or answers),
