@@ -217,9 +217,10 @@ class ArgumentPromise(Section, frozen=True):
 class Search(Section, frozen=True):
     """How the function searches: the vector column behind it, and the names of its arguments and results. Every call
     passes what is ``given`` to other arguments, and for ``filters`` (argument and column) a value that the caller's
-    rows have; only rows ``where`` an SQL condition on the table's columns holds are found at all. pgconform bench
-    measures ``recall``, the mean share of the nearest rows that is found; ``latency_ms``, the 95th percentile,
-    which fails at three times that; and from ``index_from`` rows on, that an approximate index is scanned."""
+    rows have; only rows ``where`` an SQL condition on the table's columns holds are found at all. ``table_key`` is what
+    the table calls the results' ``key``, where that is another name. pgconform bench measures ``recall``, the mean
+    share of the nearest rows that is found; ``latency_ms``, the 95th percentile, which fails at three times that; and
+    from ``index_from`` rows on, that an approximate index is scanned."""
 
     vector: str
     query: str
@@ -232,6 +233,7 @@ class Search(Section, frozen=True):
     default_threshold: float | None = None
     default_count: int | None = None
     key: str = "id"
+    table_key: str = ""
     similarity: str = "similarity"
     recall: Share = 0.9
     latency_ms: Annotated[float, Meta(gt=0)] = 1000
@@ -252,6 +254,7 @@ class Query(Section, frozen=True):
     default_threshold: float | None = None
     default_count: Annotated[int, Meta(ge=1)] | None = None
     key: str = "id"
+    table_key: str = ""
     similarity: str = "similarity"
     recall: Share = 0.9
     latency_ms: Annotated[float, Meta(gt=0)] = 1000

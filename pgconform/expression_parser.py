@@ -69,16 +69,9 @@ class Parsed:
     per_row: list[Path] = field(default_factory=list)
 
 
-def parse(expression: str, table: str = "", trusted: Trusted = ()) -> Parsed:
-    """The tree of what pg_get_expr printed for the table.
-
-    The table is its bare name; without it, a qualifier that no FROM clause binds is taken to be the row. ``trusted``
-    are columns of relations whose own row security shows the session's rows only.
-
-    Raises ExpressionError for anything that is not exactly one expression.
-    """
+def single(expression: str) -> Any:
+    """PostgreSQL's own tree of a text that is exactly one expression. Raises ExpressionError for any other."""
     postgast = _module("postgast")
-
     if "\0" in expression:
         raise ExpressionError("expression cannot be parsed: it holds a NUL character")
     try:
@@ -96,8 +89,19 @@ def parse(expression: str, table: str = "", trusted: Trusted = ()) -> Parsed:
     target = select.target_list[0].res_target
     if len(select.target_list) != 1 or target.name or _is_star(target.val):
         raise ExpressionError("expression cannot be parsed: expected one expression")
+    return target.val
+
+
+def parse(expression: str, table: str = "", trusted: Trusted = ()) -> Parsed:
+    """The tree of what pg_get_expr printed for the table.
+
+    The table is its bare name; without it, a qualifier that no FROM clause binds is taken to be the row. ``trusted``
+    are columns of relations whose own row security shows the session's rows only.
+
+    Raises ExpressionError for anything that is not exactly one expression.
+    """
     builder = _Builder(table, trusted)
-    builder.parsed.root = builder.node(target.val)
+    builder.parsed.root = builder.node(single(expression))
     return builder.parsed
 
 

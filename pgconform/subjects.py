@@ -29,7 +29,7 @@ from pgconform.contract import (
 from pgconform.contract_operations import Metrics
 from pgconform.contract_vectors import Vector
 from pgconform.model import Nothing
-from pgconform.names import literal, qualified, quote, split, type_name
+from pgconform.names import qualified, quote, split, type_name
 
 if TYPE_CHECKING:
     from pgconform.catalog import Catalog, Function, Index, Sequence, Table
@@ -258,7 +258,12 @@ class Searching:
     @property
     def needs(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
         filtered = self.promise.search.filters.values() if self.promise.search else ()
-        return ((self.table, (self.column, *filtered)),)
+        return ((self.table, (self.column, self.key, *filtered)),)
+
+    @property
+    def key(self) -> str:
+        """The column of the table by which results name its rows."""
+        return (self.promise.search.table_key or self.promise.search.key) if self.promise.search else ""
 
     @property
     def vector_column(self) -> tuple[str, str]:
@@ -382,17 +387,3 @@ def sequences(catalog: Catalog, contract: Contract) -> Iterator[Sequence]:
     """Sequences of the declared schemas."""
     wanted = {*contract.schemas.exposed, *contract.schemas.tenant}
     return (s for s in catalog.sequences if s.schema in wanted and not s.extension)
-
-
-def numbered_keys(catalog: Catalog, contract: Contract) -> Iterator[tuple[Table, str, Sequence]]:
-    """Columns that are keys by themselves and get their values from a sequence."""
-    owning = {s.owned_by: s for s in catalog.sequences if s.owned_by}
-    giving = {f"nextval({literal(str(s))}::regclass)": s for s in catalog.sequences}
-    for table in application_tables(catalog, contract):
-        if table.kind not in ("table", "partitioned"):
-            continue
-        keys = {i.columns for i in table.indexes if i.unique and i.valid and not i.predicate}
-        for column in table.columns:
-            given = owning.get(f"{table}.{quote(column.name)}") if column.identity else giving.get(column.default or "")
-            if given and (column.name,) in keys:
-                yield table, column.name, given

@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from pgconform.catalog import Catalog, Sequence, Table
 from pgconform.contract import Contract
 from pgconform.contract_operations import Backups, Operations, Trends
-from pgconform.subjects import Declared, declared
+from pgconform.names import literal, quote
+from pgconform.subjects import Declared, application_tables, declared
 
 
 def trends(contract: Contract) -> Iterator[Trends]:
@@ -86,3 +88,17 @@ def backup_sources(contract: Contract) -> Iterator[Source]:
 def dated_sources(contract: Contract) -> Iterator[Source]:
     """Places where several backups are kept."""
     return (source for source in backup_sources(contract) if source.kind != "archiver")
+
+
+def numbered_keys(catalog: Catalog, contract: Contract) -> Iterator[tuple[Table, str, Sequence]]:
+    """Columns that are keys by themselves and get their values from a sequence."""
+    owning = {s.owned_by: s for s in catalog.sequences if s.owned_by}
+    giving = {f"nextval({literal(str(s))}::regclass)": s for s in catalog.sequences}
+    for table in application_tables(catalog, contract):
+        if table.kind not in ("table", "partitioned"):
+            continue
+        keys = {i.columns for i in table.indexes if i.unique and i.valid and not i.predicate}
+        for column in table.columns:
+            given = owning.get(f"{table}.{quote(column.name)}") if column.identity else giving.get(column.default or "")
+            if given and (column.name,) in keys:
+                yield table, column.name, given

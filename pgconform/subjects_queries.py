@@ -20,8 +20,8 @@ def all_searches(contract: Contract) -> Iterator[Searching]:
         vector = contract.tables[relation].vectors[column]
         search = Search(
             query.vector, "query", "", "count" if "count" in told else "", "tenant" if "tenant" in told else "", {},
-            query.filters, query.where, query.default_threshold, query.default_count, query.key, query.similarity,
-            query.recall, query.latency_ms, query.index_from,
+            query.filters, query.where, query.default_threshold, query.default_count, query.key, query.table_key,
+            query.similarity, query.recall, query.latency_ms, query.index_from,
         )  # fmt: skip
         promise = FunctionPromise(
             tuple(ArgumentPromise(word, vector.type if word == "query" else "text") for word in told),

@@ -60,7 +60,7 @@ def pasted(references: Server, fault: str, script: str) -> tuple[list[str], str]
     """The errors that psql showed, and all else."""
     command = [str(find_binaries("16") / "psql"), "-X", "-v", "VERBOSITY=verbose", references.dsn("victorysync")]
     given = script.replace("begin;", f"begin;\n{fault}", 1)
-    done = subprocess.run(command, input=given, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, input=given, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stderr
     return re.findall(r"ERROR: +(\w{5}):", done.stderr), done.stdout
 

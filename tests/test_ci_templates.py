@@ -140,7 +140,7 @@ def shell(checkout: Path, script: str, **environment: str) -> subprocess.Complet
     env |= {"PATH": f"{checkout / 'tools'}:{env['PATH']}", "GITHUB_OUTPUT": "output", "GITHUB_STEP_SUMMARY": "summary"}
     return subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script], cwd=checkout, env=env | environment, capture_output=True, text=True,
-        timeout=240, check=False,
+        timeout=600, check=False,
     )  # fmt: skip
 
 

@@ -40,7 +40,7 @@ def test_up_prints_an_address_and_stops_when_asked(tmp_path: Path) -> None:
             capture_output=True, text=True, cwd=tmp_path, check=False,
         )  # fmt: skip
         up.send_signal(signal.SIGINT)
-        assert up.wait(timeout=30) == 0
+        assert up.wait(timeout=120) == 0
         assert done.returncode == 0, done.stdout
     assert not socket_dir.exists()
 
@@ -136,7 +136,7 @@ def test_scripts_of_the_project_take_no_unknown_argument() -> None:
     for argument, status in (("--help", 0), ("--hlep", 2)):
         done = subprocess.run(
             [sys.executable, "-m", "tests.remedies", argument], capture_output=True, text=True, check=False,
-            cwd=Path(__file__).parent.parent, timeout=30,
+            cwd=Path(__file__).parent.parent, timeout=120,
         )  # fmt: skip
         assert done.returncode == status, done.stderr
         assert "usage: python -m tests.remedies [-h]" in done.stdout + done.stderr

@@ -146,6 +146,6 @@ def _amcheck(server: Server, binaries: Path) -> tuple[int, bool]:
     done = subprocess.run(
         [binaries / "pg_amcheck", "--database=postgres", "--heapallindexed"],
         env=_environment(server.dsn()) | {"LC_ALL": "C", "PATH": str(binaries)}, capture_output=True, text=True,
-        check=False, timeout=60,
+        check=False, timeout=600,
     )  # fmt: skip
     return done.returncode, 'Weird "I"' in done.stdout

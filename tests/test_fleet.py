@@ -57,7 +57,7 @@ def fleet(place: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (block,) = re.findall(r"```toml\n(name = .*?)```", README.read_text(encoding="utf-8"), re.S)
     (home / "contract.toml").write_text(block, encoding="utf-8")
     targets = "".join(f'[[targets]]\nname = "{name}"\ndsn = "{variable(name)}"\n' for name in NAMES)
-    defaults = '[defaults]\ncontract = "contract.toml"\nselect = "gate"\ntimeout = 120\n'
+    defaults = '[defaults]\ncontract = "contract.toml"\nselect = "gate"\ntimeout = 600\n'
     (home / "fleet.toml").write_text(defaults + targets, encoding="utf-8")
     return home
 
@@ -74,7 +74,7 @@ def environment(place: Server) -> dict[str, str]:
 def pgconform(fleet: Path, place: Server, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "pgconform", "fleet", *arguments]
     return subprocess.run(
-        command, cwd=fleet, env=environment(place), capture_output=True, text=True, timeout=240, check=False
+        command, cwd=fleet, env=environment(place), capture_output=True, text=True, timeout=600, check=False
     )
 
 
@@ -218,7 +218,7 @@ def test_a_fleet_that_is_ended_ends_its_runs_and_keeps_what_it_has(fleet: Path, 
     )
     until(lambda: list(tmp_path.glob(f"targets/*/{ANSWER}")))
     process.terminate()
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=600)
     assert process.returncode == 2, output
     assert "Traceback" not in output
     assert not runs(process.pid)

@@ -36,7 +36,7 @@ def live() -> Iterator[Server]:
 
 def pgconform(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "pgconform", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=120, check=False)
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=600, check=False)
 
 
 def changed(live: Server, *statements: str) -> None:
@@ -243,7 +243,7 @@ def test_a_run_that_is_ended_by_force_leaves_reports_that_say_so(
         if number == 20:
             process.send_signal(signum)
             break
-    output = process.communicate(timeout=60)[0]
+    output = process.communicate(timeout=600)[0]
     assert process.returncode == (2 if told else -signum), output
     document = told_everywhere(tmp_path, CUT)
     assert document["status"] == 2
@@ -284,7 +284,7 @@ def test_a_full_disk_leaves_valid_reports_that_say_so(live: Server, tmp_path: Pa
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
     done = subprocess.run(
-        command, capture_output=True, text=True, cwd=tmp_path, preexec_fn=limited, timeout=120, check=False,
+        command, capture_output=True, text=True, cwd=tmp_path, preexec_fn=limited, timeout=600, check=False,
         env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},
     )  # fmt: skip
     assert done.returncode == 3, done.stdout + done.stderr

@@ -21,6 +21,7 @@ from pgconform.targets.server import Server
 
 PGCONFORM = [sys.executable, "-m", "pgconform"]
 CANARY = "c4n4ry"
+PATH = '"$user", public'  # as a server has it that nobody changed
 
 PLAIN = """
 create role app_plain login;
@@ -195,10 +196,10 @@ def test_a_drafted_contract_holds_on_the_database_that_it_was_drafted_from(
     assert done.returncode == 0, done.stdout
 
 
-def run(folder: Path, dsn: str) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, dsn: str, *more: str) -> subprocess.CompletedProcess[str]:
     asked = [f"--contract={folder / 'contract.toml'}", f"--target=live:{dsn}", "--history=none"]
     return subprocess.run(
-        [*PGCONFORM, "run", *asked, f"--out={folder / 'out'}", "-p", "no:cacheprovider"],
+        [*PGCONFORM, "run", *asked, f"--out={folder / 'out'}", "-p", "no:cacheprovider", *more],
         capture_output=True,
         text=True,
         cwd=folder,
@@ -222,7 +223,7 @@ def test_tenants_of_a_plain_application_are_found(others: dict[str, str], tmp_pa
     assert (tenancy.column, tenancy.type, tenancy.members) == ("org_id", "integer", None)
     assert tenancy.registry
     assert tenancy.registry.table == "public.orgs"
-    assert contract.sessions["member"].settings == {"app.org": "{tenant}"}
+    assert contract.sessions["member"].settings == {"app.org": "{tenant}", "search_path": PATH}
     assert contract.roles.clients == ("app_plain",)
     tasks = contract.tables["public.tasks"]
     assert (tasks.holds, tasks.column, tasks.parent, tasks.minimum) == (
@@ -237,7 +238,7 @@ def test_two_tenancies_are_kept_apart(others: dict[str, str], tmp_path: Path) ->
     assert {n: t.column for n, t in contract.tenancies.items()} == {"school": "school_id", "vendor": "vendor_id"}
     assert contract.tables["public.offers"].tenancy == "vendor"
     told = {name: contract.sessions[t.session].settings for name, t in contract.tenancies.items()}
-    assert told == {"school": {"app.school": "{tenant}"}, "vendor": {"app.vendor": "{tenant}"}}
+    assert told == {name: {f"app.{name}": "{tenant}", "search_path": PATH} for name in ("school", "vendor")}
 
 
 def test_what_has_no_tenants_gets_none(others: dict[str, str], tmp_path: Path) -> None:

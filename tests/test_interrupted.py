@@ -271,7 +271,7 @@ def test_a_run_that_is_ended_by_a_signal_leaves_nothing_behind(
     )  # fmt: skip
     await_moment(process, cache / "cache" / "servers", MOMENTS[moment])
     process.send_signal(signum)
-    output = process.communicate(timeout=60)[0]
+    output = process.communicate(timeout=600)[0]
     assert (process.returncode, left(cache)) == (2, []), output
     assert "the run was cut short" in output
     assert state(weird) == before

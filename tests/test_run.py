@@ -25,7 +25,7 @@ READER = Path(__file__).parent.parent / "pgconform" / "reader.sql"
 SMALL = ("-k", "row_security or every_declared_table")  # a few checks, where which ones does not matter
 
 
-def run(*arguments: str, out: Path, timeout: float = 120, **environment: str) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, out: Path, timeout: float = 600, **environment: str) -> subprocess.CompletedProcess[str]:
     """``pgconform run`` in a process of its own, in a directory that is not the project's."""
     command = [sys.executable, "-m", "pgconform", "run", f"--out={out}", *arguments]
     env = {k: v for k, v in os.environ.items() if not k.startswith(("PGC_", "PYTEST_"))} | environment
@@ -253,7 +253,7 @@ class TestExitStatus:
                 if "PASSED" in line and "orphans" not in line and "test_references" in line:
                     dying.stop(immediate=True)
                     break
-            output = process.communicate(timeout=60)[0]
+            output = process.communicate(timeout=600)[0]
         assert process.returncode == 75, output
         assert "went away" in output or "cannot be reached" in output
         lost = results(tmp_path)["lost"]

@@ -27,7 +27,7 @@ from pgconform.drafting.tables import (
     whose,
 )
 from pgconform.drafting.tenancy import Guess, guesses
-from pgconform.names import qualified
+from pgconform.names import qualified, quote
 from pgconform.statements import statement
 
 if TYPE_CHECKING:
@@ -127,24 +127,37 @@ class _Draft:
             page.section("sessions", "anonymous", why="how the API signs in callers without a token")
             page.put("role", self.roles.anonymous)
             page.put("claims", {"role": self.roles.anonymous})
+            page.put("settings", {"search_path": self._search_path()}, "as an API sets it, or else the server")
         for guess in self.tenancies:
             page.section("sessions", self._session(guess), why="how the application signs in a member")
             page.put("role", self.roles.member)
             blank, user = ("{user}", True) if guess.members else ("{tenant}", False)
             said = self.seen.said(self._judged(guess), user)
+            tied = {said[1][0]: blank} if said and said[0] == "settings" else {}
+            why = "guess: policies read this setting" if tied else "as an API sets it, or else the server"
+            page.put("settings", tied | {"search_path": self._search_path()}, why)
             if said is None and guess.members:
                 why = "guess: nothing that policies read holds a user but the token's subject"
                 page.put("claims", {"sub": "{user}", "role": self.roles.member}, why)
             elif said is None:
                 why = "guess: no policy tells how sessions say their tenant; write the claim or the setting here"
                 page.put("claims", {guess.column: blank}, why)
-            elif said[0] == "settings":
-                page.put("settings", {said[1][0]: blank}, "guess: policies read this setting")
-            else:
+            elif not tied:
                 claim: Any = blank
                 for part in reversed(said[1]):
                     claim = {part: claim}
                 page.put("claims", {"role": self.roles.member, **claim}, "guess: policies read this claim of the token")
+
+    def _search_path(self) -> str:
+        """Where sessions look for names without a schema: in what the API shows and in its extensions, which PostgREST
+        sets; without an API, as the server is set."""
+        catalog = self.evidence.catalog
+        if self.roles.anonymous:
+            shown = sorted(exposed(self.seen, self.roles), key=lambda schema: (schema != "public", schema))
+            return ", ".join(map(quote, [*shown, *(["extensions"] if catalog.schema("extensions") else [])]))
+        known = {(s.role, s.database): s.value for s in catalog.settings if s.name == "search_path"}
+        here, role = catalog.server.database, self.roles.member
+        return next((known[key] for key in ((role, here), (role, ""), ("", here)) if key in known), '"$user", public')
 
     def _judged(self, guess: Guess) -> list[str]:
         """The tables whose policies tell how a session of the tenancy says who it is."""
@@ -277,9 +290,13 @@ class _Draft:
         page.put(
             "execute", [r for r in everybody if self.seen.privileges.may(r, "EXECUTE", function)], "as granted today"
         )
-        found = search(function, self.vectors, {guess.column for guess in self.tenancies})
+        found = search(function, self.vectors, {guess.column for guess in self.tenancies}, catalog)
         if found:
-            page.put("search", found.item, found.why)
+            blank = {"given": dict.fromkeys(found.unknown, "...")} if found.unknown else {}
+            page.say(
+                *(f"argument {name} has no default: what is it given, under which where?" for name in found.unknown)
+            )
+            page.put("search", found.item | blank, found.why, bool(blank))
             page.say(*(f"or: vector = {value(name)}, which its body names, too" for name in found.others))
             page.put(
                 "definition", "file:NAME.sql", "SQL that makes it, with its grants, once it is as it should be", True

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pgconform import contract_vectors
-from pgconform.catalog import Argument, Column, Function, Index, Table
+from pgconform.catalog import Argument, Catalog, Column, Function, Index, Table
+from pgconform.drafting import conditions
 from pgconform.drafting.seen import Seen, mentions
 from pgconform.expressions import ExpressionError, constant
 from pgconform.model import NotVerified
@@ -159,9 +160,10 @@ class Search:
     item: dict[str, Any]
     why: str
     others: list[str]  # vectors that its body names, too
+    unknown: list[str]  # arguments that must be given, and of which nothing tells what
 
 
-def search(function: Function, known: list[Vector], tenants: set[str]) -> Search | None:
+def search(function: Function, known: list[Vector], tenants: set[str], catalog: Catalog) -> Search | None:
     """How the function searches, None where it takes no vector or returns no rows."""
     types = {kind for kind, _ in KINDS if kind != "bit"} | {v.item.get("type", "") for v in known}
     query = next((a for a in function.inputs if _base(a) in types), None)
@@ -176,8 +178,11 @@ def search(function: Function, known: list[Vector], tenants: set[str]) -> Search
     item: dict[str, Any] = {"vector": vector.name, "query": query.name}
     why = f"guess: its body names {vector.table}" if near else "guess: its body names no table that stores vectors"
     threshold = _argument(function, ("double precision", "real", "numeric"), _THRESHOLD)
-    tenant = next(
-        (a for a in function.inputs if a.name in tenants or any(_same_stem(a.name, t) for t in tenants)), None
+    found = conditions.looks(function, vector.table, vector.column.name, catalog)
+    told = {name for name, places in found.compared.items() if any(column in tenants for _, column in places)}
+    rest = [a for a in function.inputs if a not in (query, threshold, count)]
+    tenant = next((a for a in rest if a.name in told), None) or next(
+        (a for a in rest if a.name in tenants or any(_same_stem(a.name, t) for t in tenants)), None
     )
     for key, argument in (("threshold", threshold), ("count", count), ("tenant", tenant)):
         if argument is not None:
@@ -185,17 +190,26 @@ def search(function: Function, known: list[Vector], tenants: set[str]) -> Search
     for key, argument in (("default_threshold", threshold), ("default_count", count)):
         if argument is not None and (number := _number(argument.default)) is not None:
             item[key] = float(number) if key == "default_threshold" else int(number)
+    required = [a.name for a in rest if a.default is None and a is not tenant]
+    if filtered := conditions.filters(found, required):
+        item["filters"] = filtered
+    if found.where:
+        item["where"] = found.where
     results = [a.name for a in function.arguments if a.mode in "ot"]
     if results and "id" not in results and (keys := [n for n in results if n.endswith("id")]):
         item["key"] = keys[0]
+    key = item.get("key", "id")
+    if vector.table.column(key) is None and len(vector.table.primary_key) == 1:
+        item["table_key"] = vector.table.primary_key[0]
     if results and "similarity" not in results and (scores := [n for n in results if _SCORE.search(n)]):
         item["similarity"] = scores[0]
-    return Search(item, why, [other.name for other in near[1:]])
+    return Search(item, why, [other.name for other in near[1:]], [name for name in required if name not in filtered])
 
 
 def _same_stem(argument: str, column: str) -> bool:
     plain = re.sub(r"^(p|in|arg|filter|match|query)?_+|_(filter|param|arg|in)$", "", argument.lower())
-    return plain == column.lower() or (bool(_TENANT.search(plain)) and plain in column.lower())
+    stem = re.sub(r"_?id$", "", column.lower())
+    return plain in (column.lower(), stem) or (bool(_TENANT.search(plain)) and plain in column.lower())
 
 
 def _base(argument: Argument) -> str:

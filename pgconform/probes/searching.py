@@ -243,7 +243,7 @@ def type_of(vector: Vector, extension: str) -> Name:
 
 
 def _key(search: Searching) -> Name:
-    return column(spec_of(search).key)
+    return column(search.key)
 
 
 def _ways(search: Searching, evidence: Evidence, identity: Identity) -> Iterator[tuple[str, dict[str, object]]]:

@@ -158,7 +158,7 @@ def plain(case: Case, schema: str) -> Statement:
     query = statement(sized, q=Once(None), t=type_of(vector, schema))
     held = [_indexed(vector, schema, value) for value in (column(search.column), query)]
     near = _distance(vector.indexed_as or (vector.type, vector.metric), schema, held[0], held[1])
-    parts: dict[str, object] = {"key": column(spec.key), "near": near, "t": Name.of(search.table), "n": wanted(case)}
+    parts: dict[str, object] = {"key": column(search.key), "near": near, "t": Name.of(search.table), "n": wanted(case)}
     filtered = statement(" where {searched}", searched=searched(search, dict(case.given)))
     parts["kept"] = filtered if spec.where or spec.filters else statement("")
     if vector.index_cast != "bit":
@@ -195,9 +195,9 @@ def drawn(search: Searching, evidence: Evidence, count: int) -> Matrix:
     some = statement(
         "({key} = any(array(select s.{k} from {t} as s where s.{e} is not null"
         " order by pg_catalog.md5(s.{k}::text), s.{k} limit {n}::int)))",
-        key=column(spec.key), k=Name((spec.key,)), t=Name.of(search.table), e=Name((search.column,)), n=count,
+        key=column(search.key), k=Name((search.key,)), t=Name.of(search.table), e=Name((search.column,)), n=count,
     )  # fmt: skip
-    question = copied.question(search.table, spec.key, search.column, [statement("true")], some)
+    question = copied.question(search.table, search.key, search.column, [statement("true")], some)
     messages = evidence.database.copied(question, f"choosing query vectors from {search.table}")
     picked = [
         (key, vector.copy())

@@ -257,14 +257,14 @@ class Measuring:
     def _rows(self, where: Statement) -> Iterator[Block]:
         search, database = self.search, self.evidence.database
         owners = cases.owners(search, self.evidence, self.cases)
-        question = copied.question(search.table, self.spec.key, search.column, owners, where)
+        question = copied.question(search.table, search.key, search.column, owners, where)
         messages = database.copied(question, f"reading the vectors of {search.table}")
         return copied.blocks(messages, search.vector.type, search.vector.dimension, len(owners))
 
     def _judged(self, number: int, answers: list[Asked]) -> dict[str, Any]:
         """What was returned, measured by the exact answer."""
         keys = tuple(sorted({key for answer in answers for key in answer.keys}))
-        listed = statement("{k}::text = any({keys}::text[])", k=column(self.spec.key), keys=keys)
+        listed = statement("{k}::text = any({keys}::text[])", k=column(self.search.key), keys=keys)
         own: dict[str, Matrix] = {}
         for block in self._rows(listed):
             for n, key in enumerate(block.keys):

@@ -18,11 +18,11 @@ from pgconform.subjects import (
     flags,
     metrics,
     minimums,
-    numbered_keys,
     reports,
     totals,
     value_sets,
 )  # fmt: skip
+from pgconform.subjects_operations import numbered_keys
 
 
 @check("values-declared", guide=["vs-5", "vs-6", "vs-2", "muva-20"], when=["daily"], each=value_sets)
