@@ -36,18 +36,9 @@ from pgconform.expression_tree import (
 )
 
 _VOLATILE = frozenset(
-    (
-        "random",
-        "gen_random_uuid",
-        "uuid_generate_v4",
-        "uuidv4",
-        "uuidv7",
-        "clock_timestamp",
-        "timeofday",
-        "nextval",
-        "setval",
-    )
-)
+    ("random", "gen_random_uuid", "uuid_generate_v4", "uuidv4", "uuidv7", "clock_timestamp", "timeofday", "nextval",
+     "setval")
+)  # fmt: skip
 _INTEGERS = frozenset(("int2", "int4", "int8"))
 _TEXTS = frozenset(("text", "varchar"))
 
