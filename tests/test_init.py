@@ -29,6 +29,7 @@ create table public.orgs (id int primary key, name text not null);
 create table public.projects (id int primary key, org_id int not null references public.orgs, name text);
 create table public.tasks (id int primary key, project_id int not null references public.projects on delete cascade,
                            owner_id int, hours numeric check (hours >= 0));
+create table public.remarks (id int primary key, task_id int references public.tasks, body text);
 create table public.owners (id int primary key);
 create table public.notes (id int primary key, org_id int not null, body text);
 insert into public.orgs values (1, 'c4n4ry one'), (2, 'c4n4ry two');
@@ -229,6 +230,8 @@ def test_tenants_of_a_plain_application_are_found(others: dict[str, str], tmp_pa
     assert (tasks.holds, tasks.column, tasks.parent, tasks.minimum) == (
         "child", "project_id", "public.projects", {"hours": 0},
     )  # fmt: skip
+    remarks = contract.tables["public.remarks"]
+    assert (remarks.holds, remarks.parent) == ("child", "public.tasks"), "its key may be null, and yet is all it has"
     text = (tmp_path / "contract.toml").read_text("utf-8")
     assert '  # { columns = ["owner_id"], table = "public.owners", declared = false },  # guess: ' in text
 

@@ -97,14 +97,15 @@ def _whose(seen: Seen, roles: Roles, tenancies: list[Guess], table: Table) -> Wh
 
 
 def _child(seen: Seen, table: Table, found: dict[str, Whose]) -> Whose | None:
-    """It belongs to whom its parent belongs to: by a foreign key of one column that its policies look at, or that is
-    never null."""
+    """It belongs to whom its parent belongs to: by a foreign key of one column that its policies look at, that is never
+    null, or that deletes it with its parent; else by the only one. Taken for shared, leaking it would be right."""
     tied = seen.tied.get(str(table), frozenset())
     keys = [c for c in table.foreign_keys()
             if len(c.columns) == 1 and found.get(c.references, Whose("")).holds in ("tenant", "child")]  # fmt: skip
     for constraint in sorted(keys, key=lambda c: (c.columns[0] not in tied, c.on_delete != "cascade")):
         column = table.column(constraint.columns[0])
-        if column and (column.not_null or column.name in tied):
+        sure = constraint.on_delete == "cascade" or len(keys) == 1
+        if column and (column.not_null or column.name in tied or sure):
             parent = found[constraint.references]
             return Whose("child", column.name, constraint.references, constraint.referenced_columns[0], parent.tenancy,
                          f"guess: a row refers to one of {constraint.references} and names no tenant")  # fmt: skip
