@@ -31,7 +31,13 @@ TOLERANCE = 0.002
 MANY = 20
 FEW = 10  # rows asked for by a declared query that says nothing
 # Settings under which only an index scan can give the order that a search asks for.
-INDEX_ONLY = {"enable_seqscan": "off", "enable_sort": "off", "enable_bitmapscan": "off"}
+# The last one makes functions that the session has called before plan anew, instead of as they were planned without.
+INDEX_ONLY = {
+    "enable_seqscan": "off",
+    "enable_sort": "off",
+    "enable_bitmapscan": "off",
+    "plan_cache_mode": "force_custom_plan",
+}
 
 
 @dataclass(frozen=True, slots=True)
