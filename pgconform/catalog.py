@@ -96,6 +96,10 @@ class Index(_Object, frozen=True):
     extension: str = ""
     pages: int = 0
 
+    def has_all(self, *columns: str) -> bool:
+        """True where only rows that have no value of one of the columns are left out: no search by them looks there."""
+        return self.predicate in ("", *(f"({quote(column)} IS NOT NULL)" for column in columns))
+
 
 class Policy(msgspec.Struct, frozen=True):
     """``using`` and ``check`` are pg_get_expr's text, or None where the policy has none."""

@@ -123,6 +123,22 @@ create policy p on b.items using (workspace_id = current_setting('app.workspace'
 grant usage on schema public, b to authenticated;
 grant select on all tables in schema public, b to authenticated;
 """
+# The user's row says the tenant, and its key the user; members see each other by a helper that looks there.
+PROFILES = """
+create table public.firms (id uuid primary key);
+create table public.profiles (id uuid primary key references auth.users, firm uuid references public.firms,
+  firm_role text not null check (firm_role in ('clerk', 'owner')));
+create table public.files (id uuid primary key, firm uuid not null references public.firms);
+create function public.my_firm() returns uuid language sql stable security definer set search_path = ''
+  as $$ select p.firm from public.profiles as p where p.id = (select auth.uid()) $$;
+alter table public.profiles enable row level security;
+alter table public.files enable row level security;
+create policy p on public.profiles for select using (firm = (select public.my_firm()));
+create policy p on public.files using (firm = (select public.my_firm()));
+grant usage on schema public to authenticated;
+grant execute on function public.my_firm() to authenticated;
+grant select on all tables in schema public to authenticated;
+"""
 AUTH = Path(__file__).parent.parent / "fixtures" / "databases" / "supabase" / "1_auth.sql"
 
 CHECKED = "('administrator', 'doctor') and s.status = 'active'"
@@ -132,7 +148,7 @@ create or replace function public.is_member(clinic uuid) returns boolean languag
     and s.user_id = (select auth.uid()) and s.role in ('administrator', 'doctor')) $$;
 """
 
-OTHERS = {"clinics": CLINICS, 'gu "ilds': WEIRD, "alike": ALIKE}
+OTHERS = {"clinics": CLINICS, 'gu "ilds': WEIRD, "alike": ALIKE, "profiles": PROFILES}
 
 
 @pytest.fixture(scope="session")  # a worker may come back to this file
@@ -158,6 +174,15 @@ def test_a_child_of_tenants_rows_makes_no_tenancy(others: dict[str, str], tmp_pa
     search = contract.functions["public.match_notes"].search
     assert search
     assert search.tenant == "clinic_id"
+
+
+def test_a_row_that_is_the_user_names_a_member(others: dict[str, str], tmp_path: Path) -> None:
+    contract = drafted(others["profiles"], tmp_path)
+    members = contract.tenancies["firm"].members
+    assert members
+    assert (members.table, members.user, members.tenant) == ("public.profiles", "id", "firm")
+    assert (members.role, members.admin, members.users) == ("firm_role", "owner", "auth.users.id")
+    assert contract.sessions["member"].claims["sub"] == "{user}"
 
 
 def test_who_counts_is_found_in_the_bodies_of_helpers(others: dict[str, str], tmp_path: Path) -> None:

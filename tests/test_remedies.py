@@ -15,7 +15,7 @@ from pgconform.model import Finding
 from pgconform.remedies import add_column, column_type, create_table
 from pgconform.targets.server import running
 from tests.conftest import Connect
-from tests.proving import contract_of, snapshot
+from tests.proving import contract_of, snapshot, transaction
 
 TIME = "timestamp with time zone"
 EMPTY = Catalog(Server(160000, "none", "nobody", "UTF8"))
@@ -103,3 +103,21 @@ def test_constraints_of_18_hold_after_their_remedies() -> None:
         for remedy in remedies[:2]:
             connection.execute(remedy.encode())
         assert judged() == []
+
+
+def test_a_pinned_function_goes_on_finding_what_it_names_without_a_schema(connect: Connect) -> None:
+    check, contract, connection = load()["definer-search-path"], contract_of("victorysync"), connect("victorysync")
+    today = datetime.datetime.now(datetime.UTC).date()
+    with transaction(connection, contract):
+        connection.execute("set local search_path = public")
+        connection.execute(
+            "create function auth.my_organizations() returns setof uuid language sql stable security definer"
+            " as $$ select org_id from org_users where user_id = auth.uid() $$;"
+            "grant execute on function auth.my_organizations() to authenticated"
+        )
+        evidence = Evidence(contract, snapshot(connection), Database(connection), today)
+        (finding,) = evaluate(check, evidence).findings
+        assert finding.remedy == "alter function auth.my_organizations() set search_path = public, auth, pg_temp;"
+        connection.execute(finding.remedy.encode())
+        connection.execute("set local search_path = ''; set local role authenticated")
+        connection.execute("select auth.my_organizations()")

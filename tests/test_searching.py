@@ -48,6 +48,23 @@ def test_what_there_was_no_time_for_is_said(connect: Connect) -> None:
     assert recalled.verdict is Verdict.PASSED, "one query is measured in any case"
 
 
+def test_a_plan_that_the_session_has_kept_is_not_what_is_judged(connect: Connect) -> None:
+    contract, connection = contract_of("muva"), connect("muva")
+    with transaction(connection, contract):
+        signature = "public.match_sire_documents(extensions.vector, double precision, integer)"
+        connection.execute(f"alter function {signature} security definer reset plan_cache_mode".encode())
+        connection.execute("alter table public.sire_content disable row level security")  # or each role plans anew
+        connection.execute("set local enable_indexscan = off")
+        nearest = "(select d.embedding from public.sire_content as d where d.embedding is not null limit 1)"
+        for count in range(1, 9):  # from the sixth call on, plpgsql may keep one plan for all
+            connection.execute(f"select from public.match_sire_documents({nearest}, 0, {count})".encode())
+        connection.execute("set local enable_indexscan = on")
+        now = datetime.datetime.now(datetime.UTC).date()
+        evidence = Evidence(contract, snapshot(connection), Database(connection), now)
+        found = evaluate(load()["search-uses-index"], evidence).findings
+    assert [finding.object for finding in found] == []
+
+
 def test_searches_of_every_check_keep_to_the_time(connect: Connect, tmp_path: Path) -> None:
     contract = contract_of("muva")
     hurried = msgspec.structs.replace(contract, limits=msgspec.structs.replace(contract.limits, search_seconds=0))

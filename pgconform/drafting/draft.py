@@ -106,7 +106,10 @@ class _Draft:
         if installed:
             page.section("extensions", why="as installed now; minimum is the oldest version that will do")
         for extension in installed:
-            page.put(extension.name, {"minimum": extension.version, "schema": extension.schema})
+            item = {"minimum": extension.version, "schema": extension.schema}
+            if extension.schema in shown:  # where none should lie
+                del item["schema"]
+            page.put(extension.name, item)
 
     def _all_of_tenants(self, schema: str) -> bool:
         there = [table for table in self.tables if table.schema == schema]

@@ -46,7 +46,8 @@ def told(seen: Seen, members: Members) -> tuple[dict[str, Any], list[str]]:
 def _roles(seen: Seen, table: Table) -> list[tuple[str, list[str]]]:
     """The column with a member's role, where a check constraint or its type lists the values."""
     listed = _listed(seen, table)
-    return [(name, listed[name]) for name in _ROLE if name in listed][:1]
+    called = [*_ROLE, *(name for name in listed if name.endswith("_role"))]
+    return [(name, listed[name]) for name in called if name in listed][:1]
 
 
 def _listed(seen: Seen, table: Table) -> dict[str, list[str]]:

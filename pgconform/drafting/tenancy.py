@@ -218,7 +218,7 @@ def _user(seen: Seen, table: Table) -> tuple[str, str]:
     """The column that names a user, and what it refers to as schema.table.column."""
     for constraint in table.foreign_keys():
         column = constraint.columns[0]
-        named = _USER_COLUMN.match(column) or seen.by_user(table, column)
+        named = _USER_COLUMN.match(column) or table.primary_key == (column,) or seen.by_user(table, column)
         if named and len(constraint.columns) == 1 and seen.of_users(constraint.references):
             return column, f"{constraint.references}.{quote(constraint.referenced_columns[0])}"
     for each in table.columns:

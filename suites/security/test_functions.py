@@ -81,14 +81,19 @@ def _path(function: Function) -> list[str] | None:
     return None if path is None else [q.replace('""', '"') or p for q, p in _PART.findall(path) if q or p]
 
 
-def _flaw(path: list[str] | None, catalog: Catalog, contract: Contract, privileges: Privileges) -> tuple[str, str]:
-    """What clients can put in front on a search path, and a better one to set; '' twice for a good one."""
-    if path is None:
-        return "its search path is not pinned", "''"
+def _flaw(function: Function, catalog: Catalog, contract: Contract, privileges: Privileges) -> tuple[str, str]:
+    """What clients can put in front on a function's search path, and a better one to set; '' twice for a good one.
+
+    One that is not pinned finds by the caller's path what its body names without a schema: it has to go on doing so.
+    """
+    pinned, installed = _path(function), [e.schema for e in catalog.extensions if e.schema != "pg_catalog"]
+    path = list(dict.fromkeys([*contract.schemas.exposed, function.schema, *installed])) if pinned is None else pinned
     clients, others = contract.roles.clients, [name for name in path if name != "pg_catalog"]
     open_to = [s for s in catalog.schemas if s.name in others and any(privileges.may(r, "CREATE", s) for r in clients)]
     better = [name for name in path if name not in ("pg_temp", *(s.name for s in open_to))]
     kept = ", ".join(map(quote, [*better, "pg_temp"]))
+    if pinned is None:
+        return "its search path is not pinned", kept
     if open_to:
         return f"clients may create in {', '.join(map(str, open_to))}, which is on its search path", kept
     if others and others[-1] != "pg_temp" and any(map(privileges.may_make_temporary, clients)):
@@ -110,7 +115,7 @@ def test_every_definer_function_pins_its_search_path(
     Otherwise a caller puts an own table or operator in front of the one that the function means. Temporary tables come
     first on every path that does not end with pg_temp.
     """
-    observed, better = _flaw(_path(function), catalog, contract, privileges)
+    observed, better = _flaw(function, catalog, contract, privileges)
     if observed and not function.sql_body:
         remedy = f"alter {_kind(function)} {function.signature} set search_path = {better};"
         yield Finding(function.signature, observed, remedy)
