@@ -176,7 +176,8 @@ class TablePromise(Section, frozen=True):
     """What one relation promises. ``holds``: whose rows it has (tenant: ``column`` names the tenant; user:
     ``column`` names the user; child: ``column`` names a row of ``parent``; shared: nobody's; service: no
     client's business). ``access`` is the profile, by default the one called like ``holds``. ``definition``
-    is SQL that creates it, or ``file:NAME`` relative to the contract; ``unlogged`` allows a crash to empty it."""
+    is SQL that creates it, or ``file:NAME`` relative to the contract; ``unlogged`` allows a crash to empty it. Rows for
+    which the SQL condition ``visible`` does not hold may be hidden from those whose they are."""
 
     holds: Literal["tenant", "user", "child", "shared", "service"] = "tenant"
     column: str = ""
@@ -188,6 +189,7 @@ class TablePromise(Section, frozen=True):
     definition: str = ""
     nullable: bool = False
     unlogged: bool = False
+    visible: str = ""
     columns: dict[str, dict[Command, tuple[str, ...]]] = {}
     unique: tuple[tuple[str, ...], ...] = ()
     exclusive: tuple[str, ...] = ()

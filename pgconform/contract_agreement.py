@@ -143,6 +143,7 @@ def _circular(contract: Contract, name: str) -> bool:
 
 def _columns(contract: Contract, path: KeyPath, table: TablePromise) -> Iterator[Problem]:
     """Column privileges are for declared roles; columns refer to as many; a tenant's columns have a tenant."""
+    yield from _condition((*path, "visible"), table.visible)
     for role in table.columns:
         yield from _role(contract, (*path, "columns", role), role)
     for n, reference in enumerate(table.references):
@@ -211,7 +212,7 @@ def _condition(path: KeyPath, text: str) -> Iterator[Problem]:
         try:
             single(f"{text}\nor true")
         except ExpressionError:
-            yield path, "wanted one SQL condition on columns of the vector's table, such as deleted_at is null"
+            yield path, "wanted one SQL condition on the table's columns, such as deleted_at is null"
 
 
 def _vectors(contract: Contract) -> list[str]:

@@ -97,6 +97,11 @@ def statement(template: str, **parts: object) -> Statement:
     return Statement(template, tuple(parts.items()))
 
 
+def written(condition: str) -> Statement:
+    """A condition as the contract has it. A comment at its end does not take what follows with it."""
+    return Statement("(" + condition.replace("{", "{{").replace("}", "}}") + "\n)")
+
+
 def joined(parts: Iterable[Statement | Name], separator: str = ", ") -> Statement:
     """The parts one after another."""
     listed = list(parts)

@@ -254,6 +254,7 @@ class Searching:
     vector: Vector
     sql: str = ""  # of a declared query, of which ``function`` is the name
     schema: str = ""  # of the vector types, where there is ``sql``
+    visible: str = ""  # what the table says of rows that clients see
 
     @property
     def needs(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
@@ -312,7 +313,8 @@ def searches(contract: Contract) -> Iterator[Searching]:
         if promise.search:
             schema, table, column = split(promise.search.vector)
             relation = qualified(schema, table)
-            yield Searching(name, promise, relation, column, contract.tables[relation].vectors[column])
+            of = contract.tables[relation]
+            yield Searching(name, promise, relation, column, of.vectors[column], visible=of.visible)
 
 
 # -- the catalogue's objects ------------------------------------------------------------------------------------

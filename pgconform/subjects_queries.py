@@ -29,4 +29,4 @@ def all_searches(contract: Contract) -> Iterator[Searching]:
             definition=f"-- correct the query {name} in the application, and in the contract",
         )  # fmt: skip
         where = (extension.schema if extension else "") or "public"
-        yield Searching(name, promise, relation, column, vector, query.sql, where)
+        yield Searching(name, promise, relation, column, vector, query.sql, where, contract.tables[relation].visible)

@@ -27,8 +27,22 @@ insert into public.parts select n, n, 1 + n % 2, n % 3, true, null, array[n, 1, 
   from pg_catalog.generate_series(1, 20) as n;
 alter table public.parts enable row level security;
 create policy mine on public.parts using (firm_id = pg_catalog.current_setting('app.firm')::int);
+create table public.logs (id int primary key, firm_id int not null references public.firms);
+alter table public.logs enable row level security;
+create policy look on public.logs for select to asker using (firm_id = pg_catalog.current_setting('app.firm')::int);
+create table public.posts (id int primary key, firm_id int not null references public.firms, gone date, state text,
+  secret boolean not null default false);
+insert into public.posts select n, 1 + n % 2, case when n > 4 then '2020-01-01'::date end, 'live', n % 4 = 0
+  from pg_catalog.generate_series(1, 9) as n;
+alter table public.posts enable row level security;
+create policy a on public.posts for select to asker using (firm_id = pg_catalog.current_setting('app.firm')::int
+  and gone is null and (state = 'live' or state is null) and pg_catalog.length(state) > 0);
+create policy b on public.posts for select to asker using ((state = 'live' or state is null) and gone is null
+  and false);
+create policy c on public.posts as restrictive for select using (not secret);
 grant usage on schema public to asker;
 grant select on all tables in schema public to asker;
+grant all on public.logs to asker;
 
 create function public.plain(q public.vector, n int, whose int) {RETURNS.format(key="id")} language sql stable as $$
   select c.id, {NEAR} from public.parts as c where whose = c.firm_id and c.gone is null
@@ -80,6 +94,18 @@ def test_arguments_are_known_by_what_they_are_compared_with(draft: tuple[Contrac
     assert tenants == {"plain": "whose", "joined": "org", "of_bot": "", "shadowed": "firm_id", "dynamic": ""}
     assert {name: s.filters for name, s in found.items() if s.filters} == {"of_bot": {"bot_id": "bot"}}
     assert (found["joined"].key, found["joined"].table_key, found["plain"].table_key) == ("part_id", "id", "")
+
+
+def test_rows_that_policies_hide_on_purpose_may_be_hidden(draft: tuple[Contract, str, Any]) -> None:
+    promise = draft[0].tables["public.posts"]
+    assert promise.visible == "gone IS NULL and (state = 'live'::text OR state IS NULL) and (NOT secret)"
+    done = run(draft[2], draft[1], "-k", "own-rows-visible")
+    assert "public.posts" not in done.stdout, done.stdout
+
+
+def test_what_only_a_grant_allows_is_not_promised(draft: tuple[Contract, str, Any]) -> None:
+    contract = draft[0]
+    assert contract.access[contract.tables["public.logs"].access or "tenant"] == {"asker": {"select": "own"}}
 
 
 def test_what_nothing_tells_is_left_to_the_reader(draft: tuple[Contract, str, Path]) -> None:

@@ -62,6 +62,35 @@ def test_sessions_without_a_user_are_told_apart(policy: str, verdict: str, conne
     assert str(result.verdict) == verdict, [f.observed for f in result.findings]
 
 
+# Every other row was removed by setting a mark, as applications do: nobody sees it any more, nor changes it.
+MARKED = """
+alter table public.goods add column "Gone {at}" date;
+update public.goods set "Gone {at}" = '2020-01-01' where id % 2 = 1;
+grant update, delete on public.goods to authenticated;
+create policy change on public.goods for update to authenticated using (shop = current_setting('app.shop')::integer);
+create policy remove on public.goods for delete to authenticated using (shop = current_setting('app.shop')::integer);
+alter policy own on public.goods using (shop = current_setting('app.shop')::integer and "Gone {at}" is null)
+"""
+
+
+@pytest.mark.parametrize("visible, verdict", [('"Gone {at}" is null -- \'', "passed"), ("", "failed")])
+@pytest.mark.parametrize("check", ["own-rows-visible", "own-rows-writable"])
+def test_rows_that_were_marked_as_removed_may_be_hidden(
+    check: str, visible: str, verdict: str, connect: Connect
+) -> None:
+    raw = tomllib.loads(CONTRACT)
+    raw["access"]["tenant"]["authenticated"] = {"select": "own", "update": "own", "delete": "own"}
+    raw["tables"]["public.goods"]["visible"] = visible
+    connection, contract = connect("victorysync"), validate(raw, "shops.toml")
+    with transaction(connection, contract):
+        connection.execute(f"{SHOPS}; {MARKED}".encode())
+        catalog, database = snapshot(connection), Database(connection)
+        today = datetime.datetime.now(datetime.UTC).date()
+        evidence = Evidence(contract, catalog, database, today, lambda: database, Effort.of("quick", "1"))
+        result = evaluate(load()[check], evidence)
+    assert (result.verdict, result.unverified) == (verdict, ())
+
+
 def test_no_function_is_dropped_that_cannot_be_made_again(connect: Connect) -> None:
     connection, contract = connect("victorysync"), contract_of("victorysync", "")
     with transaction(connection, contract):

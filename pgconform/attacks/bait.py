@@ -14,7 +14,7 @@ from pgconform.identities import Identity, identities
 from pgconform.model import Nothing
 from pgconform.names import qualified, split
 from pgconform.privileges import Privileges
-from pgconform.probes.visibility import belongs
+from pgconform.probes.visibility import belongs, shown
 from pgconform.statements import Name, Statement, column, equal, statement
 from pgconform.subjects import promise_of, reachable_tables
 
@@ -122,16 +122,19 @@ def _lay_seen(evidence: Evidence, view: Table, copy: Name) -> None:
             database.tried([*begun, made, *ended])
 
 
-def shares(evidence: Evidence, given: Bait, identity: Identity) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Numbers of the rows that are the identity's own, and of those that are not."""
+def shares(
+    evidence: Evidence, given: Bait, identity: Identity, visible: bool = False
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Numbers of the rows that are the identity's own, all or those that must be ``visible``; of those that are not."""
     if given.promise.holds in ("shared", "service"):
         return (), tuple(range(1, given.count + 1))
     question = statement(
-        "select r.pgc_row, {own} from {copy} as r order by 1",
+        "select r.pgc_row, {own}, coalesce({visible}, false) from {copy} as r order by 1",
         own=belongs(evidence, given.declared, identity), copy=given.copy,
+        visible=shown(given.promise) if visible else statement("true"),
     )  # fmt: skip
     rows = evidence.drills.remembered(question, f"telling apart the rows of {given}")
-    return tuple(n for n, own in rows if own), tuple(n for n, own in rows if not own)
+    return tuple(n for n, own, seen in rows if own and seen), tuple(n for n, own, _ in rows if not own)
 
 
 def forbidden(evidence: Evidence, given: Bait, identity: Identity, commands: tuple[Command, ...]) -> tuple[int, ...]:

@@ -59,7 +59,7 @@ def writes(evidence: Evidence, table: Table, roads: tuple[Road, ...] = OWN) -> I
     for road in possible:
         seen: set[tuple[str, str]] = set()
         for identity in identities(evidence):
-            own = shares(evidence, given, identity)[0]
+            own = shares(evidence, given, identity, True)[0]
             scopes = {evidence.contract.scope(given.declared, identity.role, command) for command in road.commands}
             held = {h.privilege.lower() for h in evidence.privileges.on(identity.role, table)}
             # What is not granted is another check's finding.
@@ -101,7 +101,7 @@ def _write_too(evidence: Evidence, given: Bait, road: Road, who: Identity, numbe
     outcome = evidence.drills.attempt(who.role, who.settings, command)
     if not outcome.passed and outcome.state.startswith((*_OTHER, *_UNKNOWN)):
         return None
-    return Write(road, who, command, outcome, own_rows(evidence, given, who, road) if road.every else 1)
+    return Write(road, who, command, outcome, own_rows(evidence, given, who, road, True) if road.every else 1)
 
 
 def _aim(evidence: Evidence, given: Bait, who: Identity, number: int) -> Aim:

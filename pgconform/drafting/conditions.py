@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pgconform.catalog import Catalog, Function, Table
+from pgconform.expression_parser import single
+from pgconform.expression_tree import ExpressionError
 from pgconform.names import qualified
 
 _RETURNED = re.compile(r"\breturn\s+query\b(?!\s+execute\b)", re.I)
@@ -68,7 +70,7 @@ class _Body:
             self._from(item)
         self.main = next((alias for alias, read in self.relations.items() if read is table), "")
         if self.main:
-            self.conditions += self._all_of(select.where_clause)
+            self.conditions += _all_of(select.where_clause, self.words)
             for condition in self.conditions:
                 self._compare(condition)
 
@@ -84,13 +86,7 @@ class _Body:
             self._from(item.join_expr.larg)
             self._from(item.join_expr.rarg)
             if item.join_expr.jointype == self.words.JOIN_INNER:
-                self.conditions += self._all_of(item.join_expr.quals)
-
-    def _all_of(self, node: Any) -> list[Any]:
-        kind = node.WhichOneof("node")
-        if kind == "bool_expr" and node.bool_expr.boolop == self.words.AND_EXPR:
-            return [part for argument in node.bool_expr.args for part in self._all_of(argument)]
-        return [node] if kind else []
+                self.conditions += _all_of(item.join_expr.quals, self.words)
 
     def _named(self, reference: Any) -> tuple[str, str] | None:
         """The relation, '' for an argument of the function, and the column; None where that is not clear."""
@@ -144,16 +140,54 @@ class _Body:
 
     def _text(self, condition: Any, called: dict[str, str]) -> str:
         """The condition as SQL, its relations called otherwise."""
-        whole = self.postgast.parse("select 1")
-        value = whole.stmts[0].stmt.select_stmt.target_list[0].res_target.val
-        value.CopyFrom(condition)
-        for reference in self.postgast.find_nodes(whole, self.words.ColumnRef):
+        copied = type(condition)()
+        copied.CopyFrom(condition)
+        for reference in self.postgast.find_nodes(copied, self.words.ColumnRef):
             alias, name = self._named(reference) or ("", "")
             del reference.fields[:]
             for part in filter(None, (called[alias], name)):
                 reference.fields.add().string.sval = part
-        text = str(self.postgast.deparse(whole)).removeprefix("SELECT ")
-        return f"({text})" if condition.WhichOneof("node") == "bool_expr" else text
+        return _written(copied, self.postgast)
+
+
+def visible(table: Table, roles: Iterable[str]) -> str:
+    """The conditions on a row's own columns under which alone those roles' policies show it; '' for none."""
+    named = {"public", *roles}
+    policies = [p for p in table.policies if p.command in ("ALL", "SELECT") and not named.isdisjoint(p.roles)]
+    told = [(policy, dict.fromkeys(_plain(policy.using or ""))) for policy in policies if table.row_security]
+    common = [list(found) for policy, found in told if policy.permissive]
+    kept = [text for text in (common[0] if common else []) if all(text in found for found in common)]
+    return " and ".join(dict.fromkeys([*kept, *(t for policy, found in told if not policy.permissive for t in found)]))
+
+
+def _plain(using: str) -> Iterator[str]:
+    """Those parts of a policy's expression, all of which must hold, that look at nothing but the row."""
+    postgast: Any = importlib.import_module("postgast")
+    words: Any = importlib.import_module("postgast.pg_query_pb2")
+    try:
+        whole = single(using)
+    except ExpressionError:
+        return
+    opaque = (words.FuncCall, words.SubLink, words.SQLValueFunction)
+    for part in _all_of(whole, words):
+        columns = [len(reference.fields) for reference in postgast.find_nodes(part, words.ColumnRef)]
+        if columns and max(columns) == 1 and not any(True for kind in opaque for _ in postgast.find_nodes(part, kind)):
+            yield _written(part, postgast)
+
+
+def _all_of(node: Any, words: Any) -> list[Any]:
+    """The parts that must all hold."""
+    kind = node.WhichOneof("node")
+    if kind == "bool_expr" and node.bool_expr.boolop == words.AND_EXPR:
+        return [part for argument in node.bool_expr.args for part in _all_of(argument, words)]
+    return [node] if kind else []
+
+
+def _written(condition: Any, postgast: Any) -> str:
+    whole = postgast.parse("select 1")
+    whole.stmts[0].stmt.select_stmt.target_list[0].res_target.val.CopyFrom(condition)
+    text = str(postgast.deparse(whole)).removeprefix("SELECT ")
+    return f"({text})" if condition.WhichOneof("node") == "bool_expr" else text
 
 
 def filters(found: Looks, wanted: Iterable[str]) -> dict[str, str]:

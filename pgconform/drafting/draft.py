@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pgconform.catalog import Function, Table
 from pgconform.contract_file import validate
+from pgconform.drafting.conditions import visible
 from pgconform.drafting.members import told
 from pgconform.drafting.page import Page, key, value
 from pgconform.drafting.roles import Roles, roles
@@ -216,7 +217,7 @@ class _Draft:
         for name, (_, granted) in made.items():
             used = [table for table, profile in self.profile.items() if profile == name]
             more = ", ..." if len(used) > 3 else ""
-            self.page.section("access", name, why=f"as granted today on {', '.join(used[:3])}{more}")
+            self.page.section("access", name, why=f"as grants and policies let today on {', '.join(used[:3])}{more}")
             for role, scope in granted.items():
                 self.page.put(role, scope)
 
@@ -234,6 +235,9 @@ class _Draft:
         column = table.column(tenant) if of.holds == "tenant" else None
         if column and not column.not_null and table.primary_key != (tenant,):
             page.put("nullable", True, f"guess: {tenant} may be null; take this out if every row has a tenant")
+        named = [name for role in self.roles.clients for name in self.seen.privileges.inherited(role)]
+        if shown := visible(table, named):
+            page.put("visible", shown, "guess: by its policies; own rows that are not so may be hidden")
         if keys := unique(table):
             page.put("unique", keys)
         listed, least = values(table)

@@ -113,16 +113,26 @@ def _child(seen: Seen, table: Table, found: dict[str, Whose]) -> Whose | None:
 
 
 def access(seen: Seen, roles: Roles, table: Table, holds: str) -> dict[str, Any]:
-    """Whose rows each role may touch, as it is granted today."""
+    """Whose rows each role may touch, as grants and policies let it today: what only one of them allows is excess."""
     found: dict[str, Any] = {}
     for role in (*roles.clients, *roles.services):
         scope = "all" if role in roles.services else "own" if holds in ("tenant", "user", "child") else "shared"
         held = seen.privileges.on(role, table) if seen.privileges.reaches(role, table) else ()
         granted = {item.privilege.lower() for item in held}
-        commands = [command for command in COMMANDS if command in granted]
+        passed = COMMANDS if role in roles.services else _let_through(seen, role, table)
+        commands = [command for command in COMMANDS if command in granted and command in passed]
         if commands:
             found[role] = scope if len(commands) == len(COMMANDS) else dict.fromkeys(commands, scope)
     return found
+
+
+def _let_through(seen: Seen, role: str, table: Table) -> tuple[str, ...]:
+    """The commands by which row security lets the role reach any row."""
+    if table.kind not in ("table", "partitioned") or not table.row_security:
+        return COMMANDS
+    named = {"public", *seen.privileges.inherited(role)}
+    told = {p.command.lower() for p in table.policies if p.permissive and not named.isdisjoint(p.roles)}
+    return COMMANDS if "all" in told else tuple(command for command in COMMANDS if command in told)
 
 
 def by_column(seen: Seen, roles: Roles, table: Table) -> dict[str, Any]:
@@ -131,8 +141,9 @@ def by_column(seen: Seen, roles: Roles, table: Table) -> dict[str, Any]:
     for role in (*roles.clients, *roles.services):
         held = seen.privileges.on(role, table)
         whole = {item.privilege for item in held if not item.column}
+        passed = COMMANDS if role in roles.services else _let_through(seen, role, table)
         for item in held:
-            if item.column and item.privilege not in whole and item.privilege.lower() in ("select", "insert", "update"):
+            if item.column and item.privilege not in whole and item.privilege.lower() in {*passed} - {"delete"}:
                 columns = found.setdefault(role, {}).setdefault(item.privilege.lower(), [])
                 columns += [item.column] * (item.column not in columns)
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from pgconform.statements import Name, Statement, column, joined, statement
+from pgconform.statements import Name, Statement, column, joined, statement, written
 from pgconform.vector_kinds import least_similarity
 
 if TYPE_CHECKING:
@@ -34,15 +34,14 @@ def own_rows(search: Searching, evidence: Evidence, identity: Identity) -> State
 
 def searched(search: Searching, given: Mapping[str, object]) -> Statement:
     """The condition under which a call with these values looks at row ``r``, whoever's it is: the declared ``where``,
-    and the ``filters`` that it sets."""
+    what is ``visible``, and the ``filters`` that it sets."""
     spec = spec_of(search)
     wanted = [
         statement("{c}::text = {v}::text", c=column(name), v=given[argument])
         for argument, name in spec.filters.items()
         if given.get(argument) is not None
     ]
-    if spec.where:  # a comment at its end does not take what follows with it
-        wanted.append(statement("(" + spec.where.replace("{", "{{").replace("}", "}}") + "\n)"))
+    wanted += [written(condition) for condition in (spec.where, search.visible) if condition]
     return joined(wanted, " and ") if wanted else statement("true")
 
 

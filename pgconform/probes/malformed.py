@@ -16,7 +16,7 @@ from pgconform.model import NotVerified
 from pgconform.privileges import Privileges
 from pgconform.probes.visibility import readable_tables
 from pgconform.statements import Name, joined, statement
-from pgconform.subjects import promise_of
+from pgconform.subjects import declared_name, promise_of
 
 _HUGE = "x" * 100_000
 # Instead of what the API would put in: of no type, of another type, of no meaning, SQL, more than one.
@@ -54,9 +54,11 @@ def leaks(evidence: Evidence, table: Table) -> Iterator[tuple[str, int]]:
 
     A session that the server refuses sees nothing. Raises NotVerified.
     """
+    declared = declared_name(evidence.catalog, evidence.contract, table)
     for label, role, settings in _sessions(evidence):
         held = {h.privilege for h in evidence.privileges.on(role, table)}
-        if "SELECT" in held and (seen := _seen(evidence, role, settings).get(str(table), 0)):
+        public = evidence.contract.scope(declared, role, "select") in ("all", "shared")
+        if "SELECT" in held and not public and (seen := _seen(evidence, role, settings).get(str(table), 0)):
             yield label, seen
 
 
@@ -85,14 +87,16 @@ def _sessions(evidence: Evidence) -> Iterator[tuple[str, str, _Settings]]:
 
 def _signed_in(contract: Contract, session: Session, few: slice) -> Iterator[tuple[str, str, _Settings]]:
     """What is put in, in place of what, and the settings of the session that comes of it."""
+    fixed = tuple((name, value) for name, value in session.settings.items() if "{" not in value)
     for path in _blanks(session.claims):
         for label, value in _VALUES[few]:
-            yield label, f"as claim {'.'.join(path)}", _claims(contract, _changed(session.claims, path, value))
+            claims = _claims(contract, _changed(session.claims, path, value))
+            yield label, f"as claim {'.'.join(path)}", fixed + claims
     for label, text in _DOCUMENTS[few] if session.claims else ():
-        yield label, "claims", ((contract.claims_setting, text),)
-    for name, value in session.settings.items():
-        if "{" in value:
-            yield from ((label, f"as setting {name}", ((name, str(v)),)) for label, v in _VALUES if isinstance(v, str))
+        yield label, "claims", (*fixed, (contract.claims_setting, text))
+    for name in (name for name, value in session.settings.items() if "{" in value):
+        texts = [(label, v) for label, v in _VALUES if isinstance(v, str)]
+        yield from ((label, f"as setting {name}", (*fixed, (name, v))) for label, v in texts)
 
 
 def _claims(contract: Contract, claims: dict[str, Any]) -> _Settings:

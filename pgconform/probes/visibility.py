@@ -16,7 +16,7 @@ from pgconform.names import qualified, split
 from pgconform.people import tenant_counts
 from pgconform.privileges import Privileges
 from pgconform.reproduce import session_script
-from pgconform.statements import Name, Statement, column, joined, statement
+from pgconform.statements import Name, Statement, column, joined, statement, written
 from pgconform.subjects import promise_of, reachable_tables
 
 
@@ -186,6 +186,11 @@ def _own(evidence: Evidence, identity: Identity, table: Table) -> Statement:
     return belongs(evidence, declared, identity)
 
 
+def shown(promise: TablePromise | None) -> Statement:
+    """The condition under which row ``r`` must be seen by those whose it is."""
+    return written(promise.visible) if promise and promise.visible else statement("true")
+
+
 def belongs(evidence: Evidence, declared: str, identity: Identity, alias: str = "r") -> Statement:
     """The condition under which a row of a declared relation is the identity's own; never null."""
     contract = evidence.contract
@@ -222,8 +227,8 @@ def concerns(evidence: Evidence, declared: str, identity: Identity) -> Statement
 def _expected(evidence: Evidence, identity: Identity, table: Table) -> int:
     """How many rows the identity should see, counted by a session that sees everything."""
     promise = promise_of(evidence.catalog, evidence.contract, table)
-    if promise is None or promise.holds != "tenant":
-        own = _own(evidence, identity, table)
+    if promise is None or promise.holds != "tenant" or promise.visible:
+        own = statement("{own} and {v}", own=_own(evidence, identity, table), v=shown(promise))
         question = statement("select pg_catalog.count(*) from {t} as r where {own}", t=Name.of(str(table)), own=own)
         return int(evidence.database.remembered(question, f"counting rows of {table}")[0][0])
     scope = evidence.contract.scope(_name(evidence, promise), identity.role, "select")

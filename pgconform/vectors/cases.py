@@ -81,7 +81,7 @@ def _filled(case: Case, evidence: Evidence) -> Case:
     mine = own_rows(case.search, evidence, case.who) if case.rows else statement("true")
     given = arguments(case.search, evidence, mine)
     findable = case.rows
-    if findable and (spec.where or spec.filters):
+    if findable and (spec.where or spec.filters or case.search.visible):
         wanted = statement("{mine} and {searched}", mine=mine, searched=searched(case.search, given))
         findable = _count(case.search, evidence, wanted)
     return replace(case, findable=findable, given=tuple(given.items()))
