@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cached_property
+from itertools import groupby
 
 import msgspec
 
@@ -370,9 +371,8 @@ class Catalog(msgspec.Struct, frozen=True, dict=True):
 
     def comparable(self, column: Column | None) -> str:
         """The type of a column that pgvector can search: one of its own, or bit; '' for any other."""
-        if column is None or not self.vector_types:
-            return ""
-        return "bit" if column.base_oid == BIT else self.vector_types.get(column.base_oid, "")
+        known = {**self.vector_types, BIT: "bit"} if self.vector_types else {}
+        return known.get(column.base_oid, "") if column else ""
 
     @cached_property
     def _tables(self) -> dict[str, Table]:
@@ -384,10 +384,7 @@ class Catalog(msgspec.Struct, frozen=True, dict=True):
 
     @cached_property
     def _functions(self) -> dict[str, tuple[Function, ...]]:
-        found: dict[str, tuple[Function, ...]] = {}
-        for function in self.functions:
-            found[str(function)] = (*found.get(str(function), ()), function)
-        return found
+        return {name: tuple(found) for name, found in groupby(sorted(self.functions, key=str), str)}
 
     @cached_property
     def _roles(self) -> dict[str, Role]:

@@ -177,7 +177,8 @@ class TablePromise(Section, frozen=True):
     ``column`` names the user; child: ``column`` names a row of ``parent``; shared: nobody's; service: no
     client's business). ``access`` is the profile, by default the one called like ``holds``. ``definition``
     is SQL that creates it, or ``file:NAME`` relative to the contract; ``unlogged`` allows a crash to empty it. Rows for
-    which the SQL condition ``visible`` does not hold may be hidden from those whose they are."""
+    which the SQL condition ``visible`` does not hold may be hidden from those whose they are; of a ``nullable`` tenant
+    column, rows without a tenant are ``shared`` where everybody who may read own rows may read them."""
 
     holds: Literal["tenant", "user", "child", "shared", "service"] = "tenant"
     column: str = ""
@@ -187,7 +188,7 @@ class TablePromise(Section, frozen=True):
     access: str = ""
     optional: bool = False
     definition: str = ""
-    nullable: bool = False
+    nullable: bool | Literal["shared"] = False
     unlogged: bool = False
     visible: str = ""
     columns: dict[str, dict[Command, tuple[str, ...]]] = {}

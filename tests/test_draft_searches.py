@@ -39,6 +39,10 @@ create policy a on public.posts for select to asker using (firm_id = pg_catalog.
   and gone is null and (state = 'live' or state is null) and pg_catalog.length(state) > 0);
 create policy b on public.posts for select to asker using ((state = 'live' or state is null) and gone is null
   and false);
+create table public.words (id int primary key, firm_id int references public.firms);
+alter table public.words enable row level security;
+create policy w on public.words for select to asker
+  using (id > 0 and (firm_id is null or firm_id = pg_catalog.current_setting('app.firm')::int));
 create policy c on public.posts as restrictive for select using (not secret);
 grant usage on schema public to asker;
 grant select on all tables in schema public to asker;
@@ -98,6 +102,8 @@ def test_arguments_are_known_by_what_they_are_compared_with(draft: tuple[Contrac
 
 def test_rows_that_policies_hide_on_purpose_may_be_hidden(draft: tuple[Contract, str, Any]) -> None:
     promise = draft[0].tables["public.posts"]
+    words = draft[0].tables["public.words"]
+    assert (words.nullable, words.visible) == ("shared", "id > 0")
     assert promise.visible == "gone IS NULL and (state = 'live'::text OR state IS NULL) and (NOT secret)"
     done = run(draft[2], draft[1], "-k", "own-rows-visible")
     assert "public.posts" not in done.stdout, done.stdout

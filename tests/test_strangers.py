@@ -91,6 +91,45 @@ def test_rows_that_were_marked_as_removed_may_be_hidden(
     assert (result.verdict, result.unverified) == (verdict, ())
 
 
+# Goods of no shop are everybody's to read, and nobody's to write.
+COMMON = """
+alter table public.goods drop constraint goods_pkey, alter column shop drop not null,
+  add column "n o" serial primary key;
+insert into public.goods (id) values (7), (8);
+grant update on public.goods to authenticated;
+alter policy own on public.goods using (shop is null or {own});
+create policy change on public.goods for update to authenticated using ({})
+"""
+OWN = "shop = nullif(current_setting('app.shop', true), '')::integer"
+
+
+@pytest.mark.parametrize("nullable, policy, failing", [
+    ("shared", OWN, set()),
+    (True, OWN, {"foreign-rows-hidden", "malformed-claims", "foreign-rows-unreadable", "strangers-see-nothing"}),
+    ("shared", f"shop is null or {OWN}", {"foreign-rows-unwritable"}),
+])  # fmt: skip
+def test_rows_of_no_tenant_may_be_everybodys_to_read(
+    nullable: object, policy: str, failing: set[str], connect: Connect
+) -> None:
+    raw = tomllib.loads(CONTRACT)
+    raw["access"]["tenant"]["authenticated"] = {"select": "own", "update": "own"}
+    raw["tables"]["public.goods"]["nullable"] = nullable
+    connection, contract = connect("victorysync"), validate(raw, "shops.toml")
+    wanted = ("foreign-rows-hidden", "malformed-claims", "foreign-rows-unreadable", "foreign-rows-unwritable",
+              "own-rows-visible", "strangers-see-nothing")  # fmt: skip
+    found = set()
+    with transaction(connection, contract):
+        connection.execute(f"{SHOPS}; {COMMON.format(policy, own=OWN)}".encode())
+        catalog, database = snapshot(connection), Database(connection)
+        today = datetime.datetime.now(datetime.UTC).date()
+        evidence = Evidence(contract, catalog, database, today, lambda: database, Effort.of("quick", "1"))
+        for check in wanted:
+            result = evaluate(load()[check], evidence)
+            assert result.unverified == (), check
+            found |= {check for finding in result.findings if finding.object == "public.goods"}
+    assert found == failing
+
+
 def test_no_function_is_dropped_that_cannot_be_made_again(connect: Connect) -> None:
     connection, contract = connect("victorysync"), contract_of("victorysync", "")
     with transaction(connection, contract):

@@ -14,7 +14,7 @@ from pgconform.identities import Identity, identities
 from pgconform.model import Nothing
 from pgconform.names import qualified, split
 from pgconform.privileges import Privileges
-from pgconform.probes.visibility import belongs, shown
+from pgconform.probes.visibility import belongs, everybodys, shown
 from pgconform.statements import Name, Statement, column, equal, statement
 from pgconform.subjects import promise_of, reachable_tables
 
@@ -140,6 +140,10 @@ def shares(
 def forbidden(evidence: Evidence, given: Bait, identity: Identity, commands: tuple[Command, ...]) -> tuple[int, ...]:
     """Numbers of the rows that the identity must not touch by all of the commands together."""
     own, foreign = shares(evidence, given, identity)
+    if set(commands) == {"select"} and (read := everybodys(evidence.contract, given.declared)):
+        question = statement("select r.pgc_row from {copy} as r where {read}", copy=given.copy, read=read)
+        shared = {n for (n,) in evidence.drills.remembered(question, f"telling apart the rows of {given}")}
+        foreign = tuple(n for n in foreign if n not in shared)
     if identity.after:  # the rows of the tenant that the session names
         named = shares(evidence, given, replace(identity, tenants=frozenset({identity.after})))[0]
         foreign = tuple(n for n in foreign if n in named) or foreign

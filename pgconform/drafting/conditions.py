@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from pgconform.catalog import Catalog, Function, Table
+from pgconform.catalog import Catalog, Function, Policy, Table
 from pgconform.expression_parser import single
 from pgconform.expression_tree import ExpressionError
 from pgconform.names import qualified
@@ -158,6 +158,31 @@ def visible(table: Table, roles: Iterable[str]) -> str:
     common = [list(found) for policy, found in told if policy.permissive]
     kept = [text for text in (common[0] if common else []) if all(text in found for found in common)]
     return " and ".join(dict.fromkeys([*kept, *(t for policy, found in told if not policy.permissive for t in found)]))
+
+
+def shows_without(policy: Policy, tenant: str) -> bool:
+    """True where the policy shows rows whose tenant is null, whatever else it demands."""
+    if not policy.permissive or policy.command not in ("ALL", "SELECT"):
+        return False
+    words: Any = importlib.import_module("postgast.pg_query_pb2")
+    try:
+        whole = single(policy.using or "")
+    except ExpressionError:
+        return False
+    branches = (
+        branch
+        for part in _all_of(whole, words)
+        if part.WhichOneof("node") == "bool_expr" and part.bool_expr.boolop == words.OR_EXPR
+        for branch in part.bool_expr.args
+    )
+    return any(_is_null(branch, tenant, words) for branch in branches)
+
+
+def _is_null(node: Any, name: str, words: Any) -> bool:
+    test = node.null_test
+    if node.WhichOneof("node") != "null_test" or test.nulltesttype != words.IS_NULL:
+        return False
+    return [part.string.sval for part in test.arg.column_ref.fields] == [name]
 
 
 def _plain(using: str) -> Iterator[str]:

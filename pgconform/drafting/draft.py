@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pgconform.catalog import Function, Table
 from pgconform.contract_file import validate
-from pgconform.drafting.conditions import visible
+from pgconform.drafting.conditions import shows_without, visible
 from pgconform.drafting.members import told
 from pgconform.drafting.page import Page, key, value
 from pgconform.drafting.roles import Roles, roles
@@ -234,7 +234,10 @@ class _Draft:
         tenant = self._tenant_column(of)
         column = table.column(tenant) if of.holds == "tenant" else None
         if column and not column.not_null and table.primary_key != (tenant,):
-            page.put("nullable", True, f"guess: {tenant} may be null; take this out if every row has a tenant")
+            everybodys = any(shows_without(policy, tenant) for policy in table.policies)
+            why = f"guess: {tenant} may be null; take this out if every row has a tenant"
+            why = "by policies, rows without a tenant are everybody's to read" if everybodys else why
+            page.put("nullable", "shared" if everybodys else True, why)
         named = [name for role in self.roles.clients for name in self.seen.privileges.inherited(role)]
         if shown := visible(table, named):
             page.put("visible", shown, "guess: by its policies; own rows that are not so may be hidden")

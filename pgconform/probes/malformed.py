@@ -14,8 +14,8 @@ from pgconform.database import Database
 from pgconform.identities import Identity
 from pgconform.model import NotVerified
 from pgconform.privileges import Privileges
-from pgconform.probes.visibility import readable_tables
-from pgconform.statements import Name, joined, statement
+from pgconform.probes.visibility import everybodys, readable_tables
+from pgconform.statements import Name, Statement, joined, statement
 from pgconform.subjects import declared_name, promise_of
 
 _HUGE = "x" * 100_000
@@ -135,9 +135,14 @@ def _seen(evidence: Evidence, role: str, settings: _Settings) -> dict[str, int]:
     return known[role, settings]
 
 
+def _everybodys(evidence: Evidence, table: Table) -> Statement:
+    declared = declared_name(evidence.catalog, evidence.contract, table)
+    return everybodys(evidence.contract, declared) or statement("false")
+
+
 def _counted(evidence: Evidence, role: str, settings: _Settings, tables: list[Table]) -> dict[str, int]:
-    one = "select {name}::text, pg_catalog.count(*) from (select 1 from {t} limit 1000) as r"
-    asked = [statement(one, name=str(table), t=Name.of(str(table))) for table in tables]
+    one = "select {name}::text, pg_catalog.count(*) from (select 1 from {t} as r where not ({all}) limit 1000) as r"
+    asked = [statement(one, name=str(t), t=Name.of(str(t)), all=_everybodys(evidence, t)) for t in tables]
     if not asked:
         return {}
     what = "reading with malformed claims"

@@ -183,7 +183,21 @@ def _own(evidence: Evidence, identity: Identity, table: Table) -> Statement:
         return statement("true")
     if scope == "none" or promise.holds in ("shared", "service"):
         return statement("false")
-    return belongs(evidence, declared, identity)
+    return readable(evidence, declared, identity)
+
+
+def readable(evidence: Evidence, declared: str, identity: Identity) -> Statement:
+    """The condition under which the identity may read row ``r``: its own one, or everybody's for having no tenant."""
+    own, all = belongs(evidence, declared, identity), everybodys(evidence.contract, declared)
+    return statement("({own} or {all})", own=own, all=all) if all else own
+
+
+def everybodys(contract: Contract, declared: str) -> Statement | None:
+    """The condition under which row ``r`` has no tenant and is everybody's to read for that; None where none is."""
+    promise = contract.tables.get(declared)
+    if promise is None or promise.holds != "tenant" or promise.nullable != "shared":
+        return None
+    return statement("{c} is null", c=column(contract.column_of(declared)))
 
 
 def shown(promise: TablePromise | None) -> Statement:
@@ -227,7 +241,7 @@ def concerns(evidence: Evidence, declared: str, identity: Identity) -> Statement
 def _expected(evidence: Evidence, identity: Identity, table: Table) -> int:
     """How many rows the identity should see, counted by a session that sees everything."""
     promise = promise_of(evidence.catalog, evidence.contract, table)
-    if promise is None or promise.holds != "tenant" or promise.visible:
+    if promise is None or promise.holds != "tenant" or promise.visible or promise.nullable == "shared":
         own = statement("{own} and {v}", own=_own(evidence, identity, table), v=shown(promise))
         question = statement("select pg_catalog.count(*) from {t} as r where {own}", t=Name.of(str(table)), own=own)
         return int(evidence.database.remembered(question, f"counting rows of {table}")[0][0])
