@@ -133,6 +133,7 @@ SHOWN: dict[str, tuple[str, ...]] = {
     "isolation.test_searches": (_FUNCTION,),
     "isolation.test_tokens": _GUARDS,
     "new-tables-closed": (_DEFAULTS,),
+    "autovacuum-on": (_TABLE,),
     "bloat": (_SIZE,),
     "index-unused": (_INDEXES,),
     "vector-index-used": (_INDEXES,),

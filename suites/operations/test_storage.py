@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from pgconform.catalog import Catalog
+from pgconform.catalog import Catalog, Table
 from pgconform.checks import check
 from pgconform.contract import Contract
 from pgconform.contract_operations import Operations
@@ -10,9 +10,16 @@ from pgconform.database import Database
 from pgconform.model import Figure, Finding, Nothing, Severity
 from pgconform.names import literal, quote
 from pgconform.probes import bloat, numbering, storage
+from pgconform.subjects import application_tables
 from pgconform.subjects_operations import Size, operations, sizes
 
+OFF = ("off", "false", "no", "0", "f", "n", "of", "fa", "fal", "fals")  # as the server reads a boolean
 FREEZE = "vacuum (freeze); -- and see what kept vacuum from it: old transactions, slots, prepared ones"
+
+
+def vacuumed_tables(catalog: Catalog, contract: Contract) -> Iterator[Table]:
+    """Application tables that keep rows themselves."""
+    return (t for t in application_tables(catalog, contract) if t.kind in ("table", "materialized"))
 
 
 def _use(table: str) -> str:
@@ -48,6 +55,17 @@ def test_dead_rows_are_removed(subject: Operations, database: Database) -> Itera
             finding = Finding(table.name, observed, f"vacuum {table.name};", rows=_use(table.name))
             yield finding.against(table.dead / rows, subject.dead, "share")
     storage.need_rows(tables, subject.least_rows)
+
+
+@check("autovacuum-on", guide=["vs-11"], when=["daily", "weekly"], of=vacuumed_tables, severity=Severity.SHOULD)
+def test_no_table_turns_autovacuum_off(table: Table) -> Iterator[Finding]:
+    """Autovacuum looks after every table.
+
+    One that was turned off for a large import stays off: dead rows and old statistics then wait for somebody.
+    """
+    if table.options.get("autovacuum_enabled", "on").lower() in OFF:
+        remedy = f"alter table {table} reset (autovacuum_enabled);"
+        yield Finding(str(table), "its autovacuum is turned off (autovacuum_enabled)", remedy)
 
 
 @check("statistics-fresh", guide=["vs-11", "muva-40"], when=["weekly"], each=operations)
