@@ -116,3 +116,11 @@ def type_name(text: str) -> str:
     base = re.sub(r"\s*\([^)]*\)", "", text.rstrip().removesuffix("[]")).strip()
     base = base if base.startswith('"') else base.rpartition(".")[2]
     return _TYPE_ALIASES.get(base, base) + ("[]" if array else "")
+
+
+_SCHEMA = re.compile(r'"((?:[^"]|"")*)"|([^\s,"]+)')  # of a search path
+
+
+def schemas_of(path: str) -> list[str]:
+    """The schemas that a search path names, unquoted."""
+    return [quoted.replace('""', '"') or plain for quoted, plain in _SCHEMA.findall(path) if quoted or plain]

@@ -7,7 +7,7 @@ from pgconform.checks import check
 from pgconform.contract import FunctionPromise
 from pgconform.expressions import constant
 from pgconform.model import Finding, Nothing
-from pgconform.names import literal
+from pgconform.names import literal, schemas_of
 from pgconform.subjects import Searching, declared_overload, functions, present_overload, recreate, searches
 
 Subject = tuple[str, FunctionPromise]
@@ -101,6 +101,12 @@ def test_every_declared_function_has_its_properties(subject: Subject, catalog: C
             yield Finding(function.signature, f"it is {found}, not {wanted}", remedy, detail=wanted)
 
 
+def _schemas(path: str) -> list[str]:
+    """The schemas of a search path; pg_temp at its end only says that nothing temporary comes first."""
+    found = schemas_of(path)
+    return found[:-1] if found[-1:] == ["pg_temp"] else found
+
+
 @check("function-search-path", guide=["muva-21"], when=["daily", "gate"], each=functions)
 def test_every_declared_function_has_its_search_path(subject: Subject, catalog: Catalog) -> Iterator[Finding]:
     """The function's search path is pinned to the declared value.
@@ -109,8 +115,9 @@ def test_every_declared_function_has_its_search_path(subject: Subject, catalog: 
     """
     function, wanted = present_overload(*subject, catalog), subject[1].search_path
     found = function.configuration.get("search_path")
-    if wanted is not None and (found is None or found.strip('"') != wanted):
+    if wanted is not None and (found is None or _schemas(found) != _schemas(wanted)):
         observed = "it is not pinned" if found is None else f"it is {found}"
-        value = ", ".join(literal(part.strip()) for part in wanted.split(","))
+        last = ["pg_temp"] if function.security_definer and _schemas(wanted) else []
+        value = ", ".join(map(literal, [*_schemas(wanted), *last] or [""]))
         kind = "procedure" if function.kind == "p" else "function"
         yield Finding(function.signature, observed, f"alter {kind} {function.signature} set search_path = {value};")

@@ -1,19 +1,17 @@
 """Functions within reach of clients: only declared ones, with their callers' rights, on a pinned search path."""
 
-import re
 from collections.abc import Iterator
 
 from pgconform.catalog import Catalog, Function, Schema
 from pgconform.checks import check
 from pgconform.contract import Contract, FunctionPromise
 from pgconform.model import Finding
-from pgconform.names import quote
+from pgconform.names import quote, schemas_of
 from pgconform.privileges import Privileges
 from pgconform.remedies import revoke
 from pgconform.subjects import client_functions, functions, present_overload, promise_for
 
 AUDIT = ["gate", "quarterly"]
-_PART = re.compile(r'"((?:[^"]|"")*)"|([^\s,"]+)')  # of a search path
 
 
 def exposed_functions(catalog: Catalog, contract: Contract) -> Iterator[Function]:
@@ -78,7 +76,7 @@ def test_no_client_borrows_the_rights_of_an_owner(
 def _path(function: Function) -> list[str] | None:
     """The schemas of its pinned search path, or None where it has none."""
     path = function.configuration.get("search_path")
-    return None if path is None else [q.replace('""', '"') or p for q, p in _PART.findall(path) if q or p]
+    return None if path is None else schemas_of(path)
 
 
 def _flaw(function: Function, catalog: Catalog, contract: Contract, privileges: Privileges) -> tuple[str, str]:
@@ -87,7 +85,10 @@ def _flaw(function: Function, catalog: Catalog, contract: Contract, privileges: 
     One that is not pinned finds by the caller's path what its body names without a schema: it has to go on doing so.
     """
     pinned, installed = _path(function), [e.schema for e in catalog.extensions if e.schema != "pg_catalog"]
-    path = list(dict.fromkeys([*contract.schemas.exposed, function.schema, *installed])) if pinned is None else pinned
+    promise = promise_for(function, catalog, contract)
+    declared = None if promise is None or promise.search_path is None else schemas_of(promise.search_path)
+    callers = list(dict.fromkeys([*contract.schemas.exposed, function.schema, *installed]))
+    path = next(known for known in (pinned, declared, callers) if known is not None)
     clients, others = contract.roles.clients, [name for name in path if name != "pg_catalog"]
     open_to = [s for s in catalog.schemas if s.name in others and any(privileges.may(r, "CREATE", s) for r in clients)]
     better = [name for name in path if name not in ("pg_temp", *(s.name for s in open_to))]
