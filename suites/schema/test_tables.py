@@ -160,4 +160,5 @@ def test_every_tenant_column_leads_an_index(
     leading = [index for index in table.indexes if index.columns and index.columns[0] == name]
     if not any(i.valid and i.ready and i.has_all(name) and i.method == "btree" for i in leading):
         remedy = f"create index on {table} ({quote(name)});"
-        yield Finding(str(table), f"no valid index leads with {quote(name)}", remedy)
+        partial = next((f"; {i} has some rows only: {i.predicate}" for i in leading if i.predicate), "")
+        yield Finding(str(table), f"no valid index of all rows leads with {quote(name)}{partial}", remedy)
