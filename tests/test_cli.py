@@ -211,6 +211,15 @@ def test_bench_keeps_a_baseline_and_compares_with_it(tmp_path: Path) -> None:
     assert (tmp_path / "muva.json").read_bytes() == kept
 
 
+def test_bench_measures_what_a_command_fills_an_empty_database_with() -> None:
+    fill = f'{sys.executable} -m pgconform build muva --rows=0.5 --seed=7 --dsn="$PGC_DSN" >&2'
+    asked = ["bench", "--contract=muva", "--queries=10", "--clients=1", "--no-curves", "--format=json"]
+    done = command(*asked, f"--prepare={fill}")
+    (told,) = json.loads(done.stdout)
+    assert (done.returncode, told["problems"], told["unverified"]) == (0, [], {}), done.stderr
+    assert command(*asked, "--prepare=false").returncode == 4
+
+
 def test_bench_says_what_it_takes() -> None:
     done = command("bench", "--contract=victorysync", "--target=live:host=/nowhere")  # which it need not open
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (5, "", 1)

@@ -20,6 +20,7 @@ EPILOG = """\
 examples:
   pgconform bench --contract=contract.toml --target=live --update-baseline      a first baseline
   pgconform bench --contract=contract.toml --target=live --compare              what has become worse, and why
+  pgconform bench --contract=contract.toml --prepare='make migrate seed'        on an embedded server
   pgconform bench --contract=muva --clients=4 --queries=100
 
 exit status: 0 as promised, 1 something is not, or is worse than the baseline, 3 something could not be measured,

@@ -47,6 +47,9 @@ def target_of(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--target", metavar="KIND[:ID]", help="embedded[:16|18] (default), container[:IMAGE] or live[:URI]"
     )
+    command.add_argument(
+        "--prepare", metavar="COMMAND", help="shell command that fills an empty embedded database, at PGC_DSN"
+    )
 
 
 def asked_of(command: argparse.ArgumentParser) -> None:
@@ -82,7 +85,8 @@ def opened(
     from pgconform.progress import shown
     from pgconform.session import Databases
 
-    databases = Databases(datetime.datetime.now(datetime.UTC), effort)
+    prepare = given(known, "prepare") if hasattr(known, "prepare") else ""  # a draft is of what is there
+    databases = Databases(datetime.datetime.now(datetime.UTC), effort, prepare=prepare)
     databases.called = called
     try:
         target, contracts = given(known, "target", "embedded"), contracts or chosen(given(known, "contract"))

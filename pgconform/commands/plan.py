@@ -43,7 +43,7 @@ def call(known: argparse.Namespace, _: list[str]) -> int:
     blank = dict.fromkeys(OPTIONS, "")
     asked = Asked.of({**blank, "target": target, "drill": drill})
     contracts, (kind, _identifier) = chosen(given(known, "contract")), split(target)
-    if kind != "live":
+    if kind != "live" and not given(known, "prepare"):
         referenced(contracts)
     for contract in contracts:
         show("\n".join(_lines(contract, kind, asked.drill)) + "\n")

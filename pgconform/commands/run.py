@@ -41,11 +41,6 @@ def add(commands: Commands) -> None:
     command.add_argument("--baseline", metavar="FILE", help="known findings, which do not fail; see pgconform baseline")
     command.add_argument("--history", metavar="DIR", help="where runs are recorded, or none (default: reports/history)")
     command.add_argument(
-        "--prepare",
-        metavar="COMMAND",
-        help="shell command that fills an empty embedded database, at PGC_DSN",
-    )
-    command.add_argument(
         "--drill",
         metavar="NAME",
         help="have a live target restored elsewhere, too: restore, or of it restore:schema=NAME or restore:tenant=KEY",

@@ -32,7 +32,7 @@ def referenced(contracts: Sequence[Contract]) -> list[str]:
     for contract in contracts:
         if not contract.reference:
             raise TargetError(
-                f"contract {contract.name} names no reference database; set reference, or use --target=live"
+                f"contract {contract.name} names no reference database; set reference, use --prepare or --target=live"
             )
     return sorted({contract.reference for contract in contracts})
 
