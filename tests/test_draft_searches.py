@@ -47,6 +47,8 @@ create policy c on public.posts as restrictive for select using (not secret);
 grant usage on schema public to asker;
 grant select on all tables in schema public to asker;
 grant all on public.logs to asker;
+create table public.tips (id int primary key);
+grant insert, select on public.tips to asker;
 
 create function public.plain(q public.vector, n int, whose int) {RETURNS.format(key="id")} language sql stable as $$
   select c.id, {NEAR} from public.parts as c where whose = c.firm_id and c.gone is null
@@ -116,6 +118,8 @@ def test_what_only_a_grant_allows_is_not_promised(draft: tuple[Contract, str, An
 
 def test_what_nothing_tells_is_left_to_the_reader(draft: tuple[Contract, str, Path]) -> None:
     text = (draft[2] / "contract.toml").read_text("utf-8")
+    assert "# MIND: asker may change anybody's rows here; if they are somebody's, say whose" in text
+    assert text.count("MIND") == 1
     assert "# argument words has no default: what is it given, under which where?" in text
     assert 'given = { words = "..." }' in next(line for line in text.splitlines() if line.startswith("# search = "))
 

@@ -226,6 +226,8 @@ class _Draft:
     def _table(self, table: Table) -> None:
         page, of = self.page, self.whose[str(table)]
         page.section("tables", str(table), why=of.why)
+        if of.holds == "shared" and (writing := self._writers(table)):
+            page.say(f"MIND: {', '.join(writing)} may change anybody's rows here; if they are somebody's, say whose")
         self._ownership(of, self.profile[str(table)])
         if columns := by_column(self.seen, self.roles, table):
             page.put("columns", columns, "as granted today")
@@ -265,6 +267,12 @@ class _Draft:
         for name, given in told.items():
             if given:
                 self.page.put(name, given)
+
+    def _writers(self, table: Table) -> list[str]:
+        """The clients who may write to a table of nobody's rows."""
+        granted = access(self.seen, self.roles, table, "shared")
+        scopes = {role: granted.get(role) for role in self.roles.clients}
+        return [r for r, s in scopes.items() if s and (s == "shared" or not {*s} <= {"select"})]
 
     def _tenant_column(self, of: Whose) -> str:
         if of.column or not self.tenancies:
