@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from functools import lru_cache
 
+from pgconform.bodies import uncommented
 from pgconform.catalog import Catalog, Function
 from pgconform.expressions import Shape
 from pgconform.names import quote, split
@@ -31,7 +32,7 @@ def called_in(text: str, catalog: Catalog) -> list[Function]:
 @lru_cache(maxsize=4096)
 def _calls(body: str) -> tuple[str, ...]:
     """What a body calls; policies of thousands of tables lead to the same few functions."""
-    return tuple(_CALLS.findall(body))
+    return tuple(_CALLS.findall(uncommented(body)))
 
 
 def _reached(names: Iterable[str], catalog: Catalog) -> list[Function]:

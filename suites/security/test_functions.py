@@ -1,12 +1,16 @@
 """Functions within reach of clients: only declared ones, with their callers' rights, on a pinned search path."""
 
+import re
 from collections.abc import Iterator
 
+from pgconform.bodies import uncommented
+from pgconform.callees import functions_called
 from pgconform.catalog import Catalog, Function, Schema
 from pgconform.checks import check
 from pgconform.contract import Contract, FunctionPromise
-from pgconform.model import Finding
-from pgconform.names import quote, schemas_of
+from pgconform.memberships import names
+from pgconform.model import Finding, Severity
+from pgconform.names import quote, remark, schemas_of, split
 from pgconform.privileges import Privileges
 from pgconform.remedies import revoke
 from pgconform.subjects import client_functions, functions, present_overload, promise_for
@@ -57,6 +61,11 @@ def test_every_declared_caller_may_execute(
             yield Finding(function.signature, f"{role} may not execute it", remedy, detail=role)
 
 
+def _may_be_definer(function: Function, catalog: Catalog, contract: Contract) -> bool:
+    promise = promise_for(function, catalog, contract)
+    return function.schema in contract.schemas.internal or (promise is not None and promise.security == "definer")
+
+
 @check("definer-function-exposed", guide=["muva-18", "vs-14", "muva-42"], when=AUDIT, of=client_functions)
 def test_no_client_borrows_the_rights_of_an_owner(
     function: Function, catalog: Catalog, contract: Contract
@@ -65,9 +74,7 @@ def test_no_client_borrows_the_rights_of_an_owner(
 
     A SECURITY DEFINER function reads past every policy: what it filters by is all that keeps tenants apart.
     """
-    promise = promise_for(function, catalog, contract)
-    internal = function.schema in contract.schemas.internal
-    if function.security_definer and not internal and (promise is None or promise.security != "definer"):
+    if function.security_definer and not _may_be_definer(function, catalog, contract):
         remedy = f"alter {_kind(function)} {function.signature} security invoker;"
         observed = f"it runs as its owner {function.owner}, and the contract does not say security = 'definer'"
         yield Finding(function.signature, observed, remedy)
@@ -120,6 +127,41 @@ def test_every_definer_function_pins_its_search_path(
     if observed and not function.sql_body:
         remedy = f"alter {_kind(function)} {function.signature} set search_path = {better};"
         yield Finding(function.signature, observed, remedy)
+
+
+# By what a body knows its caller. Within it, current_user is the owner.
+_CALLER = re.compile(r"\bcurrent_setting\b|\bauth\W*\.\W*(?:uid|jwt|role|email)\b|\bsession_user\b", re.I)
+
+
+def trusted_functions(catalog: Catalog, contract: Contract, privileges: Privileges) -> Iterator[Function]:
+    """Functions that run as their owner, as the contract lets them, and that a client role can execute."""
+    found = definer_functions(catalog, contract, privileges)
+    return (function for function in found if _may_be_definer(function, catalog, contract))
+
+
+def _owned(function: Function, catalog: Catalog, contract: Contract) -> list[str]:
+    """Tables with tenants' or users' rows that the function names, itself or in what it calls without asking."""
+    texts = [uncommented(f.body) for f in (function, *functions_called(function, catalog))]
+    if any(map(_CALLER.search, texts)):
+        return []
+    owned = [name for name, promise in contract.tables.items() if promise.holds in ("tenant", "user", "child")]
+    return [name for name in owned if names(texts, split(name)[-1])]
+
+
+@check("definer-asks-caller", guide=["muva-18", "vs-14", "muva-42"], when=AUDIT, of=trusted_functions,
+       severity=Severity.SHOULD)  # fmt: skip
+def test_every_definer_function_asks_who_calls(
+    function: Function, catalog: Catalog, contract: Contract
+) -> Iterator[Finding]:
+    """Every function that runs as its owner and names tables of tenants' or users' rows asks who calls.
+
+    Row security does not hold there, and an argument is whatever the caller says: only what the session carries tells
+    whose rows are meant.
+    """
+    if tables := _owned(function, catalog, contract):
+        observed = f"it names {', '.join(tables)}, and neither the session's user nor its claims"
+        advice = "have it filter by the session's user or claims; or, where no policy calls it, take it from clients"
+        yield Finding(function.signature, observed, remark(advice))
 
 
 def functions_by_schema(catalog: Catalog) -> Iterator[tuple[Schema, tuple[Function, ...]]]:
