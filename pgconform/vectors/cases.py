@@ -69,7 +69,8 @@ def cases(search: Searching, evidence: Evidence) -> list[Case]:
     asking = askers(evidence, search.table, search.promise.execute)
     found = [Case(search, one.who, one.share, one.rows, one.total, one.also) for one in asking]
     outside = [who for who in able if who.kind in ("none", "bare")][:1] if found else []
-    kind = evidence.contract.tenancy_of(evidence.contract.tables[search.table]).type.partition("(")[0]
+    owning = evidence.contract.tables[evidence.contract.rooted(search.table)]
+    kind = evidence.contract.tenancy_of(owning).type.partition("(")[0]
     nobody = NOBODY if kind == "uuid" else "-1" if kind in NUMBERS else ""
     found += [Case(search, who, "no tenant", 0, found[0].total, nobody=nobody) for who in outside]
     return [_filled(case, evidence) for case in found]
