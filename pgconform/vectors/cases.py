@@ -160,8 +160,9 @@ def plain(case: Case, schema: str) -> Statement:
     held = [_indexed(vector, schema, value) for value in (column(search.column), query)]
     near = _distance(vector.indexed_as or (vector.type, vector.metric), schema, held[0], held[1])
     parts: dict[str, object] = {"key": column(search.key), "near": near, "t": Name.of(search.table), "n": wanted(case)}
-    filtered = statement(" where {searched}", searched=searched(search, dict(case.given)))
-    parts["kept"] = filtered if spec.where or spec.filters else statement("")
+    # Nulls are asked away, since an index without them serves such a search only.
+    kept = {"e": column(search.column), "searched": searched(search, dict(case.given))}
+    parts["kept"] = statement(" where {e} is not null and {searched}", **kept)
     if vector.index_cast != "bit":
         return statement(
             "select {key}::text, {near} as distance from {t} as r{kept} order by 2 limit {n}::int", **parts
