@@ -383,6 +383,12 @@ class Contract(Section, frozen=True):
             return promise.column
         return self.tenancy_of(promise).column
 
+    def rooted(self, table: str) -> str:
+        """The relation whose rows say whose this one's are: a child's parent, or its parent's, else itself."""
+        while self.tables[table].holds == "child":
+            table = self.tables[table].parent
+        return table
+
     def owner_of(self, check: str, name: str) -> str:
         """Whose business a check's finding on an object is; '' where the contract does not say."""
         fitting = (owner for pattern, owner in self.owners.items() if fnmatchcase(name, pattern))

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from pgconform.checks import Evidence
-from pgconform.contract import Members, Tenancy
+from pgconform.contract import Contract, Members, TablePromise, Tenancy
 from pgconform.model import NotVerified
 from pgconform.statements import Name, Statement, column, joined, statement
 
@@ -90,6 +90,31 @@ def tenant_counts(evidence: Evidence, table: str, tenant: str) -> Counter[str]:
         tenant=column(tenant), table=Name.of(table),
     )  # fmt: skip
     return Counter(dict(evidence.database.remembered(question, f"counting rows of each tenant in {table}")))
+
+
+def owned_counts(evidence: Evidence, table: str) -> Counter[str]:
+    """As ``tenant_counts``, of a declared relation whose rows are tenants' themselves, or hang on rows that are."""
+    promise, tenant = evidence.contract.tables[table], evidence.contract.column_of(table)
+    if promise.holds != "child":
+        return tenant_counts(evidence, table, tenant)
+    question = statement(
+        "select coalesce(o.tenant, ''), pg_catalog.count(*) from {table} as r left join ({owners}) as o"
+        " on o.key = {own} group by 1",
+        table=Name.of(table), own=column(tenant), owners=_of_parents(evidence.contract, promise),
+    )  # fmt: skip
+    return Counter(dict(evidence.database.remembered(question, f"counting rows of each tenant in {table}")))
+
+
+def _of_parents(contract: Contract, child: TablePromise) -> Statement:
+    """The keys of the rows that a child's may hang on, each once for each of its tenants."""
+    parent, tenant = contract.tables[child.parent], column(contract.column_of(child.parent))
+    parts = {"key": column(child.parent_key), "table": Name.of(child.parent), "own": tenant}
+    if parent.holds != "child":
+        return statement("select distinct {key} as key, {own}::text as tenant from {table} as r", **parts)
+    return statement(
+        "select distinct {key} as key, o.tenant from {table} as r left join ({owners}) as o on o.key = {own}",
+        owners=_of_parents(contract, parent), **parts,
+    )  # fmt: skip
 
 
 _PEOPLE = """

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pgconform.model import Finding, Result
     from pgconform.results import Run
 
-_ABSENT = " does not exist"
+_ABSENT, _REFUSED = " does not exist", " refuses the call, which search-results finds"
 
 
 def _column(finding: Finding) -> list[str]:
@@ -39,9 +39,11 @@ class Skips:
         self._missed: dict[str, set[str]] = {}
         for result in run.results:
             self._said.setdefault((result.contract, result.check), set()).add((result.verdict, result.reason))
+            missed = self._missed.setdefault(result.contract, set())
             if named := _MISSED.get(result.check):
-                missed = self._missed.setdefault(result.contract, set())
-                missed.update(name for finding in result.findings for name in named(finding))
+                missed.update(name + _ABSENT for finding in result.findings for name in named(finding))
+            elif result.check == "search-results":
+                missed.update(finding.object + _REFUSED for finding in result.findings)
 
     def unaccepted(self, contract: str) -> list[Result]:
         """The contract's cases that examined nothing, where it does not say that this is right."""
@@ -56,11 +58,9 @@ class Skips:
         return f"{key} = {_text(result.reason)}"
 
     def explained(self, result: Result) -> bool:
-        """True where it examined nothing for the only reason that what it is about is missing, as a finding of this run
-        says: that is to be mended, and is no case for [skips]."""
-        missed = self._missed.get(result.contract, set())
-        reasons = result.reason.split("; ")
-        return all(reason.endswith(_ABSENT) and reason.removesuffix(_ABSENT) in missed for reason in reasons)
+        """True where it examined nothing for the only reason that what it is about is missing, or refuses to be called,
+        as a finding of this run says: that is to be mended, and is no case for [skips]."""
+        return set(result.reason.split("; ")) <= self._missed[result.contract]
 
 
 def _text(text: str) -> str:

@@ -12,13 +12,17 @@ from typing import Any
 import psycopg
 import pytest
 
+from benchmarks import shop
+from benchmarks.shop import SEARCH
 from pgconform.catalogue_of_checks import load
 from pgconform.checks import Evidence, evaluate
 from pgconform.database import Database, begin
 from pgconform.introspect import read_text, snapshot
 from pgconform.model import Result, Verdict
+from pgconform.procedures.emergencies import kinds, rebuilt
 from pgconform.recovery.copies import Copies, Scratch
 from pgconform.recovery.tools import _environment
+from pgconform.subjects import stored_vectors
 from pgconform.targets.server import Server, find_binaries, running
 from tests.proving import contract_of
 
@@ -149,3 +153,36 @@ def _amcheck(server: Server, binaries: Path) -> tuple[int, bool]:
         check=False, timeout=600,
     )  # fmt: skip
     return done.returncode, 'Weird "I"' in done.stdout
+
+
+# A graph that is another one each time it is built, and a search that looks at so little of it that the small tenant
+# finds now two of its rows, now three.
+POOR = f"""
+drop index shop.texts_idx;
+create index texts_idx on shop.texts using hnsw (embedding public.vector_cosine_ops)
+  with (m = 16, ef_construction = 100);
+{SEARCH.format(settings="set hnsw.ef_search = '25'")}
+"""
+
+
+def test_a_search_that_finds_as_little_as_before_is_no_finding(references: Server) -> None:
+    promised = shop.contract()
+    with closing(psycopg.connect(references.dsn(), autocommit=True)) as connection:
+        connection.execute("create database poor")
+    with closing(psycopg.connect(references.dsn("poor"), autocommit=True)) as target:
+        read_text(target)
+        shop.fill(target)
+        target.execute(POOR.encode())
+        catalog = snapshot(target)
+        evidence = shop.evidence(Database(target), catalog, promised)
+        with closing(Copies(references.dsn("poor"), catalog)) as copies:
+            (subject,) = stored_vectors(promised)
+            for _ in range(3):
+                assert [(f.object, f.observed) for f in rebuilt(subject, evidence, copies)] == []
+
+
+def test_numbers_are_no_other_kind_of_shortcoming() -> None:
+    few, recall = "3 result(s) where 5 rows qualify", "recall 0.42, promised 0.9: nearer rows are left out"
+    assert kinds([few]).keys() == kinds([recall]).keys() == kinds(["4 result(s) where 20 rows qualify"]).keys()
+    assert kinds(["a result is under the threshold of 0.2"]).keys() == {"a result is under the threshold of N"}
+    assert len(kinds([few, "the results are not nearest first"])) == 2

@@ -22,9 +22,7 @@ from pgconform.database import Database, begin
 from pgconform.history import History
 from pgconform.introspect import read_text, snapshot
 from pgconform.model import Verdict
-from pgconform.probes.scans import unscanned
 from pgconform.probes.searching import Answer, answers, faults, recall
-from pgconform.statements import Name
 from pgconform.subjects import searches
 from pgconform.targets.server import running
 from tests.conftest import Connect
@@ -115,24 +113,6 @@ def test_an_approximate_index_is_judged_by_the_recall_that_is_promised(shop: psy
         assert (wrong, 0.75 < least < 1) == ({}, True), (wrong, least)
         wrong, least = judged(shop, 6, 0.999)
         assert any(re.search("recall 0.*promised 0.999", why) for why in wrong.values()), (wrong, least)
-    finally:
-        shop.execute("rollback")
-
-
-def test_a_generic_plan_that_is_kept_from_before_is_not_taken_for_another_order(
-    shop: psycopg.Connection[Any],
-) -> None:
-    begin(shop, Limits(), read_only=False)
-    try:
-        body = SEARCH.format(settings="").replace("set plan_cache_mode = 'force_custom_plan'", "")
-        shop.execute(body.replace("(shop is null or t.shop_id = shop)", "t.shop_id = shop").encode())
-        shop.execute("set local random_page_cost = 1000")  # the planner takes the table, the sixth time for good
-        evidence = shown(Database(shop), snapshot(shop), shop_contract())
-        for _ in range(8):
-            shop.execute("select id from shop.search((select embedding from shop.texts limit 1), 'huge')")
-        (subject,) = searches(evidence.contract)
-        why, _ = unscanned(subject, evidence, [Name(("shop", "texts_idx"))])
-        assert why.startswith("the planner leaves the vector index"), why
     finally:
         shop.execute("rollback")
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from pgconform import trends
 from pgconform.model import Figure, Finding, Nothing, NotVerified
-from pgconform.probes.searching import REFUSALS, Answer, Budget, answers, callers, honest_call, queries, recall
+from pgconform.probes.searching import Answer, Budget, answers, honest_call, recall
+from pgconform.probes.untried import largest, refused
 from pgconform.statements import Name, statement
 from pgconform.vector_indexes import of_relation
 
@@ -31,25 +32,20 @@ def measured(search: Searching, evidence: Evidence) -> dict[str, Figure]:
     Raises Nothing where nobody can search, NotVerified, also when the time for it is spent.
     """
     budget = Budget(evidence)
-    able = callers(search, evidence)
-    vectors = queries(search, evidence, able[-1]) if able else []
-    if not vectors:
-        raise Nothing(f"no caller of {search.function} has rows to search for")
+    who, vector = largest(search, evidence)
     count = statement("select pg_catalog.count(*) from {t} as r", t=Name.of(search.table))
     rows = evidence.database.remembered(count, f"counting rows of {search.table}")[0][0]
-    call = honest_call(search, evidence, able[-1], vectors[0])
+    call = honest_call(search, evidence, who, vector)
     explained = statement("explain (analyze, buffers, timing off, format json) {call}", call=call)
     what = f"searching through {search.function}"
     budget.need(f"a search through {search.function}")
     try:
-        with evidence.database.acting(able[-1].role, dict(able[-1].settings)):
+        with evidence.database.acting(who.role, dict(who.settings)):
             evidence.database.rows(call, what)  # what planning reads is no part of the search
             budget.need(f"a second search through {search.function}")
             root = evidence.database.one(explained, what)[0][0]["Plan"]
     except NotVerified as reason:
-        if reason.state[:2] in REFUSALS:
-            raise Nothing(f"{search.function} refuses the call, which search-results finds") from None
-        raise
+        raise refused(search, reason) from None
     found = {"rows": rows, "pages touched": root["Shared Hit Blocks"] + root["Shared Read Blocks"],
              "index size": _indexed(search, evidence), "recall": _worst(search, evidence, budget)}  # fmt: skip
     return {what: Figure(f"search {what}: {search.function}", value, _UNITS[what]) for what, value in found.items()}

@@ -10,7 +10,7 @@ from pgconform.checks import Evidence
 from pgconform.contract_vectors import Vector
 from pgconform.model import Nothing, NotVerified
 from pgconform.probes.searching import INDEX_ONLY
-from pgconform.statements import Name, Statement, joined, statement
+from pgconform.statements import Name, Statement, column, joined, statement
 from pgconform.subjects import Declared
 from pgconform.vector_kinds import KINDS, by_operator_class, home
 
@@ -56,9 +56,10 @@ def shortcoming(subject: Declared[Vector], index: Index, evidence: Evidence, lea
 
 def recall(subject: Declared[Vector], index: Index, evidence: Evidence) -> Recall:
     """What searches by the index's own order find, over a few stored vectors. Raises Nothing and NotVerified."""
+    name = subject.needs[0][1][0]
     compared = by_operator_class(index.operator_classes[0])
     extension = evidence.catalog.extension("vector")
-    if compared is None or extension is None or index.predicate or not index.valid:
+    if compared is None or extension is None or not index.has_all(name) or not index.valid:
         raise Nothing(f"{index} is not one that finds the nearest rows by itself")
     key = statement(index.keys[0].replace("{", "{{").replace("}", "}}"))
     operator, kind = f"operator({{o}}.{KINDS[compared].operator})", compared[0]
@@ -75,7 +76,10 @@ def recall(subject: Declared[Vector], index: Index, evidence: Evidence) -> Recal
             f"({{e}}) {operator} {{q}}::{{k}}", q=vector, k=Name((home(kind, extension.schema), kind)), e=key,
             o=parts["o"],
         )  # fmt: skip
-        nearest = statement("select {d} from {t} as r order by {d} limit {n}", d=distance, t=parts["t"], n=NEAREST)
+        nearest = statement(
+            "select {d} from {t} as r where {e} is not null order by {d} limit {n}", d=distance, t=parts["t"],
+            e=column(name), n=NEAREST,
+        )  # fmt: skip
         exact = _distances(evidence, nearest, {"enable_indexscan": "off"}, what)
         approximate = _by_index(evidence, nearest, index, what)
         total += len(exact)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from pgconform.model import Nothing, NotVerified
 from pgconform.probes.findable import arguments, own_rows, searched
-from pgconform.probes.searching import INDEX_ONLY, REFUSALS, Budget, callers, honest_call, queries
+from pgconform.probes.searching import INDEX_ONLY, Budget, callers, honest_call
+from pgconform.probes.untried import largest, refused
 from pgconform.statements import Name, joined, statement
 
 if TYPE_CHECKING:
@@ -19,12 +20,9 @@ if TYPE_CHECKING:
 def index_scans(search: Searching, evidence: Evidence, indexes: Iterable[Name], settings: Mapping[str, str]) -> int:
     """How often a search by a member of the largest tenant scanned one of the indexes, under these settings.
 
-    Returns -1 where nobody could search. Raises NotVerified.
+    Raises Nothing where nobody could search, NotVerified.
     """
-    able = callers(search, evidence)
-    vectors = queries(search, evidence, able[-1]) if able else []
-    if not vectors:
-        return -1
+    who, vector = largest(search, evidence)
     counts = [
         statement(
             "select pg_catalog.pg_stat_get_xact_numscans(c.oid) as scans from pg_catalog.pg_class as c"
@@ -39,12 +37,10 @@ def index_scans(search: Searching, evidence: Evidence, indexes: Iterable[Name], 
     what = f"searching through {search.function}"
     before = evidence.database.one(count, what)[0]
     try:
-        with evidence.database.acting(able[-1].role, {**dict(able[-1].settings), **settings}):
-            evidence.database.rows(honest_call(search, evidence, able[-1], vectors[0]), what)
+        with evidence.database.acting(who.role, {**dict(who.settings), **settings}):
+            evidence.database.rows(honest_call(search, evidence, who, vector), what)
     except NotVerified as reason:
-        if reason.state[:2] in REFUSALS:  # the call is refused, which is what search-results finds
-            return -1
-        raise
+        raise refused(search, reason) from None
     return int(evidence.database.one(count, what)[0]) - int(before)
 
 
@@ -56,11 +52,10 @@ def unscanned(search: Searching, evidence: Evidence, indexes: list[Name]) -> tup
     """
     budget = Budget(evidence)
     budget.need(f"a search through {search.function}")
-    forced = index_scans(search, evidence, indexes, INDEX_ONLY) if indexes else -1
-    if forced < 0:
-        raise Nothing(f"no valid vector index, or no caller, to try {search.function} with")
+    if not indexes:
+        raise Nothing(f"{search.table} has no valid vector index")
     recreate, promise = search.recreate(evidence.catalog), search.promise.search
-    if forced == 0:
+    if not index_scans(search, evidence, indexes, INDEX_ONLY):
         return f"it does not scan a vector index of {search.table}", recreate
     rows = _own(search, evidence)
     if not promise or rows < promise.index_from:

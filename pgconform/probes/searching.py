@@ -17,6 +17,7 @@ from pgconform.parameters import pieces
 from pgconform.probes.findable import FEW, arguments, own_rows, searched, spec_of
 from pgconform.probes.shares import askers
 from pgconform.probes.vectors import dimension, extension_schema
+from pgconform.probes.visibility import belonging
 from pgconform.statements import Name, Once, Statement, column, joined, statement
 from pgconform.subjects import Searching
 from pgconform.vector_kinds import KINDS, home, least_similarity
@@ -67,10 +68,13 @@ def callers(search: Searching, evidence: Evidence) -> list[Identity]:
 
 
 def by_tenant(search: Searching, evidence: Evidence) -> bool:
-    """True where tenants own the rows, and members see their own ones only."""
-    contract = evidence.contract
-    scopes = {contract.scope(search.table, role, "select") for role in _roles(search, evidence)}
-    return contract.tables[search.table].holds == "tenant" and not scopes & {"shared", "all"}
+    """True where tenants own the rows, or those that they hang on, and members see their own ones only."""
+    scopes = {evidence.contract.scope(search.table, role, "select") for role in _roles(search, evidence)}
+    return _tenants_own(search, evidence) and not scopes & {"shared", "all"}
+
+
+def _tenants_own(search: Searching, evidence: Evidence) -> bool:
+    return evidence.contract.tables[evidence.contract.rooted(search.table)].holds == "tenant"
 
 
 def _roles(search: Searching, evidence: Evidence) -> set[str]:
@@ -343,9 +347,9 @@ def _exact(
     count = given.get(spec.count, spec.default_count)
     schema = extension_schema(evidence.catalog)
     tenant = given.get(spec.tenant)
-    if tenant is not None and evidence.contract.tables[search.table].holds == "tenant":
-        own = column(evidence.contract.column_of(search.table))
-        mine = statement("{mine} and {own}::text = {tenant}", mine=mine, own=own, tenant=tenant)
+    if tenant is not None and _tenants_own(search, evidence):
+        named = belonging(evidence.contract, search.table, (str(tenant),))
+        mine = statement("{mine} and {named}", mine=mine, named=named)
     mine = statement("{mine} and {searched}", mine=mine, searched=searched(search, given))
     near = statement("s.similarity >= {least}::float8", least=threshold - ON) if threshold is not None else None
     distance = statement(

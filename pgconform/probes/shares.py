@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pgconform.identities import Identity, members_of
-from pgconform.people import tenant_counts
+from pgconform.people import owned_counts
 
 if TYPE_CHECKING:
     from pgconform.checks import Evidence
@@ -35,13 +35,15 @@ class Asker:
 
 def askers(evidence: Evidence, table: str, roles: Collection[str]) -> list[Asker]:
     """A member each, with one of these roles, of the smallest tenant, one with about 1 % of the rows, one with 3-8 %,
-    and the largest; by their rows, fewer where one tenant is several of these. Raises NotVerified.
+    and the largest; by their rows, children's by their parents, fewer where one tenant is several of these.
+
+    Raises NotVerified.
 
     Tenants without rows, that are closed, or of which nobody is a member alone, are passed over.
     """
     contract = evidence.contract
-    member = members_of(evidence, contract.tables[table].tenancy or next(iter(contract.tenancies)))
-    counted = tenant_counts(evidence, table, contract.column_of(table))
+    member = members_of(evidence, contract.tables[contract.rooted(table)].tenancy or next(iter(contract.tenancies)))
+    counted = owned_counts(evidence, table)
     total = sum(counted.values())
     owning = sorted((rows, tenant) for tenant, rows in counted.items() if tenant and rows)
     found: dict[str, Asker] = {}

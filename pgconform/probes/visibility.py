@@ -207,15 +207,20 @@ def shown(promise: TablePromise | None) -> Statement:
 
 def belongs(evidence: Evidence, declared: str, identity: Identity, alias: str = "r") -> Statement:
     """The condition under which a row of a declared relation is the identity's own; never null."""
-    contract = evidence.contract
+    promise = evidence.contract.tables[evidence.contract.rooted(declared)]
+    if promise.holds == "user":
+        return belonging(evidence.contract, declared, (identity.user,), alias)
+    return belonging(evidence.contract, declared, tuple(sorted(_tenants(evidence, promise, identity))), alias)
+
+
+def belonging(contract: Contract, declared: str, owners: tuple[str, ...], alias: str = "r") -> Statement:
+    """The condition under which a row of a declared relation, or the row that it hangs on, is one of these tenants' or
+    users'; never null."""
     promise = contract.tables[declared]
     own = column(contract.column_of(declared), alias)
-    if promise.holds == "tenant":
-        tenants = tuple(sorted(_tenants(evidence, promise, identity)))
-        return statement("coalesce({own}::text = any({t}::text[]), false)", own=own, t=tenants)
-    if promise.holds == "user":
-        return statement("coalesce({own}::text = {user}, false)", own=own, user=identity.user)
-    inner = belongs(evidence, promise.parent, identity, alias + "p")
+    if promise.holds != "child":
+        return statement("coalesce({own}::text = any({o}::text[]), false)", own=own, o=owners)
+    inner = belonging(contract, promise.parent, owners, alias + "p")
     return statement(
         "exists (select from {parent} as {alias} where {key} = {own} and {inner})",
         parent=Name.of(promise.parent), alias=Name((alias + "p",)), key=column(promise.parent_key, alias + "p"),

@@ -69,7 +69,8 @@ def cases(search: Searching, evidence: Evidence) -> list[Case]:
     asking = askers(evidence, search.table, search.promise.execute)
     found = [Case(search, one.who, one.share, one.rows, one.total, one.also) for one in asking]
     outside = [who for who in able if who.kind in ("none", "bare")][:1] if found else []
-    kind = evidence.contract.tenancy_of(evidence.contract.tables[search.table]).type.partition("(")[0]
+    owning = evidence.contract.tables[evidence.contract.rooted(search.table)]
+    kind = evidence.contract.tenancy_of(owning).type.partition("(")[0]
     nobody = NOBODY if kind == "uuid" else "-1" if kind in NUMBERS else ""
     found += [Case(search, who, "no tenant", 0, found[0].total, nobody=nobody) for who in outside]
     return [_filled(case, evidence) for case in found]
@@ -159,8 +160,9 @@ def plain(case: Case, schema: str) -> Statement:
     held = [_indexed(vector, schema, value) for value in (column(search.column), query)]
     near = _distance(vector.indexed_as or (vector.type, vector.metric), schema, held[0], held[1])
     parts: dict[str, object] = {"key": column(search.key), "near": near, "t": Name.of(search.table), "n": wanted(case)}
-    filtered = statement(" where {searched}", searched=searched(search, dict(case.given)))
-    parts["kept"] = filtered if spec.where or spec.filters else statement("")
+    # Nulls are asked away, since an index without them serves such a search only.
+    kept = {"e": column(search.column), "searched": searched(search, dict(case.given))}
+    parts["kept"] = statement(" where {e} is not null and {searched}", **kept)
     if vector.index_cast != "bit":
         return statement(
             "select {key}::text, {near} as distance from {t} as r{kept} order by 2 limit {n}::int", **parts

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pgconform.checks import Evidence, check
 from pgconform.model import Finding, Nothing
 from pgconform.probes.searching import foreign_answers
+from pgconform.probes.untried import why_nobody
 from pgconform.subjects import Searching, searches
 
 
@@ -21,4 +22,4 @@ def test_no_search_finds_rows_of_another_tenant(subject: Searching, evidence: Ev
         observed = f"{max(a.foreign for a in leaks)} foreign row(s) found: {ways}"
         yield Finding(subject.function, observed, subject.recreate(evidence.catalog))
     elif not answers:
-        raise Nothing(f"no client may call {subject.function}")
+        raise Nothing(why_nobody(subject, evidence))

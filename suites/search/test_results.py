@@ -9,6 +9,7 @@ from pgconform.model import Finding, Nothing, NotVerified
 from pgconform.probes import recall
 from pgconform.probes.scans import unscanned
 from pgconform.probes.searching import answers, faults
+from pgconform.probes.untried import why_untried
 from pgconform.remedies import rebuild
 from pgconform.statements import Name
 from pgconform.subjects import Declared, Searching, stored_vectors
@@ -31,7 +32,7 @@ def test_every_search_finds_the_nearest_rows(subject: Searching, evidence: Evide
     elif untried := sum(a.untried for a in given):
         raise NotVerified(f"no time for {untried} of {len(given)} searches; raise search_seconds in [limits]")
     elif not any(a.exact for a in given):
-        raise Nothing(f"no caller of {subject.function} has rows to find")
+        raise Nothing(f"no caller of {subject.function} has rows to find" if given else why_untried(subject, evidence))
 
 
 def _indexes(subject: Searching, catalog: Catalog) -> list[Name]:
