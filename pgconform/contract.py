@@ -18,10 +18,10 @@ from pgconform.contract_section import Section, Share
 from pgconform.contract_vectors import Vector
 
 Scope = Annotated[
-    Literal["none", "own", "shared", "all"],
+    Literal["none", "own", "team", "shared", "all"],
     Meta(
-        description="none: no privilege; own: rows of the session's tenants or user; shared: rows common to "
-        "all tenants; all: every tenant's rows"
+        description="none: no privilege; own: rows of the session's tenants or user; team: users' rows, and those of "
+        "users in the same tenants; shared: rows common to all tenants; all: every tenant's rows"
     ),
 ]
 Command = Literal["select", "insert", "update", "delete"]

@@ -148,7 +148,13 @@ create or replace function public.is_member(clinic uuid) returns boolean languag
     and s.user_id = (select auth.uid()) and s.role in ('administrator', 'doctor')) $$;
 """
 
-OTHERS = {"clinics": CLINICS, 'gu "ilds': WEIRD, "alike": ALIKE, "profiles": PROFILES}
+TEAM = """
+grant select, update on public.staff to authenticated;
+create policy team on public.staff for select to authenticated using (public.is_member(clinic_id));
+create policy me on public.staff for update to authenticated using (user_id = (select auth.uid()));
+"""
+
+OTHERS = {"clinics": CLINICS, "teams": CLINICS + TEAM, 'gu "ilds': WEIRD, "alike": ALIKE, "profiles": PROFILES}
 
 
 @pytest.fixture(scope="session")  # a worker may come back to this file
@@ -160,6 +166,14 @@ def others(references: Server) -> dict[str, str]:
 
 def text_of(folder: Path) -> str:
     return (folder / "contract.toml").read_text("utf-8")
+
+
+def test_members_who_see_each_other_are_a_team(others: dict[str, str], tmp_path: Path) -> None:
+    contract = drafted(others["teams"], tmp_path)
+    staff = contract.tables["public.staff"]
+    assert contract.access[staff.access or staff.holds]["authenticated"] == {"select": "team", "update": "own"}
+    done = run(tmp_path, others["teams"], "-k", "foreign-rows-hidden or own-rows-visible or policy-bound-to-tenant")
+    assert "public.staff" not in done.stdout, done.stdout
 
 
 def test_a_child_of_tenants_rows_makes_no_tenancy(others: dict[str, str], tmp_path: Path) -> None:

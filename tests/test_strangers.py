@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import tomllib
 
+import msgspec
 import psycopg
 import pytest
 
@@ -128,6 +129,36 @@ def test_rows_of_no_tenant_may_be_everybodys_to_read(
             assert result.unverified == (), check
             found |= {check for finding in result.findings if finding.object == "public.goods"}
     assert found == failing
+
+
+TEAM = """
+create function auth.my_orgs() returns setof uuid language sql stable security definer set search_path = '' as $$
+  select m.org_id from public.org_users as m where m.user_id = auth.uid() and m.is_active $$;
+grant execute on function auth.my_orgs() to authenticated;
+alter policy "own memberships" on public.org_users
+  using (user_id = (select auth.uid()) or org_id in (select auth.my_orgs()));
+"""
+
+
+@pytest.mark.parametrize("scope, failing", [("team", False), ("own", True)])
+def test_members_may_see_their_team(scope: str, failing: bool, connect: Connect) -> None:
+    connection, contract = connect("victorysync"), contract_of("victorysync")
+    granted = {**contract.access["membership"], "authenticated": {"select": scope}}
+    contract = msgspec.structs.replace(contract, access={**contract.access, "membership": granted})
+    wanted = ("foreign-rows-hidden", "foreign-rows-unreadable", "own-rows-visible", "policy-bound-to-tenant")
+    with transaction(connection, contract):
+        connection.execute(TEAM.encode())
+        catalog, database = snapshot(connection), Database(connection)
+        today = datetime.datetime.now(datetime.UTC).date()
+        evidence = Evidence(contract, catalog, database, today, lambda: database, Effort.of("quick", "1"))
+        found = {
+            check for check in wanted for f in evaluate(load()[check], evidence).findings if "org_users" in f.object
+        }
+        assert ("foreign-rows-hidden" in found) == failing, found
+        connection.execute('alter policy "own memberships" on public.org_users using (true)')
+        evidence = Evidence(contract, snapshot(connection), Database(connection), today)
+        assert evaluate(load()["foreign-rows-hidden"], evidence).findings, "a team is not everybody"
+    assert failing or not found, found
 
 
 def test_no_function_is_dropped_that_cannot_be_made_again(connect: Connect) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from pgconform.attacks.trials import AT_MOST_OWN, UNTRIED, WIDE, Subject, Tally, attack, empty, seen
+from pgconform.attacks.trials import AT_MOST_OWN, SOME, UNTRIED, WIDE, Subject, Tally, attack, empty, seen
 from pgconform.catalog import Table
 from pgconform.checks import LOCKED, Evidence, own_error
 from pgconform.contract import COMMANDS, Command
@@ -41,7 +41,7 @@ class Cell:
         """True where nothing is let through that is not declared, and all that is."""
         if self.observed == GRANTED:
             return self.declared not in ("", "none")
-        alike = {("own", AT_MOST_OWN), ("", "none")}
+        alike = {("own", AT_MOST_OWN), ("", "none"), *(("team", told) for told in ("own", AT_MOST_OWN, SOME))}
         return self.declared == self.observed or (self.declared, self.observed) in alike
 
     @property

@@ -20,7 +20,7 @@ from pgconform.identities import SIMPLEST, Identity, identities, represented
 from pgconform.model import Nothing, NotVerified
 from pgconform.names import literal, quote
 from pgconform.probes.malformed import BLIND, writers
-from pgconform.probes.visibility import belongs, readable, shown
+from pgconform.probes.visibility import belongs, shown, touchable
 from pgconform.statements import Name, Statement, column, joined, statement
 
 
@@ -159,10 +159,10 @@ def own_rows(evidence: Evidence, given: Bait, who: Identity, road: Road, least: 
     """How many rows of the relation the identity may touch with no condition; at ``least``: others may be hidden."""
     if "none" in {evidence.contract.scope(given.declared, who.role, command) for command in road.commands}:
         return 0
-    known = readable if set(road.commands) == {"select"} else belongs
+    touched = touchable(evidence, given.declared, who, road.commands)
     question = statement(
         "select pg_catalog.count(*) from {t} as r where {own} and {visible}",
-        t=Name.of(str(given.table)), own=known(evidence, given.declared, who),
+        t=Name.of(str(given.table)), own=belongs(evidence, given.declared, who) if least else touched,
         visible=shown(given.promise) if least else statement("true"),
     )  # fmt: skip
     what = f"counting rows of {given}"

@@ -14,7 +14,7 @@ from pgconform.identities import Identity, identities
 from pgconform.model import Nothing
 from pgconform.names import qualified, split
 from pgconform.privileges import Privileges
-from pgconform.probes.visibility import belongs, everybodys, shown
+from pgconform.probes.visibility import belongs, shown, touchable
 from pgconform.statements import Name, Statement, column, equal, statement
 from pgconform.subjects import promise_of, reachable_tables
 
@@ -140,17 +140,19 @@ def shares(
 def forbidden(evidence: Evidence, given: Bait, identity: Identity, commands: tuple[Command, ...]) -> tuple[int, ...]:
     """Numbers of the rows that the identity must not touch by all of the commands together."""
     own, foreign = shares(evidence, given, identity)
-    if set(commands) == {"select"} and (read := everybodys(evidence.contract, given.declared)):
-        question = statement("select r.pgc_row from {copy} as r where {read}", copy=given.copy, read=read)
+    scopes = {evidence.contract.scope(given.declared, identity.role, command) for command in commands}
+    more = "team" in scopes or (given.promise.nullable == "shared" and {*commands} == {"select"})
+    if more:
+        may = touchable(evidence, given.declared, identity, commands)
+        question = statement("select r.pgc_row from {copy} as r where {may}", copy=given.copy, may=may)
         shared = {n for (n,) in evidence.drills.remembered(question, f"telling apart the rows of {given}")}
         foreign = tuple(n for n in foreign if n not in shared)
     if identity.after:  # the rows of the tenant that the session names
         named = shares(evidence, given, replace(identity, tenants=frozenset({identity.after})))[0]
         foreign = tuple(n for n in foreign if n in named) or foreign
-    scopes = {evidence.contract.scope(given.declared, identity.role, command) for command in commands}
     if "none" in scopes:
         return tuple(sorted(own + foreign))
-    return foreign if "own" in scopes else ()
+    return foreign if scopes & {"own", "team"} else ()
 
 
 def row(number: int, alias: str = "b") -> Statement:

@@ -89,7 +89,7 @@ def seen(evidence: Evidence, subject: Subject) -> Tally:
     """What sessions of the role see; told apart into own rows and others where the contract allows all or none."""
     tally, declared = Tally(), subject.declared
     looks = [s for s in sights(evidence) if s.table == str(subject.table) and s.identity.role == subject.role]
-    if subject.promise and not subject.nobodys and declared != "own":
+    if subject.promise and not subject.nobodys and declared not in ("own", "team"):
         complete = declared in WIDE and all(s.own == s.expected and not s.error + s.unverified for s in looks)
         if not complete:
             for look in looks:

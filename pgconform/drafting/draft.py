@@ -207,7 +207,9 @@ class _Draft:
         made: dict[str, tuple[str, dict[str, Any]]] = {}
         for table in self.tables:
             holds = self.whose[str(table)].holds
-            wanted = holds, access(self.seen, self.roles, table, holds)
+            teams = [g.members[0].tenant for g in self.tenancies if g.members and g.members[0].table == table]
+            tenant = teams[0] if teams and holds == "user" else ""
+            wanted = holds, access(self.seen, self.roles, table, holds, tenant)
             name = next((name for name, profile in made.items() if profile == wanted), "")
             if not name:
                 taken = sum(profile[0] == holds for profile in made.values())

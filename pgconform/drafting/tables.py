@@ -112,8 +112,11 @@ def _child(seen: Seen, table: Table, found: dict[str, Whose]) -> Whose | None:
     return None
 
 
-def access(seen: Seen, roles: Roles, table: Table, holds: str) -> dict[str, Any]:
-    """Whose rows each role may touch, as grants and policies let it today: what only one of them allows is excess."""
+def access(seen: Seen, roles: Roles, table: Table, holds: str, tenant: str = "") -> dict[str, Any]:
+    """Whose rows each role may touch, as grants and policies let it today: what only one of them allows is excess.
+
+    Where rows are users' and policies look at the column with their ``tenant``, those of the team may be touched, too.
+    """
     found: dict[str, Any] = {}
     for role in (*roles.clients, *roles.services):
         scope = "all" if role in roles.services else "own" if holds in ("tenant", "user", "child") else "shared"
@@ -121,9 +124,18 @@ def access(seen: Seen, roles: Roles, table: Table, holds: str) -> dict[str, Any]
         granted = {item.privilege.lower() for item in held}
         passed = COMMANDS if role in roles.services else _let_through(seen, role, table)
         commands = [command for command in COMMANDS if command in granted and command in passed]
-        if commands:
-            found[role] = scope if len(commands) == len(COMMANDS) else dict.fromkeys(commands, scope)
+        told = {c: "team" if scope == "own" and tenant and _by(table, c, tenant) else scope for c in commands}
+        if told:
+            same = len(told) == len(COMMANDS) and len({*told.values()}) == 1
+            found[role] = next(iter(told.values())) if same else told
     return found
+
+
+def _by(table: Table, command: str, column: str) -> bool:
+    """True where a policy for that command looks at the column."""
+    policies = [p for p in table.policies if p.permissive and p.command in ("ALL", command.upper())]
+    name = re.compile(rf"(?<![\w$\"]){re.escape(quote(column))}(?![\w$\"])")
+    return any(name.search(text) for policy in policies for text in (policy.using, policy.check) if text)
 
 
 def _let_through(seen: Seen, role: str, table: Table) -> tuple[str, ...]:

@@ -25,11 +25,11 @@ def spec_of(search: Searching) -> Search:
 
 def own_rows(search: Searching, evidence: Evidence, identity: Identity) -> Statement:
     """The condition under which row ``r`` is the identity's: its own, or everybody's."""
-    from pgconform.probes.visibility import readable
+    from pgconform.probes.visibility import touchable
 
     if evidence.contract.scope(search.table, identity.role, "select") in ("shared", "all"):
         return statement("true")
-    return readable(evidence, search.table, identity)
+    return touchable(evidence, search.table, identity, ("select",))
 
 
 def searched(search: Searching, given: Mapping[str, object]) -> Statement:

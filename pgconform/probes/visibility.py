@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 
 from pgconform.catalog import Table
 from pgconform.checks import Evidence
-from pgconform.contract import Contract, TablePromise, Tenancy
+from pgconform.contract import Command, Contract, TablePromise, Tenancy
 from pgconform.database import Database
 from pgconform.identities import Identity, identities
 from pgconform.model import NotVerified
@@ -183,12 +183,15 @@ def _own(evidence: Evidence, identity: Identity, table: Table) -> Statement:
         return statement("true")
     if scope == "none" or promise.holds in ("shared", "service"):
         return statement("false")
-    return readable(evidence, declared, identity)
+    return touchable(evidence, declared, identity, ("select",))
 
 
-def readable(evidence: Evidence, declared: str, identity: Identity) -> Statement:
-    """The condition under which the identity may read row ``r``: its own one, or everybody's for having no tenant."""
-    own, all = belongs(evidence, declared, identity), everybodys(evidence.contract, declared)
+def touchable(evidence: Evidence, declared: str, identity: Identity, commands: tuple[Command, ...]) -> Statement:
+    """The condition under which the identity may touch row ``r`` by those commands: its own or one of its team's, and,
+    to read it, everybody's for having no tenant."""
+    scopes = {evidence.contract.scope(declared, identity.role, command) for command in commands}
+    own = (concerns if "team" in scopes and "own" not in scopes else belongs)(evidence, declared, identity)
+    all = everybodys(evidence.contract, declared) if {*commands} == {"select"} else None
     return statement("({own} or {all})", own=own, all=all) if all else own
 
 
@@ -247,7 +250,10 @@ def _expected(evidence: Evidence, identity: Identity, table: Table) -> int:
     """How many rows the identity should see, counted by a session that sees everything."""
     promise = promise_of(evidence.catalog, evidence.contract, table)
     if promise is None or promise.holds != "tenant" or promise.visible or promise.nullable == "shared":
-        own = statement("{own} and {v}", own=_own(evidence, identity, table), v=shown(promise))
+        own = _own(evidence, identity, table)
+        if promise and evidence.contract.scope_by(promise, identity.role, "select") == "team":  # which may be seen
+            own = belongs(evidence, _name(evidence, promise), identity)
+        own = statement("{own} and {v}", own=own, v=shown(promise))
         question = statement("select pg_catalog.count(*) from {t} as r where {own}", t=Name.of(str(table)), own=own)
         return int(evidence.database.remembered(question, f"counting rows of {table}")[0][0])
     scope = evidence.contract.scope(_name(evidence, promise), identity.role, "select")
