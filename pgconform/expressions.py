@@ -42,6 +42,7 @@ __all__ = [
     "constant",
     "constrains",
     "is_cast_of",
+    "mentioned",
     "per_row_calls",
     "shape",
 ]
@@ -94,6 +95,12 @@ def _shape(expression: str, table: str) -> Shape:
         frozenset(parsed.relations),
         frozenset(claims(parsed.root)),
     )
+
+
+def mentioned(expression: str, table: str = "") -> frozenset[str]:
+    """The names of all columns in it: the row's, and those of whatever its subqueries look up."""
+    parsed = _parsed(expression, _row(expression, table))
+    return frozenset(node.name for node in walk(parsed.root) if isinstance(node, Column)) | parsed.columns
 
 
 def constant(expression: str | None) -> object:

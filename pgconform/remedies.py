@@ -6,14 +6,19 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from pgconform import subjects
+from pgconform.callees import called_in, functions_behind
 from pgconform.catalog import PUBLIC, Function, Schema, Sequence, Table, Type
 from pgconform.contract import Contract, TablePromise
 from pgconform.contract_vectors import Vector
+from pgconform.expressions import shape
 from pgconform.names import literal, qualified, quote, remark
+from pgconform.policy_cases import Case, once, policies
 from pgconform.privileges import SUPERUSER, Held, Holder, Privileges
 from pgconform.vector_kinds import KINDS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from pgconform.catalog import Catalog, Grant, Index, Policy, Setting
     from pgconform.checks import Evidence
 
@@ -194,6 +199,15 @@ def shut(table: Table, contract: Contract, privileges: Privileges) -> str:
     return "\n".join(dict.fromkeys(lines))
 
 
+def past_rows(table: Table, contract: Contract, privileges: Privileges, what: Iterable[str]) -> str:
+    """Takes privileges from the client roles in which row security has no say: no policy can stand in their way."""
+    held = {role: privileges.on(role, table) for role in contract.roles.clients}
+    lines = [
+        revoke(h, str(table), r, privileges) for r, some in held.items() for h in some if h.privilege.lower() in what
+    ]
+    return "\n".join(dict.fromkeys(lines))
+
+
 def deny(evidence: Evidence, function: Function) -> str:
     """Takes from a function its owner's rights, where the contract does not grant them; else it from the clients."""
     promise = subjects.promise_for(function, evidence.catalog, evidence.contract)
@@ -201,9 +215,50 @@ def deny(evidence: Evidence, function: Function) -> str:
     if promise and promise.definition:
         return subjects.recreate(str(function), promise, *evidence.catalog.functions_named(str(function)))
     if function.security_definer and not (promise and promise.security == "definer"):
-        return f"alter {kind} {function.signature} security invoker;"
+        return unless_asked(evidence, function, f"alter {kind} {function.signature} security invoker;")
     clients = ", ".join(map(quote, evidence.contract.roles.clients))
-    return f"revoke execute on {kind} {function.signature} from public, {clients};"
+    return unless_asked(evidence, function, f"revoke execute on {kind} {function.signature} from public, {clients};")
+
+
+def unless_asked(evidence: Evidence, function: Function, remedy: str) -> str:
+    """The remedy, unless it takes from clients what policies call for them: the server would refuse them the tables, or
+    the function find less than before. It is then moved to where clients cannot name it. Policies know it by its
+    identity, and ask for EXECUTE alone; bodies know it by its name, so those that call it have to be changed first."""
+    if _needed not in evidence.selected:
+        evidence.selected[_needed] = list(_needed(evidence.catalog, evidence.contract, evidence.privileges))
+    tables = list(dict.fromkeys(table for name, table in evidence.selected[_needed] if name == function.signature))
+    if not tables:
+        return remedy
+    catalog, signature, schema = evidence.catalog, function.signature, _out_of_sight(evidence)
+    callers = [f.signature for f in catalog.functions if f is not function and function in called_in(f.body, catalog)]
+    others = f" and {len(tables) - 1} more" if len(tables) > 1 else ""
+    told = [f"policies of {tables[0]}{others} call {signature} as it is, for clients: without it they would be refused"]
+    move = f"create schema if not exists {schema};\nalter function {signature} set schema {schema};"
+    if not callers:
+        told.append("policies go on finding it where clients cannot name it")
+        return "\n".join([*map(remark, told), move])
+    told.append(f"in one transaction, have {', '.join(callers)} call it as {schema}.{quote(function.name)}, and run:")
+    return "\n".join(map(remark, [*told, *move.splitlines()]))
+
+
+def _needed(catalog: Catalog, contract: Contract, privileges: Privileges) -> Iterator[tuple[str, str]]:
+    """The functions that policies call for clients, themselves or through others, each with the table."""
+    for table, _, case in policies(catalog, contract, privileges):
+        yield from ((signature, str(table)) for signature in _behind(case))
+
+
+@once
+def _behind(case: Case) -> set[str]:
+    return {f.signature for text in case.texts for f in functions_behind(shape(text, case.table), case.catalog)}
+
+
+def _out_of_sight(evidence: Evidence) -> str:
+    """A schema in which clients can name nothing; a new one where there is none."""
+    clients, privileges = evidence.contract.roles.clients, evidence.privileges
+    closed = {s.name for s in evidence.catalog.schemas if not any(privileges.may(c, "USAGE", s) for c in clients)}
+    internal = [name for name in evidence.contract.schemas.internal if name in closed]
+    taken = {s.name for s in evidence.catalog.schemas} - closed
+    return quote(next(iter(internal), "private" if "private" not in taken else "pgconform_private"))
 
 
 def leave(role: str, other: str, privileges: Privileges) -> str:

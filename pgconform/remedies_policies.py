@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from pgconform import subjects
 from pgconform.catalog import Function, Table
-from pgconform.contract import COMMANDS, Contract, Members, Session, Tenancy
+from pgconform.contract import COMMANDS, Command, Contract, Members, Session, Tenancy
+from pgconform.expressions import ExpressionError, constrains, shape
 from pgconform.memberships import names, said
 from pgconform.names import literal, qualified, quote, remark, split
 from pgconform.people import active
 from pgconform.policy_cases import own_keys
+from pgconform.policy_conditions import asked_once, counted, kept, says_whose
 from pgconform.privileges import Privileges
 from pgconform.remedies import quoted_role
 from pgconform.statements import Name, statement
@@ -38,19 +40,81 @@ def create_policy(contract: Contract, table: str, command: str, role: str, on: s
     )
 
 
-def tie(contract: Contract, declared: str, table: Table, policy: Policy) -> str:
-    """The policy anew, tied to the own rows; it can be run after another remedy has replaced the policy."""
-    shared = contract.tables[declared].holds == "shared"
-    own = own_condition(contract, declared, str(table)) if contract.column_of(declared) else str(shared).lower()
-    using = f" using ({own})" if policy.command != "INSERT" else ""
-    new = _new_row(contract, declared, own)
-    checked = f" with check ({new})" if policy.command in ("ALL", "INSERT", "UPDATE") else ""
+def tie(catalog: Catalog, contract: Contract, declared: str, table: Table, policy: Policy, again: bool = False) -> str:
+    """The policy anew, tied to the own rows; what it asked besides it goes on asking, so that nobody gets a row that it
+    kept from them. ``again``: it is tied whatever its text says, for what it calls may lie.
+
+    It can be run after another remedy has replaced the policy, and says the same whatever is wrong with the policy.
+    """
+    own, told = _own(contract, declared, table, policy), list[str]()
     name, roles = quote(policy.name), ", ".join(map(quoted_role, policy.roles))
+
+    def asked(text: str) -> str:
+        try:
+            return rewritten(text)
+        except ExpressionError:  # nobody can tell its parts, so all of it stays
+            return f"({own}) and ({text})"
+
+    def rewritten(text: str) -> str:
+        found = kept(text, contract.tables[declared], contract, catalog, table)
+        told.extend(f"policy {name} asks no longer, since it proves nothing: {each}" for each in found.gone)
+        told.extend(f"it proves nothing; have policy {name} ask a membership instead: {each}" for each in found.odd)
+        left = asked_once(counted(found.text, contract), catalog) if found.text else ""
+        bound = left and not again and _is_bound(contract, catalog, declared, table, left)
+        tied = left or own if not left or bound or own == "true" else f"({own}) and ({left})"
+        return _counting(catalog, contract, table, tied)
+
+    using = asked(policy.using) if policy.using is not None else None
+    checked = asked(policy.check) if policy.check is not None else None
+    if policy.command != "SELECT" and policy.command != "DELETE" and _new_row(contract, declared, own) != own:
+        checked = _new_row(contract, declared, own)
     kind = "" if policy.permissive else " as restrictive"
-    return (
-        f"drop policy if exists {name} on {table};\n"
-        f"create policy {name} on {table}{kind} for {policy.command.lower()} to {roles}{using}{checked};"
+    parts = (f" {word} ({text})" for word, text in (("using", using), ("with check", checked)) if text)
+    return "\n".join(
+        [
+            *map(remark, dict.fromkeys(told)),
+            f"drop policy if exists {name} on {table};",
+            f"create policy {name} on {table}{kind} for {policy.command.lower()} to {roles}{''.join(parts)};",
+        ]
     )
+
+
+def _own(contract: Contract, declared: str, table: Table, policy: Policy) -> str:
+    """The condition that ties rows to the session; true where the contract gives clients all of them."""
+    commands = [command for command in COMMANDS if policy.command in ("ALL", command.upper())]
+    scopes = {contract.scope(declared, role, command) for role in contract.roles.clients for command in commands}
+    if contract.tables[declared].holds == "shared" or not scopes & {"own", "none"}:
+        return "true"
+    return own_condition(contract, declared, str(table)) if contract.column_of(declared) else "false"
+
+
+def _counting(catalog: Catalog, contract: Contract, table: Table, text: str) -> str:
+    """The expression, with a membership of the session's own that counts where it looks for one that may not: of a
+    lookup that could not be told to ask itself."""
+    for tenancy in contract.tenancies.values():
+        members = tenancy.members
+        wanted = [c for c in (members.active, members.expires) if c] if members else []
+        if members is None or members.table == str(table):
+            continue
+        if tuple(split(members.table)) in shape(text, table.name).relations and not all(
+            names([text], column) or names(said([text], catalog), column) for column in wanted
+        ):
+            there = _own_tenants(contract, tenancy, contract.sessions[tenancy.session])
+            text = f"exists ({there}) and ({text})"
+    return text
+
+
+def _is_bound(contract: Contract, catalog: Catalog, declared: str, table: Table, text: str) -> bool:
+    """Whether the expression's every way to be true ties the row to the session."""
+    column, promise = contract.column_of(declared), contract.tables[declared]
+    if not column:
+        return False
+    try:
+        meaning = shape(text, table.name)
+    except ExpressionError:
+        return False
+    trusted = own_keys(contract, catalog, promise, declared, meaning.relations)
+    return not meaning.always_true and constrains(text, [column], table.name, trusted)
 
 
 def _new_row(contract: Contract, declared: str, own: str) -> str:
@@ -75,7 +139,9 @@ def retie(catalog: Catalog, contract: Contract, table: Table, policy: Policy) ->
     """As ``tie``, whatever the contract calls the relation; what it does not declare loses the policy."""
     promise = subjects.promise_of(catalog, contract, table)
     declared = next((name for name, p in contract.tables.items() if p is promise), "")
-    return tie(contract, declared, table, policy) if declared else f"drop policy {quote(policy.name)} on {table};"
+    return (
+        tie(catalog, contract, declared, table, policy) if declared else f"drop policy {quote(policy.name)} on {table};"
+    )
 
 
 def ask(catalog: Catalog, contract: Contract, function: Function, members: Members, columns: list[str]) -> str:
@@ -96,7 +162,7 @@ def _outside(evidence: Evidence) -> str:
 
 
 def close(evidence: Evidence, table: Table) -> str:
-    """Takes away what shows foreign rows: an undeclared relation from the clients; else as ``reopen``."""
+    """Takes away what shows foreign rows: an undeclared relation from the clients; else as ``fence``."""
     if outside := _outside(evidence):
         return outside
     promise = subjects.promise_of(evidence.catalog, evidence.contract, table)
@@ -107,45 +173,109 @@ def close(evidence: Evidence, table: Table) -> str:
         return f"revoke all on {table} from public, {clients};"
     if table.kind == "view":
         return f"alter view {table} set (security_invoker = true);"
-    return reopen(evidence, table)
+    return fence(evidence, table)
 
 
-def reopen(evidence: Evidence, table: Table) -> str:
-    """Row security on; policies that do not tie rows to the session tied; where that says nothing, all of them anew,
-    as the contract's access profile tells."""
-    contract = evidence.contract
+def fence(evidence: Evidence, table: Table) -> str:
+    """Row security on; policies that do not tie rows to the session tied; where that says nothing, all those by which
+    clients get rows, and what they ask besides stays; without any, the policies that the access profile tells."""
+    contract, catalog = evidence.contract, evidence.catalog
+    if enabled := _unguarded(evidence, table):
+        return enabled
+    declared = subjects.declared_name(catalog, contract, table)
+    giving = [policy for policy in _spoken(evidence, table, contract.roles.clients) if policy.permissive]
+    loose = [p for p in giving if declared and _is_loose(evidence, declared, table, p)]
+    if not declared or not giving:
+        drops = [f"drop policy if exists {quote(policy.name)} on {table};" for policy in giving]
+        return "\n".join(
+            [f"alter table {table} enable row level security;", *drops, *_given(evidence, table, COMMANDS)]
+        )
+    return "\n".join(tie(catalog, contract, declared, table, policy, again=not loose) for policy in loose or giving)
+
+
+def reopen(evidence: Evidence, table: Table, commands: Iterable[Command] = COMMANDS) -> str:
+    """The policies anew that keep own rows from clients, as the access profile tells. Those that ask more than whose
+    the row is may be meant so: they are shown, and stay, since without them clients would get what was kept from them.
+    """
+    if enabled := _unguarded(evidence, table):
+        return enabled
+    catalog, contract = evidence.catalog, evidence.contract
+    declared = subjects.declared_name(catalog, contract, table)
+    given = [r for r in contract.roles.clients for c in commands if contract.scope(declared, r, c) != "none"]
+    asked = [p for p in _spoken(evidence, table, given) if p.command == "ALL" or p.command.lower() in {*commands}]
+    if not declared or (meant := [p for p in asked if not _says_whose(contract, declared, table, p)]):
+        return _shown(table, meant if declared else asked)
+    shut = [p for p in asked if any(shape(text, table.name).always_false for text in _texts(p))]
+    lines = [remark(f"policy {quote(p.name)} lets nobody through: without it the others decide") for p in shut]
+    lines += [f"drop policy if exists {quote(policy.name)} on {table};" for policy in shut or asked]
+    left = [p for p in asked if shut and p.permissive and p not in shut]
+    anew = [c for c in COMMANDS if c in commands or any(p.command == "ALL" for p in shut or asked if p.permissive)]
+    unsaid = [c for c in anew if not any(p.command in ("ALL", c.upper()) for p in left)]
+    return "\n".join([*lines, *_given(evidence, table, unsaid)])
+
+
+def _unguarded(evidence: Evidence, table: Table) -> str:
+    """What comes before any policy: that it is asked."""
     if outside := _outside(evidence):
         return outside
     if table.kind == "view":
         return f"alter view {table} set (security_invoker = true);"
-    enable = f"alter table {table} enable row level security;"
-    promise = subjects.promise_of(evidence.catalog, contract, table)
-    declared = next((name for name, p in contract.tables.items() if p is promise), "")
-    if table.policies and not table.row_security:
-        return enable  # what its policies are worth shows when they are asked
-    loose = [p for p in table.policies if declared and _is_loose(evidence, declared, table, p)]
-    if loose:
-        return "\n".join(tie(contract, declared, table, policy) for policy in loose)
-    lines = [enable, *(f"drop policy if exists {quote(policy.name)} on {table};" for policy in table.policies)]
-    for role in contract.roles.clients if declared else ():
-        for command in COMMANDS:
-            if contract.scope(declared, role, command) != "none":
-                lines.append(create_policy(contract, declared, command.upper(), role, on=str(table)))
-    return "\n".join(lines)
+    # What its policies are worth shows when they are asked.
+    unasked = table.policies and not table.row_security
+    return f"alter table {table} enable row level security;" if unasked else ""
+
+
+def _spoken(evidence: Evidence, table: Table, roles: Iterable[str]) -> list[Policy]:
+    """The policies that are asked for roles: what a backend gets is not the business of clients' remedies."""
+    spoken_for = {"public"}.union(*(evidence.privileges.inherited(role) for role in roles))
+    return [policy for policy in table.policies if not spoken_for.isdisjoint(policy.roles)]
+
+
+def _given(evidence: Evidence, table: Table, commands: Iterable[Command]) -> list[str]:
+    """The policies that the contract's access profile tells."""
+    contract = evidence.contract
+    declared = subjects.declared_name(evidence.catalog, contract, table)
+    return [
+        create_policy(contract, declared, command.upper(), role, on=str(table))
+        for role in (contract.roles.clients if declared else ()) for command in commands
+        if contract.scope(declared, role, command) != "none"
+    ]  # fmt: skip
+
+
+def _texts(policy: Policy) -> list[str]:
+    return [text for text in (policy.using, policy.check) if text]
+
+
+def _says_whose(contract: Contract, declared: str, table: Table, policy: Policy) -> bool:
+    try:
+        return all(says_whose(text, contract.tables[declared], contract, table.name) for text in _texts(policy))
+    except ExpressionError:
+        return False
+
+
+def _shown(table: Table, meant: Iterable[Policy]) -> str:
+    """What somebody has to decide who knows what the policies are for, and the policies as they are."""
+    asks = [remark(f"policy {quote(p.name)} asks more than whose the row is: {' and '.join(_texts(p))}") for p in meant]
+    return "\n".join(
+        [
+            *asks,
+            remark("if this condition is meant, leave it, and have the contract say less; else take it out"),
+            "select p.policyname, p.permissive, p.roles, p.cmd, p.qual, p.with_check from pg_catalog.pg_policies as p"
+            f" where p.schemaname = {literal(table.schema)} and p.tablename = {literal(table.name)};",
+        ]
+    )
 
 
 def answering(evidence: Evidence, table: Table, roles: Iterable[str], error: str) -> str:
     """What has a relation answer again: where the server denies what its policies ask, the grants of that, as far as
     the contract gives them; else as ``reopen``, which writes policies anew."""
     lacking = [grant for role in roles for grant in _lacking(evidence, table, role)] if "42501" in error else []
-    return "\n".join(dict.fromkeys(lacking)) or reopen(evidence, table)
+    return "\n".join(dict.fromkeys(lacking)) or reopen(evidence, table, ("select",))
 
 
 def _lacking(evidence: Evidence, table: Table, role: str) -> Iterator[str]:
     """The privileges that a role lacks to be asked a relation's policies: to call what they call, and to read what they
     look up, where the contract gives it that anyway."""
-    from pgconform.expressions import shape
-
     catalog, privileges = evidence.catalog, evidence.privileges
     for text in [text for policy in table.policies for text in (policy.using, policy.check) if text]:
         meaning = shape(text, table.name)
@@ -159,16 +289,10 @@ def _lacking(evidence: Evidence, table: Table, role: str) -> Iterator[str]:
 
 
 def _is_loose(evidence: Evidence, declared: str, table: Table, policy: Policy) -> bool:
-    from pgconform.expressions import constrains, shape
-
-    column = evidence.contract.column_of(declared)
-    for text in filter(None, (policy.using, policy.check) if policy.permissive and column else ()):
-        meaning = shape(text, table.name)
-        promise = evidence.contract.tables[declared]
-        trusted = own_keys(evidence.contract, evidence.catalog, promise, declared, meaning.relations)
-        if meaning.always_true or not constrains(text, [column], table.name, trusted):
-            return True
-    return False
+    if not policy.permissive or not evidence.contract.column_of(declared):
+        return False
+    contract, catalog = evidence.contract, evidence.catalog
+    return not all(_is_bound(contract, catalog, declared, table, text) for text in _texts(policy))
 
 
 def own_condition(contract: Contract, table: str, alias: str = "") -> str:

@@ -122,7 +122,7 @@ LAYERS = (
     ),
     ("sequences",),
     ("contract_file", "introspect", "expressions", "subjects", "subjects_operations", "subjects_queries", "checks"),
-    ("people", "posing", "identities", "callees", "policy_cases", "memberships"),
+    ("people", "posing", "identities", "callees", "policy_cases", "memberships", "policy_conditions"),
     ("drift",),
     ("remedies", "results", "metrics"),
     ("remedies_policies",),

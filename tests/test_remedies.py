@@ -7,12 +7,15 @@ import datetime
 import psycopg
 import pytest
 
+from pgconform.attacks.neighbours import tie_to_parent
 from pgconform.catalog import Catalog, Server
 from pgconform.catalogue_of_checks import load
 from pgconform.checks import Evidence, evaluate
+from pgconform.contract import Contract
 from pgconform.database import Database
 from pgconform.model import Finding
-from pgconform.remedies import add_column, column_type, create_table
+from pgconform.privileges import Privileges
+from pgconform.remedies import add_column, column_type, create_table, deny, past_rows
 from pgconform.targets.server import running
 from tests.conftest import Connect
 from tests.proving import contract_of, snapshot, transaction
@@ -121,3 +124,63 @@ def test_a_pinned_function_goes_on_finding_what_it_names_without_a_schema(connec
         connection.execute(finding.remedy.encode())
         connection.execute("set local search_path = ''; set local role authenticated")
         connection.execute("select auth.my_organizations()")
+
+
+def test_what_row_security_does_not_govern_is_revoked(connect: Connect) -> None:
+    """No policy stands in the way of TRUNCATE: one that is written anew would change nothing."""
+    contract, connection = contract_of("victorysync"), connect("victorysync")
+    with transaction(connection, contract):
+        connection.execute("grant truncate, trigger on public.calls to authenticated")
+        catalog = snapshot(connection)
+        table = catalog.table("public.calls")
+        assert table
+        remedy = past_rows(table, contract, Privileges(catalog), ("truncate",))
+        assert remedy == "revoke truncate on public.calls from authenticated;"
+        connection.execute(remedy.encode())
+
+
+HELPERS = """
+create function public.is_member(org uuid) returns boolean language sql stable security definer
+  set search_path = pg_temp as
+  'select exists (select from public.org_users as m where m.org_id = org and m.user_id = auth.uid() and m.is_active)';
+create function auth.may(org uuid) returns boolean language sql stable as 'select public.is_member(org)';
+grant execute on function public.is_member(uuid), auth.may(uuid) to authenticated;
+"""
+
+
+def _denied(connection: psycopg.Connection[object], contract: Contract) -> str:
+    today = datetime.datetime.now(datetime.UTC).date()
+    evidence = Evidence(contract, snapshot(connection), Database(connection), today)
+    return deny(evidence, evidence.catalog.functions_named("public.is_member")[0])
+
+
+def test_what_policies_call_is_not_taken_from_clients(connect: Connect) -> None:
+    """It moves; where a body names it, that has to be changed first, so nothing is moved."""
+    contract, connection = contract_of("victorysync"), connect("victorysync")
+    with transaction(connection, contract):
+        connection.execute(HELPERS)
+        assert _denied(connection, contract) == "alter function public.is_member(uuid) security invoker;"
+        connection.execute('alter policy "members read" on public.calls using (auth.may(org_id))')
+        told = _denied(connection, contract).splitlines()
+        assert all(line.startswith("-- ") for line in told)
+        assert "auth.may(uuid)" in told[1]
+        connection.execute('alter policy "members read" on public.calls using (public.is_member(org_id))')
+        connection.execute("drop function auth.may(uuid)")
+        connection.execute(_denied(connection, contract).encode())
+        connection.execute("set local row_security = on; set local role authenticated; select from public.calls")
+
+
+def test_a_key_with_the_tenant_says_what_it_refuses(connect: Connect) -> None:
+    contract, connection = contract_of("muva"), connect("muva")
+    with transaction(connection, contract):
+        catalog = snapshot(connection)
+        table = catalog.table("hotels.guest_information")
+        assert table
+        key = next(key for key in table.foreign_keys() if key.references == "hotels.properties")
+        strict = tie_to_parent(catalog, contract, table, key).partition("\n")[0]
+        connection.execute("alter table hotels.properties alter tenant_id drop not null")
+        loose = tie_to_parent(snapshot(connection), contract, table, key).partition("\n")[0]
+        for told in (strict, loose):
+            assert told.startswith("-- ")
+            assert connection.execute(told.partition("put right first: ")[2].encode()).fetchall() == []
+    assert "may be null" in loose

@@ -36,6 +36,7 @@ _WRITES: dict[Command, tuple[str, ...]] = {
     "update": ("update", "overwrite all"),
     "delete": ("delete", "delete all"),
 }
+_HIDDEN = " own rows"  # how it is told that a session sees too little
 _LONGEST = 10  # steps of one history
 
 
@@ -55,6 +56,7 @@ class Surprise:
 
     observed: str
     script: str
+    hides: bool  # own rows were kept from a session
 
 
 @dataclass
@@ -235,7 +237,8 @@ def _played(cast: Cast, history: list[Step]) -> Surprise | None:
                 observed = ""
                 _change(cast, step, now)
             if observed:
-                return Surprise(f"{observed} {_when(history)}", _script(cast))
+                hides = observed.endswith(_HIDDEN)
+                return Surprise(f"{observed} {_when(history)}", _script(cast), hides)
     finally:
         ends = ("rollback to savepoint history", "release savepoint history", "deallocate all")
         drills.send([statement(text) for text in ends])
@@ -287,7 +290,7 @@ def _look(cast: Cast, step: Step, own: set[str]) -> str:
     if foreign := sum(n for t, n in seen.items() if t not in real):
         return f"a session sees {foreign} row(s) that are not its own"
     shown, there = sum(seen.values()), sum(real.values())
-    return f"a session sees {shown} of its {there} own rows" if shown < there else ""
+    return f"a session sees {shown} of its {there}{_HIDDEN}" if shown < there else ""
 
 
 def _write(cast: Cast, step: Step, own: set[str]) -> str:

@@ -18,7 +18,7 @@ from pgconform.checks import Evidence
 from pgconform.contract import Contract
 from pgconform.database import Outcome
 from pgconform.model import Nothing
-from pgconform.names import quote
+from pgconform.names import quote, remark
 from pgconform.privileges import Privileges
 from pgconform.statements import Name, Statement, column, joined, statement
 from pgconform.subjects import promise_of, reachable_tables
@@ -136,9 +136,29 @@ def tie_to_parent(catalog: Catalog, contract: Contract, table: Table, key: Const
     known = any(i.unique and not i.predicate and sorted(i.columns) == sorted(theirs) for i in parent.indexes)
     unique = "" if known else f"alter table {parent} add unique ({', '.join(map(quote, theirs))});\n"
     return (
+        f"{_refused(table, parent, key, mine[0], theirs[0])}"
         f"{unique}alter table {table} add foreign key ({', '.join(map(quote, mine))})"
         f" references {parent} ({', '.join(map(quote, theirs))});"
     )
+
+
+def _refused(table: Table, parent: Table, key: Constraint, mine: str, theirs: str) -> str:
+    """What the new key refuses that is there already: an audit does not mend rows, and a null in the parent's column
+    is no mistake of the key."""
+    pairs = zip(key.columns, key.referenced_columns, strict=True)
+    same = joined((statement("{p} = {c}", p=column(p, "p"), c=column(c, "c")) for c, p in pairs), " and ")
+    question = "select c.* from {t} as c join {parent} as p on {same} where {mine} <> {theirs}"
+    rows = statement(
+        question, t=Name.of(str(table)), parent=Name.of(str(parent)), same=same,
+        mine=column(mine, "c"), theirs=column(theirs, "p"),
+    )  # fmt: skip
+    stored = parent.column(theirs)
+    if stored and stored.not_null:
+        return f"{remark(f'rows that name a parent of another tenant are refused; put right first: {rows};')}\n"
+    nulls = (
+        f"{parent}.{quote(theirs)} may be null, and a parent without a tenant could have no children; put right first"
+    )
+    return f"{remark(f'{nulls}: {rows} or p.{quote(theirs)} is null;')}\n"
 
 
 def each_tenant_apart(catalog: Catalog, contract: Contract, table: Table, index: Index) -> str:

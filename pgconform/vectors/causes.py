@@ -10,12 +10,16 @@ from pgconform.model import NotVerified
 from pgconform.names import quote
 from pgconform.probes.searching import INDEX_ONLY
 from pgconform.remedies import create_vector_index
-from pgconform.remedies_policies import reopen
+from pgconform.remedies_policies import fence, reopen
 from pgconform.subjects import declared_overload
 from pgconform.vector_indexes import candidates, odd_options, unusable
 from pgconform.vectors import sweep
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pgconform.catalog import Table
+    from pgconform.checks import Evidence
     from pgconform.vectors.gates import Problem
     from pgconform.vectors.measuring import Measured, Measuring
 
@@ -65,13 +69,13 @@ def _order(measuring: Measuring, number: int, found: Measured) -> Cause:
 
 def _open(measuring: Measuring, number: int, _: Measured) -> Cause:
     if measuring.visible(number) > measuring.cases[number].rows:
-        return "row security shows the caller rows of others", reopen_all(measuring)
+        return "row security shows the caller rows of others", _policies(measuring, fence)
     return "the function reads past row security, and its filter by tenant is lost", _recreate(measuring)
 
 
-def reopen_all(measuring: Measuring) -> str:
+def _policies(measuring: Measuring, remedy: Callable[[Evidence, Table], str]) -> str:
     table = measuring.evidence.catalog.table(measuring.search.table)
-    return reopen(measuring.evidence, table) if table else ""
+    return remedy(measuring.evidence, table) if table else ""
 
 
 def _index(measuring: Measuring, number: int, _: Measured) -> Cause:
@@ -96,7 +100,9 @@ def _little(measuring: Measuring, number: int, found: Measured) -> Cause:
     """Why rows are missing."""
     case, search = measuring.cases[number], measuring.search
     if (seen := measuring.visible(number)) < case.rows:
-        return f"row security hides {case.rows - seen} of the caller's own {case.rows} rows", reopen_all(measuring)
+        return f"row security hides {case.rows - seen} of the caller's own {case.rows} rows", _policies(
+            measuring, reopen
+        )
     if found.misjudged or found.unordered:
         return _other(measuring, number, found)
     if max(found.scanned, found.scanned_later) == 0:

@@ -27,12 +27,12 @@ from pgconform.attacks.roads import OWN, OWN_TOO, READS, WRITES
 from pgconform.attacks.tomorrow import keep_closed, makers, open_tomorrow
 from pgconform.catalog import Catalog, Constraint, Function, Index, Schema, Table
 from pgconform.checks import Evidence, check
-from pgconform.contract import Contract, Tenancy
+from pgconform.contract import Command, Contract, Tenancy
 from pgconform.model import Finding
 from pgconform.names import quote
 from pgconform.privileges import Privileges
-from pgconform.remedies import deny
-from pgconform.remedies_policies import close, keep_out, reopen
+from pgconform.remedies import deny, past_rows
+from pgconform.remedies_policies import close, fence, keep_out, reopen
 from pgconform.subjects import Declared, memberships
 
 AUDIT = ["gate", "quarterly"]
@@ -60,7 +60,9 @@ def test_no_client_writes_foreign_rows_by_any_road(table: Table, evidence: Evide
     A policy may hide rows well and still let them be written: reading and writing are separate promises.
     """
     for breach in breaches(evidence, table, WRITES):
-        remedy, how = close(evidence, table), script(evidence, breach)
+        unruled, how = breach.road.privileges, script(evidence, breach)
+        taken = past_rows(table, evidence.contract, evidence.privileges, unruled) if unruled else ""
+        remedy = taken or close(evidence, table)
         yield Finding(str(table), str(breach), remedy, detail=breach.road.name, script=how)
 
 
@@ -86,14 +88,14 @@ def test_members_can_write_their_own_rows(table: Table, evidence: Evidence) -> I
 
     A policy that refuses everything also passes every test that counts what foreign writes came through.
     """
-    refused: dict[str, str] = {}
+    refused: dict[Command, str] = {}
     plain = False
     for write in writes(evidence, table, (*OWN, *OWN_TOO)):
         if write.refused and (write.road in OWN or not plain):  # what is plain explains the rest
             refused.setdefault(write.road.commands[-1], str(write))
             plain |= write.road in OWN
     for command, observed in refused.items():
-        yield Finding(str(table), observed, reopen(evidence, table), detail=command)
+        yield Finding(str(table), observed, reopen(evidence, table, ("select", command)), detail=command)
 
 
 @check("writes-stay-in-tenant", guide=["muva-18", "vs-24", "muva-42"], when=AUDIT, of=targets, drill=True)
@@ -162,7 +164,8 @@ def test_what_a_session_sees_follows_from_who_it_is_now(table: Table, evidence: 
     or lent to whoever comes next.
     """
     if found := surprise(evidence, table):
-        yield Finding(str(table), found.observed, reopen(evidence, table), script=found.script)
+        remedy = (reopen if found.hides else fence)(evidence, table)
+        yield Finding(str(table), found.observed, remedy, script=found.script)
 
 
 @check("new-tables-closed", guide=["muva-9", "vs-24", "muva-42"], when=AUDIT, of=makers, drill=True)

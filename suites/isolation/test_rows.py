@@ -44,7 +44,7 @@ def test_members_see_all_of_their_own_rows(table: Table, evidence: Evidence) -> 
         worst = min(short, key=lambda s: s.own / s.expected)
         observed = f"{_who(short)} sees {worst.own} of {worst.expected} own rows"
         how, whose = sight_script(evidence, table, worst), _tenants((s, s.expected - s.own) for s in short)
-        yield Finding(str(table), observed, reopen(evidence, table), script=how, tenants=whose)
+        yield Finding(str(table), observed, reopen(evidence, table, ("select",)), script=how, tenants=whose)
     elif not looks:
         raise Nothing(f"no member has rows in {table}")
 

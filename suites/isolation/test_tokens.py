@@ -6,7 +6,7 @@ from pgconform.catalog import Table
 from pgconform.checks import Evidence, check
 from pgconform.model import Finding
 from pgconform.probes.malformed import leaks, private_tables
-from pgconform.remedies_policies import reopen
+from pgconform.remedies_policies import fence
 
 AUDIT = ["gate", "quarterly"]
 
@@ -22,4 +22,4 @@ def test_no_malformed_token_opens_anything(table: Table, evidence: Evidence) -> 
         label, rows = next(iter(found.items()))
         more = f", and {len(found) - 1} more such sessions" if len(found) > 1 else ""
         observed = f"a session {label} sees {rows} row(s){more}"
-        yield Finding(str(table), observed, reopen(evidence, table))
+        yield Finding(str(table), observed, fence(evidence, table))

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from pgconform.bodies import uncommented
 from pgconform.callees import functions_called
 from pgconform.catalog import Catalog, Function, Schema
-from pgconform.checks import check
+from pgconform.checks import Evidence, check
 from pgconform.contract import Contract, FunctionPromise
 from pgconform.memberships import names
 from pgconform.model import Finding, Severity
 from pgconform.names import quote, remark, schemas_of, split
 from pgconform.privileges import Privileges
-from pgconform.remedies import revoke
+from pgconform.remedies import revoke, unless_asked
 from pgconform.subjects import client_functions, functions, present_overload, promise_for
 
 AUDIT = ["gate", "quarterly"]
@@ -30,19 +30,20 @@ def _kind(function: Function) -> str:
 
 @check("function-grants-excess", guide=["muva-9", "muva-42"], when=AUDIT, of=exposed_functions)
 def test_no_client_executes_an_undeclared_function(
-    function: Function, catalog: Catalog, contract: Contract, privileges: Privileges
+    function: Function, evidence: Evidence, contract: Contract, privileges: Privileges
 ) -> Iterator[Finding]:
     """No client role may execute a function that the contract does not open to it.
 
     The API offers every such function to its callers, and PUBLIC may execute any new function.
     """
-    promise = promise_for(function, catalog, contract)
+    promise = promise_for(function, evidence.catalog, contract)
     if function.returns in ("trigger", "event_trigger"):
         return
     for role in contract.roles.clients:
         held = [h for h in privileges.on(role, function) if h.privilege == "EXECUTE"]
         if held and role not in (promise.execute if promise else ()):
-            remedy = revoke(held[0], f"{_kind(function)} {function.signature}", role, privileges)
+            taken = revoke(held[0], f"{_kind(function)} {function.signature}", role, privileges)
+            remedy = unless_asked(evidence, function, taken)
             yield Finding(function.signature, f"{role} may execute it, through {held[0].via}", remedy, detail=role)
 
 
@@ -68,14 +69,15 @@ def _may_be_definer(function: Function, catalog: Catalog, contract: Contract) ->
 
 @check("definer-function-exposed", guide=["muva-18", "vs-14", "muva-42"], when=AUDIT, of=client_functions)
 def test_no_client_borrows_the_rights_of_an_owner(
-    function: Function, catalog: Catalog, contract: Contract
+    function: Function, evidence: Evidence, contract: Contract
 ) -> Iterator[Finding]:
     """No function that a client may execute runs with its owner's rights, unless the contract says so.
 
     A SECURITY DEFINER function reads past every policy: what it filters by is all that keeps tenants apart.
     """
-    if function.security_definer and not _may_be_definer(function, catalog, contract):
-        remedy = f"alter {_kind(function)} {function.signature} security invoker;"
+    if function.security_definer and not _may_be_definer(function, evidence.catalog, contract):
+        own = f"alter {_kind(function)} {function.signature} security invoker;"
+        remedy = unless_asked(evidence, function, own)
         observed = f"it runs as its owner {function.owner}, and the contract does not say security = 'definer'"
         yield Finding(function.signature, observed, remedy)
 

@@ -2,18 +2,17 @@
 
 from collections.abc import Iterator
 
-from pgconform.callees import functions_behind
 from pgconform.catalog import Catalog, Function, Policy, Table
 from pgconform.checks import check
 from pgconform.contract import Command, Contract, Members, TablePromise
-from pgconform.expressions import Shape, compares, constrains, shape
+from pgconform.expressions import constrains, shape
 from pgconform.memberships import forgetful, names, said
 from pgconform.model import Finding, NotVerified
 from pgconform.names import literal, quote, split
 from pgconform.policy_cases import Case, Placed, once, own_keys, policies
+from pgconform.policy_conditions import confuses, untrusted
 from pgconform.privileges import Privileges
 from pgconform.remedies_policies import ask, create_policy, tie
-from pgconform.settings_read import settings_read
 from pgconform.subjects import declared_name, protectable_tables
 
 EVERY_AUDIT = ["gate", "weekly", "quarterly"]
@@ -99,7 +98,7 @@ def test_no_policy_is_always_true(subject: Placed, catalog: Catalog, contract: C
     table, policy, case = subject
     if loose := _opened(case):
         observed = f"policy {quote(policy.name)} is always true ({loose})"
-        remedy = tie(contract, declared_name(catalog, contract, table), table, policy)
+        remedy = tie(catalog, contract, declared_name(catalog, contract, table), table, policy)
         yield Finding(str(table), observed, remedy, detail=quote(policy.name))
 
 
@@ -124,7 +123,7 @@ def test_every_policy_ties_rows_to_the_session(
     table, policy, case = subject
     if loose := _untied(case):
         observed = f"policy {quote(policy.name)} does not tie rows to the session ({loose})"
-        remedy = tie(contract, declared_name(catalog, contract, table), table, policy)
+        remedy = tie(catalog, contract, declared_name(catalog, contract, table), table, policy)
         yield Finding(str(table), observed, remedy, detail=quote(policy.name))
 
 
@@ -150,7 +149,7 @@ def test_every_write_policy_checks_the_new_row(
     table, policy, case = subject
     if loose := _unchecked(case):
         observed = f"policy {quote(policy.name)} does not check the new row's tenant ({loose})"
-        remedy = tie(contract, declared_name(catalog, contract, table), table, policy)
+        remedy = tie(catalog, contract, declared_name(catalog, contract, table), table, policy)
         yield Finding(str(table), observed, remedy, detail=quote(policy.name))
 
 
@@ -203,13 +202,8 @@ def test_no_policy_lets_clients_make_memberships(
 @once
 def _confused(case: Case) -> bool:
     """True where the policy compares the tenant's column with the user's id."""
-    contract = case.contract
-    if not case.promise or case.promise.holds != "tenant":
-        return False
-    users = [tuple(split(name)) for name in contract.user_functions]
-    carried = {(key,) for s in contract.sessions.values() for key, value in s.claims.items() if value == "{user}"}
-    column = contract.column_by(case.promise)
-    return any(compares(text, column, users, case.table, carried) for text in case.texts)
+    promise, contract = case.promise, case.contract
+    return promise is not None and any(confuses(text, promise, contract, case.table) for text in case.texts)
 
 
 @check("policy-user-as-tenant", guide=["vs-14", "muva-42"], when=EVERY_AUDIT, of=policies)
@@ -224,34 +218,14 @@ def test_no_policy_compares_the_tenant_to_the_user(
     if _confused(case):
         declared = declared_name(catalog, contract, table)
         observed = f"policy {quote(policy.name)} compares {quote(contract.column_of(declared))} with the user's id"
-        yield Finding(str(table), observed, tie(contract, declared, table, policy), detail=quote(policy.name))
-
-
-# Part of a token that its owner can write: what it says of the tenant proves nothing.
-EDITABLE = ("user_metadata", "raw_user_meta_data")
-
-
-def _odd(text: str, seen: Shape, catalog: Catalog, contract: Contract) -> Iterator[str]:
-    """What an expression reads of the session that proves nothing; '' for a setting whose name cannot be told."""
-    trusted = {contract.claims_setting, *(name for s in contract.sessions.values() for name in s.settings)}
-    behind = functions_behind(seen, catalog)
-    callers = [text, *(f.body for f in behind)]
-    calls = [*settings_read(text), *(read for f in behind for read in settings_read(f.body, f.name, callers))]
-    legacy = contract.claims_setting.rstrip("s")  # request.jwt.claim.sub: an older API sets one for each claim
-    for read in calls:
-        odd = {n for n in read if n not in trusted and n != legacy and not n.startswith(f"{legacy}.")}
-        if odd == read:  # of a name that is put together, none that may be meant is trusted
-            yield from (f"setting {n}" for n in odd or ("",))
-    claimed = {path[0] for path in seen.claims} | {key for key in EDITABLE for f in behind if key in f.body}
-    carried = {key for s in contract.sessions.values() for key in s.claims}
-    yield from (f"claim {key}" for key in claimed - carried if key in EDITABLE)
+        yield Finding(str(table), observed, tie(catalog, contract, declared, table, policy), detail=quote(policy.name))
 
 
 @once
 def _trusted(case: Case) -> list[str]:
     """What the policy reads of the session that proves nothing."""
     shapes = [(text, shape(text, case.table)) for text in case.texts]
-    return sorted({each for text, seen in shapes for each in _odd(text, seen, case.catalog, case.contract)})
+    return sorted({each for text, seen in shapes for each in untrusted(text, seen, case.catalog, case.contract)})
 
 
 @check("policy-trusted-settings", guide=["vs-14", "muva-42"], when=EVERY_AUDIT, of=policies)
@@ -268,7 +242,7 @@ def test_no_policy_trusts_a_setting_of_anybody(
         return
     if odd := [each for each in found if each != "setting "]:
         observed = f"policy {quote(policy.name)} trusts the {', the '.join(odd)}"
-        remedy = tie(contract, declared_name(catalog, contract, table), table, policy)
+        remedy = tie(catalog, contract, declared_name(catalog, contract, table), table, policy)
         yield Finding(str(table), observed, remedy, detail=quote(policy.name))
     else:
         raise NotVerified(f"policy {quote(policy.name)} reads a setting whose name cannot be told from its text")
@@ -329,7 +303,7 @@ def test_policies_ask_whether_a_membership_counts(
     overlooked = _overlooked(case)
     if overlooked and case.promise:
         observed = f"policy {quote(policy.name)} looks memberships up without {', '.join(map(quote, overlooked))}"
-        remedy = tie(contract, declared_name(catalog, contract, table), table, policy)
+        remedy = tie(catalog, contract, declared_name(catalog, contract, table), table, policy)
         yield Finding(str(table), observed, remedy, detail=quote(policy.name))
     for function, members, columns in _forgetful(case) if case.promise else ():
         without = f"looks memberships up without {', '.join(map(quote, columns))}"

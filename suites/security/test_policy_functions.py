@@ -1,11 +1,9 @@
 """What policies call: asked once for a statement, and anew for every statement."""
 
-import re
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
 
-from pgconform.bodies import code
 from pgconform.callees import functions_behind
 from pgconform.catalog import Catalog, Function
 from pgconform.catalogue_of_checks import load
@@ -15,50 +13,15 @@ from pgconform.expressions import per_row_calls, shape
 from pgconform.model import Finding, NotVerified, Severity
 from pgconform.names import quote
 from pgconform.policy_cases import Case, Placed, once, policies
+from pgconform.policy_conditions import asked_once, keeps
 from pgconform.remedies_policies import retie
-
-# A body that reads a session, a table, or the clock.
-_CHANGING = re.compile(
-    r"\b(?:current_setting|auth\s*\.|now\s*\(|current_\w+|session_user|clock_timestamp)"
-    r"|(?<!distinct )\b(?:from|join)\s+(?!unnest\b|generate_)[\w\"]+(?!\s*[(\w\".]*\))",
-    re.IGNORECASE,
-)
-_KEEPING = re.compile(r",\s*false\s*\)$|^set\s+session\b", re.IGNORECASE)
-_SETTING = re.compile(r"\bset_config\s*\(|\bset\s+session\b", re.IGNORECASE)
-# Calls without arguments, and settings that are read.
-_ONE_CALL = re.compile(
-    r"(\bauth\.\w+\(\)|\bcurrent_setting\('(?:[^']|'')*'(?:::text)?(?:, (?:true|false))?\))|'(?:[^']|'')*'"
-)
-
-
-def _keeps(function: Function) -> str:
-    """Why what a function says may outlive the statement that asked; '' where it does not."""
-    text = code(function.body)
-    if function.volatility == "i" and _CHANGING.search(text):
-        return "is called immutable, and reads what changes"
-    kept = any(_KEEPING.search(_call(text, found.start())) for found in _SETTING.finditer(text))
-    return "keeps what it found for the whole session" if kept else ""
-
-
-def _call(text: str, start: int) -> str:
-    """The call that begins there, up to its closing parenthesis."""
-    depth = 0
-    for position in range(start, len(text)):
-        depth += (text[position] == "(") - (text[position] == ")")
-        if depth == 0 and text[position] in ");":
-            return text[start : position + 1]
-    return text[start:]
-
-
-def _once(text: str) -> str:
-    return _ONE_CALL.sub(lambda found: f"(select {found[1]})" if found[1] else found[0], text)
 
 
 @once
 def _keeping(case: Case) -> list[tuple[Function, str]]:
     """The functions behind the policy that may say what they found before, each with the reason."""
     behind = [f for text in case.texts for f in functions_behind(shape(text, case.table), case.catalog)]
-    return [(f, why) for f in {f.signature: f for f in behind}.values() if (why := _keeps(f))]
+    return [(f, why) for f in {f.signature: f for f in behind}.values() if (why := keeps(f))]
 
 
 @check("policy-functions-current", guide=["vs-14", "muva-42"], when=["gate", "quarterly"], of=policies)
@@ -101,7 +64,7 @@ def test_policies_ask_who_is_there_once(subject: Placed, evidence: Evidence) -> 
     table, policy, case = subject
     if any(per_row_calls(text) for text in case.texts):
         parts = [("using", policy.using), ("with check", policy.check)]
-        changed = " ".join(f"{word} ({_once(text)})" for word, text in parts if text)
+        changed = " ".join(f"{word} ({asked_once(text, evidence.catalog)})" for word, text in parts if text)
         remedy = f"alter policy {quote(policy.name)} on {table} {changed};"
         if _condemned(subject, evidence):
             remedy = retie(evidence.catalog, evidence.contract, table, policy)
