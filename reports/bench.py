@@ -43,7 +43,7 @@ def as_text(outcome: Outcome) -> str:
                 *(f"    {line}" for line in sql.splitlines()),
             ]
         elif points:
-            lines.append("  none gives every caller all rows and the promised recall")
+            lines.append("  none was found that gives every caller all rows and the promised recall, by the index")
     if outcome.differences:
         what = ", ".join(outcome.differences)
         lines += ["", f"the baseline is of another class ({what}): times are compared as ratios, pages not at all"]

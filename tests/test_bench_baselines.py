@@ -73,14 +73,18 @@ def lost(functions: Any) -> None:
     functions["shop.gone"] = functions[SEARCH]
 
 
+def unasked(function: Any) -> Any:
+    """A search that cannot be asked: it filters by a column that is not there."""
+    arguments = [*function["arguments"], {"name": "more", "type": "text"}]
+    return function | {"arguments": arguments, "search": function["search"] | {"filters": {"more": "gone"}}}
+
+
 def in_part(functions: Any) -> None:
-    """Of two searches one cannot be asked: nothing says what to pass."""
-    arguments = functions[SEARCH]["arguments"]
-    functions["shop.other"] = functions[SEARCH] | {"arguments": [*arguments, {"name": "more", "type": "text"}]}
+    functions["shop.other"] = unasked(functions[SEARCH])
 
 
 def none(functions: Any) -> None:
-    functions[SEARCH]["arguments"].append({"name": "more", "type": "text"})
+    functions[SEARCH] = unasked(functions[SEARCH])
 
 
 # What is changed in the contract, how much may be begun, and why it is refused; whether anything was measured.

@@ -20,7 +20,7 @@ from pgconform.vectors.baseline import Baseline, Circumstances
 from pgconform.vectors.bench import Wanted
 from pgconform.vectors.gates import compared, promised
 from pgconform.vectors.measuring import Measured, Tried, fingerprint, paced, quantile
-from pgconform.vectors.sweep import Point, cheapest, curve, settings
+from pgconform.vectors.sweep import Point, curve, good, settings
 
 SPEC = Search("a.b.v", "q")
 SOUND = Measured(
@@ -227,12 +227,14 @@ def test_each_method_that_has_an_index_is_tried() -> None:
     assert [list(one) for one in tried[:-3]] == [["hnsw.ef_search"]] * 8
 
 
-def test_the_cheapest_setting_is_the_first_of_about_equally_fast_ones() -> None:
-    points = [Point({"p": str(n)}, {"a": Tried(r, 0, ms, ms, 1.0), "b": Tried(1.0, 0, 0.1, 0.1, 0.0)})
-              for n, (r, ms) in enumerate([(0.5, 1), (0.91, 2.2), (0.99, 2.0), (1.0, 9)])]  # fmt: skip
-    assert cheapest(points, 0.9) == points[1]
-    assert cheapest(points, 0.95) == points[2]
-    assert cheapest(points[:1], 0.9) is None
+def test_the_cheapest_setting_is_the_first_of_those_that_read_about_as_few_pages() -> None:
+    points = [Point({"p": str(n)}, {"a": Tried(r, 0, 9 - n, 9 - n, 1.0, pages), "b": Tried(1.0, 0, 0.1, 0.1, 0.0, 5)})
+              for n, (r, pages) in enumerate([(0.5, 10), (0.91, 210), (0.99, 200), (1.0, 900)])]  # fmt: skip
+    assert list(good(points, 0.9)) == points[1:]
+    assert list(good(points, 0.95)) == points[2:]
+    assert list(good(points[:1], 0.9)) == []
+    jumbled = Point({"p": "5"}, {"a": Tried(1.0, 0, 1, 1, 1.0, 5, unordered=1)})
+    assert list(good([jumbled], 0.9)) == []
 
 
 def test_quantiles_are_values_that_occurred() -> None:

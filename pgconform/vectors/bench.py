@@ -14,7 +14,7 @@ import msgspec
 from pgconform.history import SEARCHES
 from pgconform.model import Figure, Mistake, NotVerified
 from pgconform.progress import Meter
-from pgconform.vectors import absent, baseline, cases, causes, gates, sweep
+from pgconform.vectors import absent, advice, baseline, cases, causes, gates
 from pgconform.vectors.measuring import PACE, Measured, Measuring, Sessions
 
 if TYPE_CHECKING:
@@ -155,9 +155,8 @@ def _one(
         for problem in _problems(measuring, number, found, before, outcome):
             outcome.problems.append(causes.explained(problem, measuring, number, found))
     if wanted.curves and begun(f"{search.function}: settings of its index"):
-        points = outcome.curves[search.function] = sweep.curve(measuring)
-        best = sweep.cheapest(points, spec.recall)
-        outcome.advice[search.function] = sweep.setting_sql(measuring, best.settings) if best else ""
+        points = outcome.curves[search.function] = advice.curve(measuring)
+        outcome.advice[search.function] = advice.found(measuring, points).sql if points else ""
 
 
 def _problems(

@@ -7,18 +7,19 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pgconform.model import NotVerified
-from pgconform.names import quote
+from pgconform.names import quote, remark
+from pgconform.probes.findable import searched
 from pgconform.probes.searching import INDEX_ONLY
 from pgconform.remedies import create_vector_index
 from pgconform.remedies_policies import fence, reopen
 from pgconform.subjects import declared_overload
 from pgconform.vector_indexes import candidates, odd_options, unusable
-from pgconform.vectors import sweep
+from pgconform.vectors import advice, sweep
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-    from pgconform.catalog import Table
+    from pgconform.catalog import Index, Policy, Table
     from pgconform.checks import Evidence
     from pgconform.vectors.gates import Problem
     from pgconform.vectors.measuring import Measured, Measuring
@@ -60,7 +61,7 @@ def _other(measuring: Measuring, _: int, __: Measured) -> Cause:
 
 
 def _order(measuring: Measuring, number: int, found: Measured) -> Cause:
-    relaxed = [name for name, value in _pinned(measuring).items() if value == "relaxed_order"]
+    relaxed = [name for name, value in advice.pinned(measuring).items() if value == "relaxed_order"]
     if relaxed:
         why = f"{relaxed[0]} = relaxed_order returns rows slightly out of order, and the function does not sort again"
         return why, "-- select from the search as a materialized CTE, and order by its distance"
@@ -98,17 +99,14 @@ def _index(measuring: Measuring, number: int, _: Measured) -> Cause:
 
 def _little(measuring: Measuring, number: int, found: Measured) -> Cause:
     """Why rows are missing."""
-    case, search = measuring.cases[number], measuring.search
-    if (seen := measuring.visible(number)) < case.rows:
-        return f"row security hides {case.rows - seen} of the caller's own {case.rows} rows", _policies(
-            measuring, reopen
-        )
+    if hidden := _hidden(measuring, number):
+        return hidden
     if found.misjudged or found.unordered:
         return _other(measuring, number, found)
     if max(found.scanned, found.scanned_later) == 0:
         return "no vector index is scanned: the function filters or orders by something else", _recreate(measuring)
     used = measuring.indexes()[0]
-    now = measuring.tried(number, {**INDEX_ONLY, **_pinned(measuring)}, sweep.QUERIES).recall
+    now = measuring.tried(number, {**INDEX_ONLY, **advice.pinned(measuring)}, sweep.QUERIES).recall
     try:
         fresh = _rebuilt(measuring, number, str(used))
     except NotVerified:
@@ -118,18 +116,61 @@ def _little(measuring: Measuring, number: int, found: Measured) -> Cause:
             f"{used} was built before its rows were there, or they have changed since: built anew, it gives a recall of"
             f" {fresh:.2f} instead of {now:.2f}", f"reindex index {used};",
         )  # fmt: skip
-    point = sweep.cheapest(sweep.curve(measuring), search.promise.search.recall if search.promise.search else 0.9)
-    effort = sweep.EFFORT[used.method]
-    if point is None:
-        why = f"{used} finds too little for some caller under any setting of {effort}"
+    if now > found.recall + BETTER:
+        why = "leaves out rows that the search which the contract implies finds under the same settings"
+        return f"{measuring.search.function} {why}: it may limit before it filters", _recreate(measuring)
+    return _effort(measuring, used)
+
+
+def _effort(measuring: Measuring, used: Index) -> Cause:
+    """Which setting lets the search find enough."""
+    search, effort = measuring.search, sweep.EFFORT[used.method]
+    best = advice.found(measuring, advice.curve(measuring), failing=True)
+    if best.point is None:
+        told = f"{used} finds too little for some caller under any setting of {effort} under which it is scanned"
+        if measuring.evidence.contract.tables[search.table].holds == "child":
+            return (
+                told,
+                f"-- give {search.table} a column with the tenant, and an index, partition or partial index by it",
+            )
         return (
-            why,
+            told,
             f"-- give {search.table} a btree index on its tenant, or a partition or partial index for each tenant",
         )
-    return (
-        f"the search looks at too little of {used}, which knows nothing of tenants: {effort} is too small",
-        sweep.setting_sql(measuring, point.settings),
-    )
+    why = f"the search looks at too little of {used}, which knows nothing of tenants: {effort} is too small"
+    if stale := advice.stale(measuring, best.point):
+        return stale[1], best.sql.partition("\n")[2]  # without the remark, which says why
+    return why, best.sql
+
+
+def _hidden(measuring: Measuring, number: int) -> Cause | None:
+    """Rows that the contract calls the caller's own and the search looks at, and that row security hides. Policies that
+    ask something of the row itself are not opened: what they hide may be hidden on purpose."""
+    case, contract = measuring.cases[number], measuring.evidence.contract
+    try:
+        seen = measuring.visible(number, searched(measuring.search, dict(case.given)))
+    except NotVerified:
+        return None  # who may not read the table is shown its rows by the function
+    if seen >= case.findable:
+        return None
+    why = f"row security hides {case.findable - seen} of the caller's own {case.findable} rows"
+    table = measuring.evidence.catalog.table(measuring.search.table)
+    own = contract.column_of(measuring.search.table)
+    if named := ", ".join(quote(policy.name) for policy in _asking_more(table, own)) if table else "":
+        told = (
+            f"{named} of {table} asks for more than whose the row is: rows that are hidden on purpose belong into the"
+        )
+        return why, remark(f"{told} search's where in the contract; else mend the policy")
+    return why, _policies(measuring, reopen)
+
+
+def _asking_more(table: Table, own: str) -> Iterator[Policy]:
+    """Policies with a condition on columns of the row besides the one that says whose it is."""
+    from pgconform.expressions import shape
+
+    for policy in table.policies:
+        if policy.command in ("ALL", "SELECT") and policy.using and shape(policy.using, table.name).columns - {own}:
+            yield policy
 
 
 def _more(measuring: Measuring, _: int, __: Measured) -> Cause:
@@ -143,16 +184,9 @@ def _more(measuring: Measuring, _: int, __: Measured) -> Cause:
     return "", ""
 
 
-def _pinned(measuring: Measuring) -> dict[str, str]:
-    """The settings of vector indexes that the function has."""
-    function = declared_overload(measuring.search.function, measuring.search.promise, measuring.evidence.catalog)
-    listed = function.configuration if function else {}
-    return {name: value for name, value in listed.items() if name.split(".")[0] in sweep.EFFORT}
-
-
 def _rebuilt(measuring: Measuring, number: int, index: str) -> float:
     """The recall with the index built anew, in a transaction that is undone; on disposable targets only."""
     if measuring.evidence.writing is None:
         raise NotVerified("a live target is never written")
-    with measuring.rebuilt(index) as other:
-        return other.tried(number, {**INDEX_ONLY, **_pinned(measuring)}, sweep.QUERIES).recall
+    with measuring.changed([f"reindex index {index}"], f"building {index} anew") as other:
+        return other.tried(number, {**INDEX_ONLY, **advice.pinned(measuring)}, sweep.QUERIES).recall

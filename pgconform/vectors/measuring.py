@@ -84,13 +84,15 @@ class Measured(msgspec.Struct, frozen=True):
 
 class Tried(msgspec.Struct, frozen=True):
     """One case under some settings: mean recall, queries with fewer rows than qualify, medians of milliseconds and
-    calibrations, share that scanned a vector index."""
+    calibrations, share that scanned a vector index, mean of pages touched, queries whose rows are not nearest first."""
 
     recall: float
     short: int
     milliseconds: float
     ratio: float
     scanned: float
+    pages: float = 0.0
+    unordered: int = 0
 
 
 class Measuring:
@@ -174,22 +176,27 @@ class Measuring:
             rounds.append([(asked.calibrate(), asked.time(query)) for query in self.queries])
         return numpy.array(rounds)
 
-    def tried(self, number: int, settings: Mapping[str, str], some: int) -> Tried:
-        """The search without its function, for the first queries, under these settings."""
+    def tried(self, number: int, settings: Mapping[str, str], some: int, own: bool = False) -> Tried:
+        """The search without its function, for the first queries, under these settings; ``own`` is with it."""
         case = self.cases[number]
-        with self._asking(case, cases.plain(case, self.schema), self.search.vector.type, settings) as asked:
+        call = cases.call(case) if own else cases.plain(case, self.schema)
+        with self._asking(case, call, cases.kind(case) if own else self.search.vector.type, settings) as asked:
             answers = [asked.ask(query) for query in self.queries[:some]]
+            pages = statistics.mean(asked.buffers(query) for query in self.queries[:EXPLAINED])
         near, qualifying = self.truth.distances[number], self.truth.qualifying[number]
         margins = (self.margin * self.truth.magnitudes[number]).tolist()
         limit = math.inf if self.within is None else self.within
-        found = [sum(v <= limit + margins[n] for v in answer.values) for n, answer in enumerate(answers)]
+        distances = [[1 - value for value in a.values] if own else list(a.values) for a in answers]
+        found = [sum(d <= limit + margins[n] for d in told) for n, told in enumerate(distances)]
         return Tried(
-            recall=statistics.mean(oracle.recall(a.values, near[n], margins[n]) for n, a in enumerate(answers)),
+            recall=statistics.mean(oracle.recall(told, near[n], margins[n]) for n, told in enumerate(distances)),
             short=sum(rows < min(self.wanted, int(qualifying[n])) for n, rows in enumerate(found)),
             milliseconds=1000 * statistics.median(a.seconds for a in answers),
             ratio=statistics.median(a.seconds / a.calibration for a in answers),
-            scanned=statistics.mean(a.scanned for a in answers),
-        )
+            scanned=statistics.mean(a.scanned for a in answers), pages=pages,
+            unordered=sum(any(a > b + 2 * margins[n] for a, b in pairwise(told)) for n, told in enumerate(distances))
+            if own else 0,  # what the contract implies is sorted by whoever takes it over
+        )  # fmt: skip
 
     def scans(self, number: int, settings: Mapping[str, str]) -> bool:
         """True where the function scans an approximate index under these settings."""
@@ -197,10 +204,13 @@ class Measuring:
         with self._asking(case, cases.call(case), cases.kind(case), settings) as asked:
             return asked.ask(self.queries[0]).scanned
 
-    def visible(self, number: int) -> int:
-        """How many rows of the table the caller sees. Raises NotVerified."""
+    def visible(self, number: int, which: Statement | None = None) -> int:
+        """How many rows of the table the caller sees, of those for which that holds. Raises NotVerified."""
         case, database = self.cases[number], self.evidence.database
-        question = statement("select pg_catalog.count(*) from {t} as r", t=Name.of(self.search.table))
+        question = statement(
+            "select pg_catalog.count(*) from {t} as r where {w}",
+            t=Name.of(self.search.table), w=which or statement("true"),
+        )  # fmt: skip
         with database.acting(case.who.role, dict(case.who.settings)):
             return int(database.one(question, f"counting rows of {self.search.table}")[0])
 
@@ -235,11 +245,12 @@ class Measuring:
         return Load(rate, statistics.median(every), quantile(every, 0.95))
 
     @contextmanager
-    def rebuilt(self, index: str) -> Iterator[Measuring]:
-        """The same measurements with an index built anew, which is undone; on disposable targets only."""
+    def changed(self, lines: Sequence[str], what: str) -> Iterator[Measuring]:
+        """The same measurements after these commands, which are undone; on disposable targets only."""
         drills = self.evidence.drills
-        with drills.setting({}, f"building {index} anew"):
-            drills.run(statement("reindex index {i}", i=Name.of(index)), f"building {index} anew")
+        with drills.setting({}, what):
+            for line in lines:
+                drills.run(statement(line.replace("{", "{{").replace("}", "}}")), what)
             other = copy(self)
             other.sessions = lambda: nullcontext(drills)
             yield other

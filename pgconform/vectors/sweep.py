@@ -9,14 +9,13 @@ import msgspec
 
 from pgconform.model import NotVerified
 from pgconform.probes.searching import INDEX_ONLY
-from pgconform.subjects import declared_overload
 from pgconform.vectors.measuring import Tried
 
 if TYPE_CHECKING:
     from pgconform.vectors.measuring import Measuring
 
 QUERIES = 20  # of those given, for each point and caller
-ALIKE = 1.25  # times that differ by less are the same
+ALIKE = 1.1  # numbers of pages that differ by less are the same
 LISTS = 100  # pgvector's default number
 LARGEST = {"ivfflat": 32_768, "hnsw": 1000}  # values that the settings take (pgvector's README)
 FIRST = {"ivfflat": 1, "hnsw": 10}
@@ -39,6 +38,16 @@ class Point(msgspec.Struct, frozen=True):
     def short(self) -> int:
         """Queries of all callers with fewer rows than qualify."""
         return sum(one.short for one in self.tried.values())
+
+    @property
+    def unordered(self) -> int:
+        """Queries of all callers whose rows are not nearest first."""
+        return sum(one.unordered for one in self.tried.values())
+
+    @property
+    def pages(self) -> float:
+        """Pages that one search reads, for the caller who has to read most."""
+        return max(one.pages for one in self.tried.values())
 
     @property
     def slowest(self) -> Tried:
@@ -64,21 +73,24 @@ def settings(method: str, lists: int, iterative: bool) -> Iterator[dict[str, str
             effort *= 2
 
 
-def curve(measuring: Measuring) -> list[Point]:
-    """A point for each setting of each method that has an index, by the search that the contract implies; the index is
-    what is measured, so the planner is kept on it. Empty without one. Raises NotVerified."""
+def curve(measuring: Measuring, own: bool = False) -> list[Point]:
+    """A point for each setting of each method that has an index, by the search that the contract implies, or by the
+    function or query itself where ``own``; the index is what is measured, so the planner is kept on it. Empty without
+    one. Raises NotVerified."""
     indexes = measuring.indexes()
     version = measuring.evidence.catalog.extension("vector")
     iterative = version is not None and tuple(map(int, version.version.split(".")[:2])) >= (0, 8)
     lists = max((int(i.options.get("lists", LISTS)) for i in indexes if i.method == "ivfflat"), default=LISTS)
     methods = dict.fromkeys(index.method for index in indexes)
-    return [point(measuring, chosen) for method in methods for chosen in settings(method, lists, iterative)]
+    return [point(measuring, chosen, own) for method in methods for chosen in settings(method, lists, iterative)]
 
 
-def point(measuring: Measuring, chosen: Mapping[str, str]) -> Point:
-    """Recall and time under one setting."""
+def point(
+    measuring: Measuring, chosen: Mapping[str, str], own: bool = False, kept: Mapping[str, str] = INDEX_ONLY
+) -> Point:
+    """Recall and cost under one setting; of the function or query itself where ``own``."""
     found = {
-        case.name: measuring.tried(n, {**INDEX_ONLY, **chosen}, QUERIES)
+        case.name: measuring.tried(n, {**kept, **chosen}, QUERIES, own)
         for n, case in enumerate(measuring.cases)
         if case.rows
     }
@@ -87,24 +99,13 @@ def point(measuring: Measuring, chosen: Mapping[str, str]) -> Point:
     return Point(dict(chosen), found)
 
 
-def cheapest(points: list[Point], recall: float) -> Point | None:
-    """The fastest for its slowest caller, of those that give every caller all rows and the recall, and of about equally
-    fast ones the first; None where none is good enough, or the index is not scanned, so that settings mean nothing."""
-    enough = [point for point in points if point.least >= recall and not point.short and point.scanning]
-    fastest = min((point.slowest.ratio for point in enough), default=0.0)
-    return next((point for point in enough if point.slowest.ratio <= ALIKE * fastest), None)
-
-
-def setting_sql(measuring: Measuring, chosen: Mapping[str, str]) -> str:
-    """SQL that gives the function these settings; '' where it is not there as declared."""
-    search = measuring.search
-    if search.sql:
-        return "\n".join(f"set local {name} = '{value}';  -- before the query" for name, value in chosen.items())
-    function = declared_overload(search.function, search.promise, measuring.evidence.catalog)
-    if function is None:
-        return ""
-    given = {name: value for name, value in chosen.items() if value != "off"}  # which is the default
-    lines = [f"alter function {function.signature} set {name} = '{value}';" for name, value in given.items()]
-    if "relaxed_order" in given.values():
-        lines.append("-- relaxed_order returns rows slightly out of order: sort them again, out of a materialized CTE")
-    return "\n".join(lines)
+def good(points: list[Point], recall: float) -> Iterator[Point]:
+    """Those that give every caller all rows in order and the recall, and scan the index, without which settings mean
+    nothing. First those that have the caller who reads most read fewest pages, which no other work on the machine
+    changes; of about as many, the first."""
+    left = [p for p in points if p.least >= recall and not p.short and not p.unordered and p.scanning]
+    while left:
+        fewest = min(point.pages for point in left)
+        first = next(point for point in left if point.pages <= ALIKE * fewest)
+        left.remove(first)
+        yield first
