@@ -85,6 +85,17 @@ def test_what_is_in_force_is_not_advised(shop: psycopg.Connection[Any]) -> None:
     assert live(shop, promised).advice["nearest"].startswith("-- in force already")
 
 
+def test_what_is_in_force_and_fails_is_not_advised_nor_is_less(shop: psycopg.Connection[Any]) -> None:
+    shop.execute("set local ivfflat.probes = 2")
+    shop.execute("set local ivfflat.iterative_scan = relaxed_order")
+    outcome = live(shop, query(SORTED, recall=0.97))
+    told = [problem for problem in outcome.problems if problem.kind in ("recall", "rows")]
+    assert told, outcome.now
+    for problem in told:
+        assert "ivfflat.probes" in problem.remedy, problem
+        assert not any(f"ivfflat.probes = '{n}'" in problem.remedy for n in (1, 2)), problem
+
+
 def test_a_function_that_has_its_settings_is_told_what_differs(shop: psycopg.Connection[Any]) -> None:
     shop.execute(SEARCH.format(settings="set ivfflat.probes = '1' set ivfflat.iterative_scan = 'off'").encode())
     outcome = live(shop)

@@ -94,7 +94,7 @@ def found(measuring: Measuring, points: list[Point], failing: bool = False) -> A
     here = [p for p in points if p.settings in now]
     with _trial(measuring) as (where, own):
         here += [sweep.point(where, one, own) for one in now if all(one != p.settings for p in here)]
-    others = [p for p in points if p not in here and not (failing and p.pages <= max(h.pages for h in here))]
+    others = [p for p in points if p not in here and not (failing and any(_less(p.settings, one) for one in now))]
     good = list(sweep.good(others if failing else [*here, *others], measuring.spec.recall))
     for point in good[:MOST]:
         if point in here and _promised(measuring, {}):
@@ -106,6 +106,14 @@ def found(measuring: Measuring, points: list[Point], failing: bool = False) -> A
         if anew := stale(measuring, point):
             return Advice("\n".join((remark(anew[1]), anew[0])), point)
     return Advice()
+
+
+def _less(settings: Mapping[str, str], other: Mapping[str, str]) -> bool:
+    """True where they differ by less effort only."""
+    efforts = [name for name in settings if name in sweep.EFFORT.values() and name in other]
+    return any(
+        int(settings[name]) < int(other[name]) and {**settings, name: ""} == {**other, name: ""} for name in efforts
+    )
 
 
 def _promised(measuring: Measuring, wanted: Mapping[str, str]) -> bool:
