@@ -83,7 +83,7 @@ def _own(contract: Contract, declared: str, table: Table, policy: Policy) -> str
     """The condition that ties rows to the session; true where the contract gives clients all of them."""
     commands = [command for command in COMMANDS if policy.command in ("ALL", command.upper())]
     scopes = {contract.scope(declared, role, command) for role in contract.roles.clients for command in commands}
-    if contract.tables[declared].holds == "shared" or not scopes & {"own", "none"}:
+    if contract.tables[declared].holds == "shared" or not scopes & {"own", "team", "none"}:
         return "true"
     return own_condition(contract, declared, str(table)) if contract.column_of(declared) else "false"
 
