@@ -101,7 +101,17 @@ create function public.alike(q bit, n int default 5) returns table (id int, simi
 grant select on all tables in schema public to kinds_client;
 """
 
+CALLED = """
+create role called_client nologin;
+create schema app;
+create table app.firms (id int primary key);
+grant usage on schema app, public to called_client;
+grant select on app.firms to called_client;
+create function public.ping() returns int language sql stable set search_path = '' as 'select 1';
+"""
+
 OTHERS = {
+    "called": CALLED,
     "prints": KINDS,
     "empty": "",
     "untenanted": "create table public.readings (at timestamptz primary key, celsius real); "
@@ -242,6 +252,11 @@ def test_two_tenancies_are_kept_apart(others: dict[str, str], tmp_path: Path) ->
     assert contract.tables["public.offers"].tenancy == "vendor"
     told = {name: contract.sessions[t.session].settings for name, t in contract.tenancies.items()}
     assert told == {name: {f"app.{name}": "{tenant}", "search_path": PATH} for name in ("school", "vendor")}
+
+
+def test_functions_are_offered_where_no_table_is(others: dict[str, str], tmp_path: Path) -> None:
+    contract = drafted(others["called"], tmp_path)
+    assert (contract.schemas.exposed, list(contract.functions)) == (("public", "app"), ["public.ping"])
 
 
 def test_what_has_no_tenants_gets_none(others: dict[str, str], tmp_path: Path) -> None:

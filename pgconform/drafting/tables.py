@@ -59,6 +59,11 @@ def exposed(seen: Seen, roles: Roles) -> list[str]:
     """Schemas in which a client reaches a relation; ``public`` where there is none."""
     found = {t.schema for t in seen.catalog.tables if not t.extension for r in roles.clients
              if seen.privileges.reaches(r, t)}  # fmt: skip
+    public = (
+        f for f in seen.catalog.functions if f.schema == "public" and not f.extension and "trigger" not in f.returns
+    )
+    if any(seen.privileges.may(role, "EXECUTE", function) for function in public for role in roles.clients):
+        found.add("public")  # what can be called there is offered, too
     return sorted(found, key=lambda name: (name != "public", name)) or ["public"]
 
 

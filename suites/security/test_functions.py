@@ -13,7 +13,7 @@ from pgconform.model import Finding, Severity
 from pgconform.names import quote, remark, schemas_of, split
 from pgconform.privileges import Privileges
 from pgconform.remedies import revoke, unless_asked
-from pgconform.subjects import client_functions, functions, present_overload, promise_for
+from pgconform.subjects import client_functions, functions, present_overload, promise_for, reachable_tables
 
 AUDIT = ["gate", "quarterly"]
 
@@ -116,7 +116,17 @@ def definer_functions(catalog: Catalog, contract: Contract, privileges: Privileg
     return (f for f in client_functions(catalog, contract, privileges) if f.security_definer)
 
 
-@check("definer-search-path", guide=["muva-21", "muva-42"], when=AUDIT, of=definer_functions)
+def borrowed_functions(catalog: Catalog, contract: Contract, privileges: Privileges) -> Iterator[Function]:
+    """Functions that run as their owner and that a client role can execute, itself or by a trigger."""
+    yield from definer_functions(catalog, contract, privileges)
+    fired = {trigger.function for table in reachable_tables(contract, privileges) for trigger in table.triggers}
+    yield from (
+        f for f in catalog.functions
+        if f.security_definer and f.returns == "trigger" and not f.extension and str(f) in fired
+    )  # fmt: skip
+
+
+@check("definer-search-path", guide=["muva-21", "muva-42"], when=AUDIT, of=borrowed_functions)
 def test_every_definer_function_pins_its_search_path(
     function: Function, catalog: Catalog, contract: Contract, privileges: Privileges
 ) -> Iterator[Finding]:
