@@ -92,7 +92,8 @@ def test_what_is_in_force_and_fails_is_not_advised_nor_is_less(shop: psycopg.Con
     told = [problem for problem in outcome.problems if problem.kind in ("recall", "rows")]
     assert told, outcome.now
     for problem in told:
-        assert "ivfflat.probes" in problem.remedy, problem
+        # An index is built at random: now and then so many lists are needed that it should be built anew first.
+        assert "ivfflat.probes" in problem.remedy or problem.remedy.startswith("reindex index"), problem
         assert not any(f"ivfflat.probes = '{n}'" in problem.remedy for n in (1, 2)), problem
 
 

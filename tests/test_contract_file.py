@@ -180,7 +180,8 @@ SHAPES = {
     "roles = 2030-01-01": "roles: wanted a table, found a date or time; accepted keys: clients, services, privileged",
     "roles.privileged.a = ['SUPERUSR']": "[roles.privileged] a #1: wanted one of 'SUPERUSER', 'BYPASSRLS',"
     " 'CREATEROLE', 'CREATEDB', 'REPLICATION', found 'SUPERUSR'; did you mean 'SUPERUSER'?",
-    "access.tenant.app = 'owm'": "[access.tenant] app: wanted one of 'none', 'own', 'shared', 'all' or a table,"
+    "access.tenant.app = 'owm'": "[access.tenant] app: wanted one of 'none', 'own', 'team', 'shared', 'all' or a"
+    " table,"
     " found 'owm'; did you mean 'own'?",
     "access.tenant.app.selct = 'own'": "[access.tenant.app] selct: wanted one of 'select', 'insert', 'update',"
     " 'delete', found 'selct'; did you mean 'select'?",

@@ -2,14 +2,13 @@
 
 from collections.abc import Iterator
 
-from pgconform.catalog import Catalog, Sequence, Table
+from pgconform.catalog import Catalog
 from pgconform.checks import check
 from pgconform.contract import Allowed, Contract, Filled, Flag, Report, Total
 from pgconform.contract_operations import Metrics
 from pgconform.database import Database
 from pgconform.model import Finding
-from pgconform.names import quote
-from pgconform.probes import figures, numbering, rows
+from pgconform.probes import figures, rows
 from pgconform.probes.owners import owners
 from pgconform.subjects import (
     Declared,
@@ -22,7 +21,6 @@ from pgconform.subjects import (
     totals,
     value_sets,
 )  # fmt: skip
-from pgconform.subjects_operations import numbered_keys
 
 
 @check("values-declared", guide=["vs-5", "vs-6", "vs-2", "muva-20"], when=["daily"], each=value_sets)
@@ -126,20 +124,3 @@ def test_the_metrics_are_fresh(subject: Declared[Metrics], database: Database) -
         observed = f"the newest sample is {age:.0f} h old, wanted {subject.item.hours:g} h"
         finding = Finding(subject.table, observed, figures.sample(subject), rows=f"{figures.newest(subject)};")
         yield finding.against(age, subject.item.hours, "hours")
-
-
-@check("sequences-ahead", guide=["vs-26", "muva-39"], when=["gate", "daily"], of=numbered_keys)
-def test_no_sequence_gives_a_number_that_is_taken(
-    subject: tuple[Table, str, Sequence], database: Database
-) -> Iterator[Finding]:
-    """No sequence gives a number that a row of its table holds already as its key.
-
-    Rows that were restored or imported with their keys leave the sequence behind: inserts then fail, one number each.
-    """
-    table, key, sequence = subject
-    number, held = numbering.taken(str(table), key, str(sequence), database)
-    count = int(database.one(held.count, f"counting rows of {table}")[0])
-    if count:
-        observed = f"gives {number} next, and {count} row(s) of {table} hold that number or one that comes later"
-        remedy, detail = numbering.ahead(held, key, str(sequence)), f"{table}.{quote(key)}"
-        yield Finding(str(sequence), observed, remedy, detail, rows=held.shown, count=count)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from pgconform.catalog import Catalog, Table
+from pgconform.catalog import Catalog, Sequence, Table
 from pgconform.checks import check
 from pgconform.contract import Contract
 from pgconform.contract_operations import Operations
@@ -11,7 +11,7 @@ from pgconform.model import Figure, Finding, Nothing, Severity
 from pgconform.names import literal, quote
 from pgconform.probes import bloat, numbering, storage
 from pgconform.subjects import application_tables
-from pgconform.subjects_operations import Size, operations, sizes
+from pgconform.subjects_operations import Size, numbered_keys, operations, sizes
 
 OFF = ("off", "false", "no", "0", "f", "n", "of", "fa", "fal", "fals")  # as the server reads a boolean
 FREEZE = "vacuum (freeze); -- and see what kept vacuum from it: old transactions, slots, prepared ones"
@@ -123,6 +123,23 @@ def test_sequences_do_not_run_out(subject: Operations, catalog: Catalog, databas
             observed = f"has given {numbers.last:,} of {numbers.limit:,} numbers"
             finding = Finding(numbers.name, observed, numbering.more(numbers, subject.sequence, catalog))
             yield finding.against(numbers.last / numbers.limit, subject.sequence, "share")
+
+
+@check("sequences-ahead", guide=["vs-26", "muva-39"], when=["gate", "daily"], of=numbered_keys)
+def test_no_sequence_gives_a_number_that_is_taken(
+    subject: tuple[Table, str, Sequence], database: Database
+) -> Iterator[Finding]:
+    """No sequence gives a number that a row of its table holds already as its key.
+
+    Rows that were restored or imported with their keys leave the sequence behind: inserts then fail, one number each.
+    """
+    table, key, sequence = subject
+    number, held = numbering.taken(str(table), key, str(sequence), database)
+    count = int(database.one(held.count, f"counting rows of {table}")[0])
+    if count:
+        observed = f"gives {number} next, and {count} row(s) of {table} hold that number or one that comes later"
+        remedy, detail = numbering.ahead(held, key, str(sequence)), f"{table}.{quote(key)}"
+        yield Finding(str(sequence), observed, remedy, detail, rows=held.shown, count=count)
 
 
 @check("index-unused", guide=["vs-12"], when=["weekly"], each=operations, severity=Severity.SHOULD)
