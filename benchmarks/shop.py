@@ -17,7 +17,8 @@ from pgconform.checks import Evidence
 from pgconform.contract import Contract, Limits
 from pgconform.contract_file import validate
 from pgconform.database import Database, begin
-from pgconform.introspect import snapshot
+from pgconform.introspect import read_text, snapshot
+from pgconform.targets.server import running
 from pgconform.vectors.baseline import Baseline
 from pgconform.vectors.bench import Outcome, Wanted, measure
 
@@ -39,6 +40,15 @@ end $$;
 WANTED = Wanted(30, (), False, pace=0.3)
 GOOD = "set ivfflat.probes = '12' set ivfflat.iterative_scan = 'relaxed_order'"
 INDEX = "create index texts_idx on shop.texts using ivfflat (embedding public.vector_cosine_ops) with (lists = 40);"
+# The index was built before there were rows.
+EARLY = f"""
+create temporary table saved as select * from shop.texts;
+drop index shop.texts_idx;
+truncate shop.texts;
+{INDEX}
+insert into shop.texts select * from saved;
+analyze shop.texts;
+"""
 _MAKE = f"""
 create extension vector schema public;
 create schema shop;
@@ -106,6 +116,16 @@ def fill(connection: psycopg.Connection[Any]) -> None:
             stream.write_row((n, str(tenant), str([round(float(x), 6) for x in vector])))
     connection.execute(INDEX)
     connection.execute("vacuum analyze shop.texts")
+
+
+@contextmanager
+def opened(further: str = "") -> Iterator[psycopg.Connection[Any]]:
+    """The shop on a server of its own, and what else is made there."""
+    with running() as server, psycopg.connect(server.dsn(), autocommit=True, prepare_threshold=None) as connection:
+        read_text(connection)
+        fill(connection)
+        connection.execute(further.encode())
+        yield connection
 
 
 def evidence(database: Database, catalog: Catalog, promised: Contract | None = None) -> Evidence:

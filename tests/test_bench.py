@@ -10,7 +10,7 @@ import msgspec
 import psycopg
 import pytest
 
-from benchmarks.shop import GOOD, INDEX, SEARCH, benched, contract, fill
+from benchmarks.shop import EARLY, GOOD, INDEX, SEARCH, benched, contract, fill
 from pgconform.contract import Limits
 from pgconform.database import begin
 from pgconform.targets.server import Server
@@ -61,15 +61,7 @@ def search(old: str = "", new: str = "", settings: str = GOOD) -> str:
     return SEARCH.format(settings=settings).replace(old, new)
 
 
-EMPTY = f"""
-create temporary table saved as select * from shop.texts;
-drop index shop.texts_idx;
-truncate shop.texts;
-{INDEX}
-insert into shop.texts select * from saved;
-analyze shop.texts;
-{search(settings="set ivfflat.probes = '12'")}
-"""
+EMPTY = EARLY + search(settings="set ivfflat.probes = '12'")
 INVALID = "update pg_catalog.pg_index set indisvalid = false where indexrelid = 'shop.texts_idx'::pg_catalog.regclass;"
 OPERATORS = f"drop index shop.texts_idx; {INDEX.replace('cosine', 'l2')}"
 HNSW = f"""

@@ -11,15 +11,16 @@ from typing import Any
 import psycopg
 import pytest
 
-from benchmarks.shop import _RAW, GOOD, INDEX, SEARCH, evidence, fill
+from benchmarks.shop import _RAW, EARLY, GOOD, SEARCH, evidence, opened
 from benchmarks.shop import contract as promises
-from pgconform.contract import Contract, Limits
+from benchmarks.shop import contract as shop_contract
+from pgconform.contract import Contract
 from pgconform.contract_file import validate
-from pgconform.database import Database, begin
-from pgconform.introspect import read_text, snapshot
-from pgconform.targets.server import running
+from pgconform.database import Database
+from pgconform.introspect import snapshot
 from pgconform.vectors.bench import Outcome, Wanted, measure
 from reports.bench import as_text
+from tests.proving import transaction
 
 DISTANCE = "t.embedding operator(public.<=>) :query"
 NEAREST = f"""
@@ -34,32 +35,19 @@ with near as materialized (
   order by {DISTANCE} limit :count)
 select near.id, 1 - near.distance as similarity from near order by near.distance
 """
-EMPTY = f"""
-create temporary table saved as select * from shop.texts;
-drop index shop.texts_idx;
-truncate shop.texts;
-{INDEX}
-insert into shop.texts select * from saved;
-analyze shop.texts;
-"""
 
 
 @pytest.fixture(scope="module")
 def filled() -> Iterator[psycopg.Connection[Any]]:
-    with running() as server, psycopg.connect(server.dsn(), autocommit=True, prepare_threshold=None) as connection:
-        read_text(connection)
-        fill(connection)
+    with opened() as connection:
         yield connection
 
 
 @pytest.fixture
 def shop(filled: psycopg.Connection[Any]) -> Iterator[psycopg.Connection[Any]]:
-    begin(filled, Limits(), read_only=False)
-    filled.execute("select '[1]'::public.vector")  # before the library is loaded, its settings are dropped
-    try:
+    with transaction(filled, shop_contract()):
+        filled.execute("select '[1]'::public.vector")  # before the library is loaded, its settings are dropped
         yield filled
-    finally:
-        filled.execute("rollback")
 
 
 def query(sql: str, **parts: Any) -> Contract:
@@ -121,7 +109,7 @@ def test_an_order_that_is_relaxed_is_told_and_kept_only_by_what_sorts_again(
 
 
 def test_an_index_that_is_older_than_its_rows_is_built_anew_first(shop: psycopg.Connection[Any]) -> None:
-    shop.execute(EMPTY.encode())
+    shop.execute(EARLY.encode())
     shop.execute(SEARCH.format(settings="set ivfflat.probes = '6'").encode())
     outcome = live(shop)
     told = [(problem.cause, problem.remedy) for problem in outcome.problems if problem.kind in ("recall", "rows")]

@@ -12,19 +12,20 @@ from typing import Any
 import psycopg
 import pytest
 
-from benchmarks.shop import _RAW, SHARES, benched, fill
+from benchmarks.shop import _RAW, SHARES, benched, opened
+from benchmarks.shop import contract as shop_contract
 from benchmarks.shop import evidence as shown
 from pgconform.catalogue_of_checks import load
 from pgconform.checks import evaluate
-from pgconform.contract import Contract, Limits
+from pgconform.contract import Contract
 from pgconform.contract_file import validate
-from pgconform.database import Database, begin
+from pgconform.database import Database
 from pgconform.history import History
-from pgconform.introspect import read_text, snapshot
+from pgconform.introspect import snapshot
 from pgconform.model import Result, Verdict
 from pgconform.people import owned_counts
 from pgconform.probes.shares import askers
-from pgconform.targets.server import running
+from tests.proving import transaction
 
 # Chunks of documents of a tenant's folder; the folder alone says whose they are.
 SEARCH = """
@@ -85,20 +86,14 @@ def contract(scope: str = "own") -> Contract:
 
 @pytest.fixture(scope="module")
 def filled() -> Iterator[psycopg.Connection[Any]]:
-    with running() as server, psycopg.connect(server.dsn(), autocommit=True, prepare_threshold=None) as connection:
-        read_text(connection)
-        fill(connection)
-        connection.execute(MADE.encode())
+    with opened(MADE) as connection:
         yield connection
 
 
 @pytest.fixture
 def shop(filled: psycopg.Connection[Any]) -> Iterator[psycopg.Connection[Any]]:
-    begin(filled, Limits(), read_only=False)
-    try:
+    with transaction(filled, shop_contract()):
         yield filled
-    finally:
-        filled.execute("rollback")
 
 
 def judged(connection: psycopg.Connection[Any], check: str, promised: Contract) -> Result:

@@ -8,14 +8,12 @@ from typing import Any
 import psycopg
 import pytest
 
-from benchmarks.shop import _RAW, benched, fill
+from benchmarks.shop import _RAW, benched, opened
 from pgconform.contract import Contract, Limits
 from pgconform.contract_file import ContractError, validate
 from pgconform.database import begin
-from pgconform.introspect import read_text
 from pgconform.parameters import named, pieces
 from pgconform.statements import Once, statement
-from pgconform.targets.server import running
 from pgconform.vectors.bench import Wanted
 from reports.bench import as_text
 
@@ -79,9 +77,7 @@ def test_a_query_has_a_name_of_its_own_kind() -> None:
 
 @pytest.fixture(scope="module")
 def shop() -> Iterator[psycopg.Connection[Any]]:
-    with running() as server, psycopg.connect(server.dsn(), autocommit=True, prepare_threshold=None) as connection:
-        read_text(connection)
-        fill(connection)
+    with opened() as connection:
         yield connection
 
 

@@ -10,16 +10,17 @@ from typing import Any
 import psycopg
 import pytest
 
-from benchmarks.shop import _RAW, benched, fill
+from benchmarks.shop import _RAW, benched, opened
+from benchmarks.shop import contract as shop_contract
 from benchmarks.shop import evidence as shown
 from pgconform.catalogue_of_checks import load
 from pgconform.checks import Evidence, evaluate
-from pgconform.contract import Contract, Limits
+from pgconform.contract import Contract
 from pgconform.contract_file import ContractError, validate
-from pgconform.database import Database, begin
-from pgconform.introspect import read_text, snapshot
+from pgconform.database import Database
+from pgconform.introspect import snapshot
 from pgconform.model import Verdict
-from pgconform.targets.server import running
+from tests.proving import transaction
 
 # The rows of one bot, of which some are drafts: both depend on the key, as tenants do by chance.
 MADE = """
@@ -71,19 +72,14 @@ def test_a_mistake_is_one_line(change: dict[str, Any], told: str) -> None:
 
 @pytest.fixture(scope="module")
 def shop() -> Iterator[psycopg.Connection[Any]]:
-    with running() as server, psycopg.connect(server.dsn(), autocommit=True, prepare_threshold=None) as connection:
-        read_text(connection)
-        fill(connection)
+    with opened() as connection:
         yield connection
 
 
 @pytest.fixture
 def changed(shop: psycopg.Connection[Any]) -> Iterator[psycopg.Connection[Any]]:
-    begin(shop, Limits(), read_only=False)
-    try:
+    with transaction(shop, shop_contract()):
         yield shop
-    finally:
-        shop.execute("rollback")
 
 
 def make(connection: psycopg.Connection[Any], tenant: str = "t.shop_id = shop") -> None:

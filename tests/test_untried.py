@@ -12,16 +12,15 @@ import psycopg
 import pytest
 from pgconform.reports.skips import Skips
 
-from benchmarks.shop import SEARCH, contract, evidence, fill
+from benchmarks.shop import SEARCH, contract, evidence, opened
 from pgconform.catalogue_of_checks import load
 from pgconform.checks import evaluate
 from pgconform.contract import Limits
 from pgconform.database import Database, begin
 from pgconform.history import History
-from pgconform.introspect import read_text, snapshot
+from pgconform.introspect import snapshot
 from pgconform.model import Result, Verdict
 from pgconform.results import Run
-from pgconform.targets.server import running
 
 REFUSES = SEARCH.format(settings="").replace("begin\n", "begin\n  raise 'no' using errcode = '22000';\n")
 # What is done; the reason that each check gives, or its verdict; whether [skips] is offered the reasons.
@@ -45,10 +44,7 @@ REASONS = {
 
 @pytest.fixture(scope="module")
 def shop() -> Iterator[psycopg.Connection[Any]]:
-    with running() as server, psycopg.connect(server.dsn(), autocommit=True, prepare_threshold=None) as connection:
-        read_text(connection)
-        fill(connection)
-        connection.execute("alter table shop.texts alter embedding drop not null")
+    with opened("alter table shop.texts alter embedding drop not null") as connection:
         yield connection
 
 

@@ -1,10 +1,11 @@
-"""What the body of a search function says of the rows that it looks at."""
+"""What bodies of search functions, and policies, say of the rows that they look at."""
 
 from __future__ import annotations
 
 import importlib
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +13,7 @@ from pgconform.catalog import Catalog, Function, Policy, Table
 from pgconform.expression_parser import single
 from pgconform.expression_tree import ExpressionError
 from pgconform.names import qualified
+from pgconform.policy_conditions import spelled
 
 _RETURNED = re.compile(r"\breturn\s+query\b(?!\s+execute\b)", re.I)
 
@@ -34,7 +36,8 @@ def looks(function: Function, table: Table, column: str, catalog: Catalog) -> Lo
         for select in postgast.find_nodes(tree, words.SelectStmt):
             body = _Body(select, function, table, catalog)
             if body.main:
-                return Looks(body.where(column), body.compared)
+                with suppress(ExpressionError):
+                    return Looks(body.where(column), body.compared)
     return Looks()
 
 
@@ -147,7 +150,7 @@ class _Body:
             del reference.fields[:]
             for part in filter(None, (called[alias], name)):
                 reference.fields.add().string.sval = part
-        return _written(copied, self.postgast)
+        return _written(copied)
 
 
 def visible(table: Table, roles: Iterable[str]) -> str:
@@ -197,7 +200,8 @@ def _plain(using: str) -> Iterator[str]:
     for part in _all_of(whole, words):
         columns = [len(reference.fields) for reference in postgast.find_nodes(part, words.ColumnRef)]
         if columns and max(columns) == 1 and not any(True for kind in opaque for _ in postgast.find_nodes(part, kind)):
-            yield _written(part, postgast)
+            with suppress(ExpressionError):
+                yield _written(part)
 
 
 def _all_of(node: Any, words: Any) -> list[Any]:
@@ -208,10 +212,9 @@ def _all_of(node: Any, words: Any) -> list[Any]:
     return [node] if kind else []
 
 
-def _written(condition: Any, postgast: Any) -> str:
-    whole = postgast.parse("select 1")
-    whole.stmts[0].stmt.select_stmt.target_list[0].res_target.val.CopyFrom(condition)
-    text = str(postgast.deparse(whole)).removeprefix("SELECT ")
+def _written(condition: Any) -> str:
+    """One of several parts, as they are joined."""
+    text = spelled(condition)
     return f"({text})" if condition.WhichOneof("node") == "bool_expr" else text
 
 
