@@ -36,7 +36,6 @@ _WRITES: dict[Command, tuple[str, ...]] = {
     "update": ("update", "overwrite all"),
     "delete": ("delete", "delete all"),
 }
-_HIDDEN = " own rows"  # how it is told that a session sees too little
 _LONGEST = 10  # steps of one history
 
 
@@ -228,16 +227,15 @@ def _played(cast: Cast, history: list[Step]) -> Surprise | None:
     now = [set(i.tenants) for i in cast.people]  # by number: without a table of members nobody is told apart by user
     try:
         for step in history:
-            own = now[step.person]
+            own, hides = now[step.person], False
             if step.act in _LOOKS:
-                observed = _look(cast, step, own)
+                observed, hides = _look(cast, step, own)
             elif step.act.removesuffix(_AGAIN) in _ROADS:
                 observed = _write(cast, step, own)
             else:
                 observed = ""
                 _change(cast, step, now)
             if observed:
-                hides = observed.endswith(_HIDDEN)
                 return Surprise(f"{observed} {_when(history)}", _script(cast), hides)
     finally:
         ends = ("rollback to savepoint history", "release savepoint history", "deallocate all")
@@ -268,8 +266,9 @@ def _change(cast: Cast, step: Step, now: list[set[str]]) -> None:
         now[step.person] = {own for (own,) in answers[-1][1]}
 
 
-def _look(cast: Cast, step: Step, own: set[str]) -> str:
-    """What is wrong with what a session sees; '' for nothing. One that is refused sees nothing."""
+def _look(cast: Cast, step: Step, own: set[str]) -> tuple[str, bool]:
+    """What is wrong with what a session sees, '' for nothing, and whether it sees too little. One that is refused sees
+    nothing."""
     table, tenant = Name.of(str(cast.table)), column(cast.column)
     question = statement(
         "select {tenant}::text, pg_catalog.count(*) from {t} as r group by 1 order by 1", tenant=tenant, t=table
@@ -284,13 +283,13 @@ def _look(cast: Cast, step: Step, own: set[str]) -> str:
     cast.evidence.drills.attempts += 1
     answers = cast.evidence.drills.tried([*become, *asked, *back, truth])
     if not answers:
-        return ""
+        return "", False
     seen: dict[str | None, int] = dict(answers[-4][1])
     real: dict[str | None, int] = dict(answers[-1][1])
     if foreign := sum(n for t, n in seen.items() if t not in real):
-        return f"a session sees {foreign} row(s) that are not its own"
+        return f"a session sees {foreign} row(s) that are not its own", False
     shown, there = sum(seen.values()), sum(real.values())
-    return f"a session sees {shown} of its {there}{_HIDDEN}" if shown < there else ""
+    return (f"a session sees {shown} of its {there} own rows", True) if shown < there else ("", False)
 
 
 def _write(cast: Cast, step: Step, own: set[str]) -> str:
