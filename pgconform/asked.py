@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pgconform.model import CADENCES, DRILLS, FAIL_ON, Drill, Effort, Mistake, Result, Verdict
+from pgconform.discreet import discreet
+from pgconform.model import CADENCES, DRILLS, FAIL_ON, Drill, Effort, Mistake, Result, TargetLost, Verdict
 
 if TYPE_CHECKING:
     from pgconform.baseline import Baseline
@@ -95,6 +97,18 @@ class Asked:
             if run.troubles:
                 raise Mistake(run.troubles[0])
         return run
+
+    @contextmanager
+    def told(self, run: Run) -> Iterator[None]:
+        """Has the reports say why the databases cannot be opened in the block: nothing is judged then."""
+        from pgconform.reports import write
+
+        try:
+            yield
+        except (Mistake, TargetLost) as error:
+            setattr(run, "lost" if isinstance(error, TargetLost) else "mistake", discreet(str(error)))
+            write(run, self.out, self.reports)
+            raise
 
 
 # Options of pytest that leave out cases.

@@ -11,6 +11,7 @@ from typing import NoReturn
 from pgconform import __version__
 from pgconform.commands import ALL, run
 from pgconform.commands.common import INTERRUPTED, LOST, USAGE
+from pgconform.discreet import discreet, is_address
 
 UNREAD = 141  # what a shell says of a program that SIGPIPE ended
 
@@ -33,23 +34,31 @@ def _called(arguments: Sequence[str] | None) -> int:
     known, rest = own.parse_known_args(arguments)
     command: Callable[[argparse.Namespace, list[str]], int] = known.command
     if rest and command is not run.call:
-        own.error(f"unrecognized arguments: {' '.join(rest)}")
+        own.error(_unknown(rest))
     try:
         return command(known, rest)
     except BrokenPipeError:
         raise
     except (ValueError, OSError, ConnectionError) as error:
-        print(f"pgconform: {error}", file=sys.stderr)
+        print(f"pgconform: {discreet(str(error))}", file=sys.stderr)
         return LOST if isinstance(error, ConnectionError) else USAGE
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+def _unknown(words: Sequence[str]) -> str:
+    """What is said of arguments that the command does not have: no value of theirs, since it may be a secret."""
+    options = [word.partition("=")[0] for word in words if word.startswith("-")]
+    told = f"unknown option {options[0]}" if options else "unknown argument"
+    where = "; an address is given by --dsn=URI, or --target=live:URI, whichever the command has"
+    return told + (where if any(is_address(word) for word in words) else "")
 
 
 class _Parser(argparse.ArgumentParser):
     """A mistake has the exit status that a contract's has: 2 is pytest's word for an interruption."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(USAGE, f"{self.prog}: {message}; see {self.prog} --help\n")
+        self.exit(USAGE, f"{self.prog}: {discreet(message)}; see {self.prog} --help\n")
 
 
 EPILOG = """\

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta
 
 from pgconform.contract_operations import Backups, Metrics, Operations, Procedure, Trends
-from pgconform.contract_section import Section, Share
+from pgconform.contract_section import Milliseconds, Section, Share
 from pgconform.contract_vectors import Vector
 
 Scope = Annotated[
@@ -303,9 +303,9 @@ class Waiver(Section, frozen=True):
 class Limits(Section, frozen=True):
     """Bounds of what pgconform itself may take; times in milliseconds."""
 
-    statement_timeout: Annotated[int, Meta(ge=1)] = 30_000
-    lock_timeout: Annotated[int, Meta(ge=1)] = 2_000
-    call_timeout: Annotated[int, Meta(ge=1, description="of one call of a function by an attack")] = 2_000
+    statement_timeout: Milliseconds = 30_000
+    lock_timeout: Milliseconds = 2_000
+    call_timeout: Annotated[Milliseconds, Meta(description="of one call of a function by an attack")] = 2_000
     tenants: Annotated[int, Meta(ge=2, description="tenants whose members are acted as")] = 12
     searches: Annotated[int, Meta(ge=1, description="query vectors of each kind, per search function and caller")] = 1
     search_seconds: Annotated[int, Meta(ge=0, description="what one check's searches of one function may take")] = 120
@@ -344,7 +344,8 @@ class Contract(Section, frozen=True):
         ),
     ] = {}
     skips: Annotated[
-        dict[str, str], Meta(description="check, or check:subject, that may find nothing to examine, and why")
+        dict[str, Annotated[str, Meta(min_length=1)]],
+        Meta(description="check, or check:subject, that may find nothing to examine, and why"),
     ] = {}
     waivers: tuple[Waiver, ...] = ()
     limits: Limits = Limits()

@@ -8,8 +8,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from pgconform.contract_operations import BLANKS
+from pgconform.contract_operations import BLANKS, PLACES
 from pgconform.contract_words import choice, place
+from pgconform.fixtures.databases import names as references
+from pgconform.guides import guides
 from pgconform.names import qualified, split
 from pgconform.parameters import named
 from pgconform.vector_kinds import INDEXABLE, KINDS, metrics
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from pgconform.contract import Contract, FunctionPromise, Query, Search, TablePromise, Tenancy
-    from pgconform.contract_operations import Procedure
+    from pgconform.contract_operations import Backups, Procedure
     from pgconform.contract_vectors import Vector
     from pgconform.contract_words import KeyPath, Problem
 
@@ -54,9 +56,26 @@ def disagreements(contract: Contract) -> Iterator[Problem]:
             yield from _known(("metrics", "figures", metric), metric, metrics.known, "metrics.known")
     for name, procedure in contract.procedures.items():
         yield from _procedure(contract, ("procedures", name), procedure)
+    if contract.reference:
+        yield from _known(("reference",), contract.reference, references(), "reference databases")
+    if contract.guide:
+        yield from _known(("guide",), contract.guide, guides(), "guides")
+    if contract.backups:
+        yield from _places(contract.backups)
     for n, report in enumerate(contract.reports):
         if report.aggregate != "count" and not report.of:
             yield ("reports", n, "of"), f"missing; aggregate = {report.aggregate!r} needs a column"
+
+
+def _places(backups: Backups) -> Iterator[Problem]:
+    """Evidence of backups is looked for somewhere; a variable's name is one, and no address."""
+    told = {key: getattr(backups, key) for key in PLACES}
+    if not backups.archiver and not any(told.values()):
+        yield ("backups",), f"names no place; wanted archiver = true, or one of {', '.join(PLACES)}"
+    for key, text in told.items():
+        _, env, name = text.partition("env:")
+        if env and not re.fullmatch(r"[A-Za-z_]\w*", name):
+            yield ("backups", key), "wanted the name of an environment variable after env:, such as env:BACKUPS"
 
 
 def _known(path: KeyPath, word: str, accepted: Iterable[str], called: str) -> Iterator[Problem]:

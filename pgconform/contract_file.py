@@ -33,7 +33,7 @@ from pgconform.contract import (
     Total,
 )  # fmt: skip
 from pgconform.contract_agreement import disagreements
-from pgconform.contract_operations import Child, Imported, Metrics, Procedure, Trends
+from pgconform.contract_operations import PLACES, Child, Imported, Metrics, Procedure, Trends
 from pgconform.contract_words import (
     KeyPath,
     alternatives,
@@ -122,7 +122,7 @@ def _defined(contract: Contract, home: Path, file: str) -> Contract:
         sections[section] = found
     sections["tables"] = {name: _queried(table, home, file, name) for name, table in sections["tables"].items()}
     if item := contract.backups:
-        told = {key: getattr(item, key) for key in ("manifest", "dumps", "listing")}
+        told = {key: getattr(item, key) for key in PLACES}
         places = {key: str(home / text) for key, text in told.items() if text and not text.startswith("env:")}
         sections["backups"] = msgspec.structs.replace(item, **places)
     return msgspec.structs.replace(contract, **sections)

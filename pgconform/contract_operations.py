@@ -91,6 +91,8 @@ class Backups(Section, frozen=True):
     retention_days: Positive = 7
 
 
+PLACES = ("manifest", "dumps", "listing")  # of backups, on disk
+
 # What is filled in for each kind of procedure, as text.
 BLANKS: dict[str, tuple[str, ...]] = {
     "archive": (), "merge": ("keep", "gone"), "onboard": ("user",), "import": ("tenant", "rows"), "fix": ("key",),

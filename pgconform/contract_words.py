@@ -64,14 +64,20 @@ def wanted(kind: Any) -> str:
     for option in alternatives(kind):
         text = called(option)
         for meta in unwrap(option)[1]:
-            if meta.ge is not None:
-                text += f" from {meta.ge} to {meta.le}" if meta.le is not None else f" of at least {meta.ge}"
+            text += _bounds(meta)
             if meta.min_length:
                 text += " that is not empty"
             if meta.pattern:
                 text += f" that matches {meta.pattern}"
         words.append(text)
     return " or ".join(words)
+
+
+def _bounds(meta: msgspec.Meta) -> str:
+    if meta.ge is not None and meta.le is not None:
+        return f" from {meta.ge} to {meta.le}"
+    words = {"of at least": meta.ge, "above": meta.gt, "of at most": meta.le, "below": meta.lt}
+    return "".join(f" {word} {bound}" for word, bound in words.items() if bound is not None)
 
 
 def unfit(value: Any, kind: Any) -> str:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -99,6 +100,9 @@ def read(path: Path) -> list[Target]:
     for target in targets:
         if (target.target == "live") != bool(target.dsn or target.service) or (target.dsn and target.service):
             raise Mistake(f"{path}: target {target.name}: a live one, and only that, has either dsn or service")
+        if target.dsn and not re.fullmatch(r"[A-Za-z_]\w*", target.dsn):
+            what = "dsn names the environment variable that holds the address, such as PROD_DSN"
+            raise Mistake(f"{path}: target {target.name}: {what}; no address stands in this file")
     home = path.parent
     return sorted((_at(target, home) for target in targets), key=lambda target: target.name)
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pgconform.asked import OPTIONS, Asked, arrange, chosen, names_suites, narrow, scheduled
+from pgconform.discreet import discreet
 from pgconform.model import CADENCES, Mistake, TargetLost, Verdict
 from pgconform.progress import shown
 
@@ -56,7 +57,7 @@ def contracts(config: pytest.Config) -> list[Contract]:
         try:
             config.stash[CONTRACTS] = chosen(option(config, "contract"))
         except Mistake as error:
-            raise pytest.UsageError(str(error)) from None
+            raise pytest.UsageError(discreet(str(error))) from None
     return config.stash[CONTRACTS]
 
 
@@ -82,12 +83,11 @@ def pytest_sessionstart(session: pytest.Session) -> None:
             for contract in contracts(config):
                 databases.join(contract, json.loads(given)[contract.name])
         else:
-            with shown(f"opening {asked.target.partition(':')[0]}", enabled=_on_terminal(config)):
+            with asked.told(run), shown(f"opening {asked.target.partition(':')[0]}", enabled=_on_terminal(config)):
                 databases.open(asked.target, contracts(config))
     except Mistake as error:
-        raise pytest.UsageError(str(error)) from None  # what was opened is closed by pytest_unconfigure
+        raise pytest.UsageError(discreet(str(error))) from None  # what was opened is closed by pytest_unconfigure
     except TargetLost as error:
-        run.lost = str(error)
         config.pluginmanager.unregister(name="terminalreporter")  # it would say the same once more
         pytest.exit(str(error), returncode=LOST)
 

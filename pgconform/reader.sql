@@ -18,7 +18,7 @@ begin
   end if;
 end
 $pgconform$;
-alter role pgconform_reader login password :password connection limit 8;
+alter role pgconform_reader login password :password connection limit 20;
 alter role pgconform_reader set default_transaction_read_only = on;
 grant pg_read_all_data, pg_read_all_stats to pgconform_reader;
 do $pgconform$

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any
 
 from pgconform import subjects
@@ -155,32 +156,40 @@ def ask(catalog: Catalog, contract: Contract, function: Function, members: Membe
     return remark(f"in {function.signature}, ask of each row m of {members.table}: and {active(members)}")
 
 
-def _outside(evidence: Evidence) -> str:
-    """Takes from clients what sets them outside every policy: until then no attempt tells what policies are worth."""
-    roles = [r for r in map(evidence.catalog.role, evidence.contract.roles.clients) if r and r.bypass_row_security]
-    return "\n".join(f"alter role {quote(role.name)} nobypassrls;" for role in roles)
+def _led(evidence: Evidence, roles: Iterable[str], remedy: Callable[[], str]) -> str:
+    """Puts those of the roles under policies again that are outside every one, and mends what serves the others: until
+    then no attempt of theirs tells what policies are worth."""
+    found = {r.name: r.bypass_row_security for r in map(evidence.catalog.role, dict.fromkeys(roles)) if r}
+    lines = [f"alter role {quote(name)} nobypassrls;" for name, outside in found.items() if outside]
+    return "\n".join(lines if lines and all(found.values()) else [*lines, remedy()])
 
 
-def close(evidence: Evidence, table: Table) -> str:
-    """Takes away what shows foreign rows: an undeclared relation from the clients; else as ``fence``."""
-    if outside := _outside(evidence):
-        return outside
+def close(evidence: Evidence, table: Table, roles: Iterable[str]) -> str:
+    """Takes away what shows foreign rows to sessions of these roles: an undeclared relation from the clients; else as
+    ``fence``."""
+    return _led(evidence, roles, lambda: _closed(evidence, table))
+
+
+def _closed(evidence: Evidence, table: Table) -> str:
     promise = subjects.promise_of(evidence.catalog, evidence.contract, table)
     readable = (subjects.may_read(evidence.catalog, evidence.privileges, role, table)
                 for role in evidence.contract.roles.clients)  # fmt: skip
     if promise is None or table.kind in ("materialized", "foreign") or (table.kind == "view" and not all(readable)):
         clients = ", ".join(map(quote, evidence.contract.roles.clients))
         return f"revoke all on {table} from public, {clients};"
-    if table.kind == "view":
-        return f"alter view {table} set (security_invoker = true);"
-    return fence(evidence, table)
+    return _fenced(evidence, table)
 
 
-def fence(evidence: Evidence, table: Table) -> str:
+def fence(evidence: Evidence, table: Table, roles: Iterable[str]) -> str:
     """Row security on; policies that do not tie rows to the session tied; where that says nothing, all those by which
-    clients get rows, and what they ask besides stays; without any, the policies that the access profile tells."""
+    clients get rows, and what they ask besides stays; without any, the policies that the access profile tells.
+    ``roles`` are those whose sessions get foreign rows."""
+    return _led(evidence, roles, lambda: _fenced(evidence, table))
+
+
+def _fenced(evidence: Evidence, table: Table) -> str:
     contract, catalog = evidence.contract, evidence.catalog
-    if enabled := _unguarded(evidence, table):
+    if enabled := _unguarded(table):
         return enabled
     declared = subjects.declared_name(catalog, contract, table)
     giving = [policy for policy in _spoken(evidence, table, contract.roles.clients) if policy.permissive]
@@ -193,16 +202,20 @@ def fence(evidence: Evidence, table: Table) -> str:
     return "\n".join(tie(catalog, contract, declared, table, policy, again=not loose) for policy in loose or giving)
 
 
-def reopen(evidence: Evidence, table: Table, commands: Iterable[Command] = COMMANDS) -> str:
-    """The policies anew that keep own rows from clients, as the access profile tells. Those that ask more than whose
-    the row is may be meant so: they are shown, and stay, since without them clients would get what was kept from them.
-    """
-    if enabled := _unguarded(evidence, table):
+def reopen(evidence: Evidence, table: Table, roles: Iterable[str], commands: Iterable[Command] = COMMANDS) -> str:
+    """The policies anew that keep own rows from clients, as the access profile tells; ``roles`` are those of whose
+    sessions they are kept. Those that ask more than whose the row is may be meant so: they are shown, and stay, since
+    without them clients would get what was kept from them."""
+    return _led(evidence, roles, lambda: _reopened(evidence, table, {*commands}))
+
+
+def _reopened(evidence: Evidence, table: Table, commands: AbstractSet[Command]) -> str:
+    if enabled := _unguarded(table):
         return enabled
     catalog, contract = evidence.catalog, evidence.contract
     declared = subjects.declared_name(catalog, contract, table)
     given = [r for r in contract.roles.clients for c in commands if contract.scope(declared, r, c) != "none"]
-    asked = [p for p in _spoken(evidence, table, given) if p.command == "ALL" or p.command.lower() in {*commands}]
+    asked = [p for p in _spoken(evidence, table, given) if p.command == "ALL" or p.command.lower() in commands]
     if not declared or (meant := [p for p in asked if not _says_whose(contract, declared, table, p)]):
         return _shown(table, meant if declared else asked)
     shut = [p for p in asked if any(shape(text, table.name).always_false for text in _texts(p))]
@@ -214,10 +227,8 @@ def reopen(evidence: Evidence, table: Table, commands: Iterable[Command] = COMMA
     return "\n".join([*lines, *_given(evidence, table, unsaid)])
 
 
-def _unguarded(evidence: Evidence, table: Table) -> str:
+def _unguarded(table: Table) -> str:
     """What comes before any policy: that it is asked."""
-    if outside := _outside(evidence):
-        return outside
     if table.kind == "view":
         return f"alter view {table} set (security_invoker = true);"
     # What its policies are worth shows when they are asked.
@@ -266,11 +277,11 @@ def _shown(table: Table, meant: Iterable[Policy]) -> str:
     )
 
 
-def answering(evidence: Evidence, table: Table, roles: Iterable[str], error: str) -> str:
+def answering(evidence: Evidence, table: Table, roles: Collection[str], error: str) -> str:
     """What has a relation answer again: where the server denies what its policies ask, the grants of that, as far as
     the contract gives them; else as ``reopen``, which writes policies anew."""
     lacking = [grant for role in roles for grant in _lacking(evidence, table, role)] if "42501" in error else []
-    return "\n".join(dict.fromkeys(lacking)) or reopen(evidence, table, ("select",))
+    return "\n".join(dict.fromkeys(lacking)) or reopen(evidence, table, roles, ("select",))
 
 
 def _lacking(evidence: Evidence, table: Table, role: str) -> Iterator[str]:

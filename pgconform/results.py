@@ -45,6 +45,7 @@ class Run:
     results: list[Result] = field(default_factory=list)
     troubles: list[str] = field(default_factory=list)  # what went wrong in pgconform or pytest itself
     lost: str = ""
+    mistake: str = ""  # the caller's, for which nothing was judged
     started: datetime.datetime = field(default_factory=lambda: datetime.datetime.now(datetime.UTC))
     finished: datetime.datetime | None = None
     interrupted: bool = False
@@ -114,8 +115,8 @@ class Run:
 
     def incomplete(self) -> list[str]:
         """Why the results are not all that was asked for, and what went wrong on the way; [] for a complete run."""
-        found = [self.lost] if self.lost else []
-        if self.interrupted or not self.finished:
+        found = [why for why in (self.mistake, self.lost) if why]
+        if self.interrupted or not (self.finished or found):
             found.append("the run was cut short: there is only what had been judged by then")
         return [*found, *self.troubles]
 
@@ -140,6 +141,8 @@ class Run:
         failed = [r for r in self.results if self.gates(r)]
         unaccepted = [r for r in self.results if r.verdict is Verdict.SKIPPED and not r.accepted]
         told = f"{sum(len(r.findings) for r in failed)} finding(s) in {len(failed)} check(s)"
+        if self.mistake:
+            return USAGE, self.mistake
         if self.lost:
             return LOST, self.lost
         if self.interrupted or not self.finished:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import gc
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -30,11 +31,17 @@ if TYPE_CHECKING:
 
 # Refusals that trying again will not mend: wrong password, no such role or database (SQLSTATE 28xxx, 3Dxxx).
 _OUR_MISTAKE = ("28", "3D")
-# libpq's words (they have no code, and may hold host and user), and ours; for mistakes of the caller first.
+# What libpq says (patterns: it has no code, and may hold host and user), and what we say; for mistakes of the caller.
 _REFUSED = (
     ("authentication failed", "wrong user or password"), ("no password supplied", "a password is wanted"),
     ("is not permitted to log in", "the role may not log in"), ("no pg_hba.conf entry", "pg_hba.conf lets nobody in"),
-    ("role \"", "there is no such role"), ("database \"", "there is no such database"),
+    ("pg_hba.conf rejects", "pg_hba.conf refuses it"),
+    ("permission denied for database", "the role may not connect to the database; grant connect on it"),
+    ("is not currently accepting connections", "the database lets nobody in (datallowconn)"),
+    ("role \".*\" does not exist", "there is no such role"),
+    ("database \".*\" does not exist", "there is no such database"),
+    ("unrecognized configuration parameter|invalid value for parameter|invalid command-line arg",
+     "it sets a parameter that the server does not take"),
     ("invalid integer value", "the port is not a number"), ("invalid port number", "there is no such port"),
     ("invalid connection option", "unknown parameter in the connection string"),
     ("invalid sslmode", "unknown sslmode"),
@@ -46,7 +53,7 @@ _AWAY = (
     ("Name or service not known", "the host's name is not known"), ("resolve", "the host's name is not known"),
     ("timeout", "no answer in time"), ("No such file or directory", "no server listens on that socket"),
     ("No route to host", "no route to the host"), ("Network is unreachable", "the network cannot be reached"),
-    ("starting up", "the server is starting up"), ("too many", "too many connections"),
+    ("starting up", "the server is starting up"), ("too many|connection slots", "too many connections"),
 )  # fmt: skip
 
 
@@ -196,7 +203,7 @@ class Databases:
             read_text(connection)
             begin(connection, contract.limits, snapshot=snapshot, read_only=read_only)
         except psycopg.Error as error:
-            raise _refusal(error, self.called or f"the database of contract {contract.name}") from None
+            raise refusal(error, self.called or f"the database of contract {contract.name}") from None
         return connection
 
 
@@ -238,17 +245,18 @@ def _version(catalog: Catalog) -> str:
     return f"{major}.{minor}, {len(catalog.tables)} relations"
 
 
-def _refusal(error: psycopg.Error, what: str) -> Exception:
-    """One line without host, user or password: libpq's own message may hold them."""
+def refusal(error: psycopg.Error, what: str) -> Exception:
+    """What to raise for a refused connection, in one line without host, user or password, which libpq's own message may
+    hold: TargetError where the caller has to correct something, TargetLost where trying again may help."""
     import psycopg
 
     state = error.sqlstate or ""
     text = str(error)
     if isinstance(error, psycopg.ProgrammingError) and not state:
         return TargetError("the connection string is not valid; write postgresql://USER@HOST:PORT/DATABASE")
-    why = next((said for part, said in _REFUSED if part in text), "")
+    why = next((said for part, said in _REFUSED if re.search(part, text, re.DOTALL)), "")
     if why or state.startswith(_OUR_MISTAKE):
         why = why or "the login was refused"
         return TargetError(f"{what} cannot be used: {why}; check the address, user, password and database name")
-    why = next((said for part, said in _AWAY if part in text), state or type(error).__name__)
+    why = next((said for part, said in _AWAY if re.search(part, text)), state or type(error).__name__)
     return TargetLost(f"{what} cannot be reached: {why}; is the server up, and its address right?")

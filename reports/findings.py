@@ -39,6 +39,7 @@ def render(run: Run) -> str:
         "fail_on": run.fail_on,
         "counts": {str(verdict): number for verdict, number in sorted(run.counts().items())},
         "lost": run.lost,
+        "mistake": run.mistake,
         "interrupted": run.interrupted,
         "selection": run.selection,
         "unasked": run.unasked,
@@ -125,7 +126,8 @@ def _run(told: Mapping[str, Any]) -> Run:
     )  # fmt: skip
     return Run(
         contracts, facts=told["facts"], results=[_judged(result) for result in told["results"]],
-        troubles=told["troubles"], lost=told["lost"], started=datetime.datetime.fromisoformat(told["started"]),
+        troubles=told["troubles"], lost=told["lost"], mistake=told.get("mistake", ""),
+        started=datetime.datetime.fromisoformat(told["started"]),
         finished=datetime.datetime.fromisoformat(told["finished"]) if told["finished"] else None,
         interrupted=told["interrupted"], effort=Effort.of(told["effort"], str(told["seed"])), fail_on=told["fail_on"],
         selection=told.get("selection", ""), unasked=told.get("unasked", 0), noted=told.get("notes", []),

@@ -38,8 +38,8 @@ def told_everywhere(out: Path, said: str) -> dict[str, Any]:
     assert page.rstrip().endswith("</html>")
     alerts = re.findall(r'<p class="warn" role="alert">(.*?)</p>', page)
     lines = {name: re.sub(r"\\(.)", r"\1", text[name]).splitlines() for name in ("markdown", "github")}
-    told = {"findings": [found["reason"], found["lost"], *found["troubles"]], "sarif": notes, "gitlab": blockers,
-            "junit": errors, "html": alerts, **lines}  # fmt: skip
+    whole = [found["reason"], found["lost"], found["mistake"], *found["troubles"]]
+    told = {"findings": whole, "sarif": notes, "gitlab": blockers, "junit": errors, "html": alerts, **lines}
     for name, texts in told.items():
         assert any(said in each or CUT in each for each in texts), (name, said, texts)
     gauges = {s.name: s.value for f in text_string_to_metric_families(text["prometheus"]) for s in f.samples}

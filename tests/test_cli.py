@@ -90,7 +90,15 @@ def test_build_loads_a_reference_database_elsewhere(empty: Server, name: str, tm
     [
         (["up", "nothing"], 4, "muva"),
         (["build", "muva", "--dsn=host=/nowhere password=c4n4ry"], 75, "is the server up"),
-        (["build", "muva", "--dsn=not a dsn"], 75, "cannot build"),
+        (["build", "muva", "--dsn=not a dsn"], 4, "the connection string is not valid"),
+        (["build", "muva", "--dsn=host=127.0.0.1 port=none"], 4, "the port is not a number"),
+        (["init", "postgresql://u:c4n4ry@h/x"], 4, "an address is given by --dsn=URI, or --target=live:URI"),
+        (["init", "host=h dbname=x password=c4n4ry"], 4, "an address is given by --dsn=URI, or --target=live:URI"),
+        (["access", "--dsn=postgresql://u:c4n4ry@h/x"], 4, "unknown option --dsn; an address is given by"),
+        (["explain", "postgresql://u:c4n4ry@h/x"], 4, "no check '(an address)'"),
+        (["fleet", "postgres://u:c4n4ry@h/x"], 4, "(an address): cannot be read"),
+        (["run", "postgresql://u:c4n4ry@h/x"], 4, "an address is given by --target=live:URI, or by"),
+        (["run", "--contract=postgresql://u:c4n4ry@h/x"], 4, "(an address): no such file and no bundled contract"),
         (["explain", "row-security-enabld"], 4, "did you mean 'row-security-enabled'?"),
         (["up", "muva", "--version=9"], 4, "use 16 or 18"),
         (["wipe"], 4, "invalid choice"),
@@ -227,3 +235,28 @@ def test_bench_says_what_it_takes() -> None:
     assert '[functions."schema.name"], or add [queries.NAME]' in done.stderr
     assert command("bench", "--contract=victorysync", "--format=json").stdout == "[]\n"
     assert "--queries: wanted 10 to" in command("bench", "--queries=3").stderr
+
+
+REFUSED = {
+    "create role crowded login connection limit 0": ("crowded", "", 75, "too many connections"),
+    "create role outside login; revoke connect on database guarded from public": (
+        "outside", "", 4, "the role may not connect to the database; grant connect on it",
+    ),
+    "": ("postgres", " options='-c nosuch=1'", 4, "it sets a parameter that the server does not take"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("before", REFUSED)
+def test_a_server_that_refuses_is_understood(empty: Server, before: str) -> None:
+    """Trying again helps where it has no room (75), and nowhere else (4)."""
+    role, more, status, said = REFUSED[before]
+    with psycopg.connect(empty.dsn(), autocommit=True) as connection:
+        connection.execute("create database guarded")
+        try:
+            connection.execute(before.encode() or b"select 1")
+            done = command("init", f"--dsn={empty.dsn('guarded')} user={role}{more}")
+        finally:
+            connection.execute("drop database guarded")
+            connection.execute("drop role if exists crowded, outside")
+    assert (done.returncode, len(done.stderr.splitlines())) == (status, 1), done.stderr
+    assert said in done.stderr

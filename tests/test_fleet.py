@@ -232,6 +232,9 @@ MISTAKES = {
     "": "cannot be read",
     "targets = []": "fleet.toml: ",
     "[[targets]]\nname = 'a'": "missing required field `contract`",
+    f"[[targets]]\nname = 'a'\ncontract = 'muva'\ndsn = 'postgresql://u:{SECRET}@h/x'": (
+        "target a: dsn names the environment variable that holds the address, such as PROD_DSN; no address stands in"
+    ),
     "[[targets]]\nname = 'a'\ncontract = 'muva'": "target a: a live one, and only that, has either dsn or service",
     "[[targets]]\nname = 'a'\ncontract = 'muva'\ntarget = 'embedded'\ndsn = 'X'": "target a: a live one",
     "[[targets]]\nname = '../a'\ncontract = 'muva'": "matching regex",

@@ -98,6 +98,7 @@ LAYERS = (
     (
         "model",
         "names",
+        "discreet",
         "parameters",
         "vector_kinds",
         "query_vectors",

@@ -128,7 +128,7 @@ def test_what_hides_own_rows_by_their_state_is_shown_and_stays(connect: Connect)
         evidence = _evidence(connection)
         table = evidence.catalog.table("public.calls")
         assert table
-        before, remedy = _visible(connection), reopen(evidence, table, ("select",))
+        before, remedy = _visible(connection), reopen(evidence, table, ["authenticated"], ("select",))
         assert remedy.startswith('-- policy "members read" asks more than whose the row is: ')
         assert "duration > 60" in remedy.partition("\n")[0]
         connection.execute(remedy.encode())
@@ -149,7 +149,7 @@ def test_what_shows_foreign_rows_is_fenced_and_asks_the_rest(connect: Connect) -
         table = evidence.catalog.table("public.calls")
         assert table
         before = _visible(connection)
-        remedy = fence(evidence, table)
+        remedy = fence(evidence, table, ["authenticated"])
         assert "backend" not in remedy
         run_remedy(connection, remedy)
         after = _visible(connection)
@@ -201,5 +201,24 @@ def test_a_condition_that_cannot_be_read_stays_whole(connect: Connect) -> None:
         told = tie(evidence.catalog, CONTRACT, "public.calls", table, deep)
         assert f") and ({deep.using})" in told
         odd = msgspec.structs.replace(table, policies=(deep,))
-        assert f") and ({deep.using})" in fence(evidence, odd)
-        assert "asks more than whose the row is" in reopen(evidence, odd, ("select",))
+        assert f") and ({deep.using})" in fence(evidence, odd, ["authenticated"])
+        assert "asks more than whose the row is" in reopen(evidence, odd, ["authenticated"], ("select",))
+
+
+def test_a_role_that_is_outside_every_policy_is_blamed_for_its_own_sessions_alone(connect: Connect) -> None:
+    """What members see who are under row security is mended by that, not by taking BYPASSRLS from somebody else."""
+    hidden = load()["foreign-rows-hidden"]
+    connection = connect("victorysync")
+    with transaction(connection, CONTRACT):
+        connection.execute("alter role anon bypassrls; alter table public.calls disable row level security")
+        evidence = _evidence(connection)
+        table = evidence.catalog.table("public.calls")
+        assert table
+        (finding,) = evaluate(hidden, evidence, [table]).findings
+        assert finding.remedy == "alter table public.calls enable row level security;"
+        assert fence(evidence, table, ["anon"]) == "alter role anon nobypassrls;"
+        assert fence(evidence, table, ["anon", "authenticated"]).splitlines() == [
+            "alter role anon nobypassrls;", finding.remedy,
+        ]  # fmt: skip
+        run_remedy(connection, finding.remedy)
+        assert evaluate(hidden, _evidence(connection), [table]).findings == ()

@@ -215,10 +215,12 @@ class TestExitStatus:
     def test_4_wrong_password(self, live: Server, reader: str, tmp_path: Path, workers: tuple[str, ...]) -> None:
         with DemandingPasswords(live):
             dsn = f"{live.dsn('muva')}{reader}".replace("c4n4ry", "wr0ng")
-            done = run("--contract=muva", f"--target=live:{dsn}", *workers, out=tmp_path)
+            done = run("--contract=muva", f"--target=live:{dsn}", EVERY, *workers, out=tmp_path)
         assert done.returncode == 4, done.stdout + done.stderr
         assert "wrong user or password" in done.stdout + done.stderr
         assert_short(done)
+        told = told_everywhere(tmp_path, "wrong user or password")
+        assert (told["status"], told["reason"]) == (4, told["mistake"])
 
     def test_5_nothing_examined(self, live: Server, tmp_path: Path, workers: tuple[str, ...]) -> None:
         contract = tmp_path / "empty.toml"
@@ -239,7 +241,9 @@ class TestExitStatus:
         assert "cannot be reached" in done.stdout + done.stderr
         assert "c4n4ry" not in done.stdout + done.stderr
         assert_short(done)
-        told_everywhere(tmp_path, "cannot be reached")
+        told = told_everywhere(tmp_path, "cannot be reached")
+        assert (told["status"], told["reason"]) == (75, told["lost"])
+        assert CUT not in (tmp_path / "junit.xml").read_text(encoding="utf-8")
 
     def test_75_lost_in_the_middle(self, tmp_path: Path, workers: tuple[str, ...]) -> None:
         with server(["victorysync"]) as dying:

@@ -55,7 +55,8 @@ class Surprise:
 
     observed: str
     script: str
-    hides: bool  # own rows were kept from a session
+    role: str  # of the session
+    hides: bool  # own rows were kept from it
 
 
 @dataclass
@@ -236,7 +237,8 @@ def _played(cast: Cast, history: list[Step]) -> Surprise | None:
                 observed = ""
                 _change(cast, step, now)
             if observed:
-                return Surprise(f"{observed} {_when(history)}", _script(cast), hides)
+                role = cast.people[step.person].role
+                return Surprise(f"{observed} {_when(history)}", _script(cast), role, hides)
     finally:
         ends = ("rollback to savepoint history", "release savepoint history", "deallocate all")
         drills.send([statement(text) for text in ends])

@@ -34,14 +34,17 @@ def call(known: argparse.Namespace, _: list[str]) -> int:
     import psycopg
 
     from pgconform.fixtures.databases import build as load
+    from pgconform.model import TargetLost
+    from pgconform.session import refusal
 
     reference = reference_of(known.contract)
     try:
         with psycopg.connect(known.dsn or os.environ.get("PGC_DSN", ""), prepare_threshold=None) as connection:
             load(connection, reference, scale=known.rows, seed=known.seed)
-    except psycopg.Error as error:  # libpq's own message may hold host, user and password
-        state = error.sqlstate or type(error).__name__
-        message = (error.diag.message_primary or "") if error.sqlstate else "is the server up, and its address right?"
-        raise ConnectionError(f"cannot build {reference} ({state}): {message}") from None
+    except psycopg.Error as error:
+        if error.sqlstate and not error.sqlstate.startswith(("08", "57P")):
+            raise ValueError(f"cannot build {reference} ({error.sqlstate}): {error.diag.message_primary}") from None
+        why = refusal(error, f"the database to build {reference} in")
+        raise (ConnectionError(str(why)) if isinstance(why, TargetLost) else why) from None
     print(f"built {reference}")
     return 0

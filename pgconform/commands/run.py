@@ -56,7 +56,10 @@ def call(known: argparse.Namespace, rest: list[str]) -> int:
     from pgconform.asked import OPTIONS
     from pgconform.commands.typed import OneLine
     from pgconform.contract_file import bundled
+    from pgconform.discreet import is_address
 
+    if any(is_address(part) for part in rest if not part.startswith("-")):
+        raise ValueError("an address is given by --target=live:URI, or by the environment variable PGC_DSN")
     if rest and (rest[0] in bundled() or rest[0].endswith(".toml")):
         raise ValueError(f"a contract is given by --contract={rest[0]}")
     home = Path(str(pgconform.suites.__file__)).parent

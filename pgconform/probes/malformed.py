@@ -49,8 +49,8 @@ def private_tables(catalog: Catalog, contract: Contract, privileges: Privileges)
             yield table
 
 
-def leaks(evidence: Evidence, table: Table) -> Iterator[tuple[str, int]]:
-    """Sessions with malformed claims that see rows of the relation: how their claims are, and how many rows.
+def leaks(evidence: Evidence, table: Table) -> Iterator[tuple[str, str, int]]:
+    """Sessions with malformed claims that see rows of the relation: how their claims are, the role, how many rows.
 
     A session that the server refuses sees nothing. Raises NotVerified.
     """
@@ -59,7 +59,7 @@ def leaks(evidence: Evidence, table: Table) -> Iterator[tuple[str, int]]:
         held = {h.privilege for h in evidence.privileges.on(role, table)}
         public = evidence.contract.scope(declared, role, "select") in ("all", "shared")
         if "SELECT" in held and not public and (seen := _seen(evidence, role, settings).get(str(table), 0)):
-            yield label, seen
+            yield label, role, seen
 
 
 def writers(evidence: Evidence) -> list[Identity]:

@@ -70,13 +70,13 @@ def _order(measuring: Measuring, number: int, found: Measured) -> Cause:
 
 def _open(measuring: Measuring, number: int, _: Measured) -> Cause:
     if measuring.visible(number) > measuring.cases[number].rows:
-        return "row security shows the caller rows of others", _policies(measuring, fence)
+        return "row security shows the caller rows of others", _policies(measuring, number, fence)
     return "the function reads past row security, and its filter by tenant is lost", _recreate(measuring)
 
 
-def _policies(measuring: Measuring, remedy: Callable[[Evidence, Table], str]) -> str:
+def _policies(measuring: Measuring, number: int, remedy: Callable[[Evidence, Table, list[str]], str]) -> str:
     table = measuring.evidence.catalog.table(measuring.search.table)
-    return remedy(measuring.evidence, table) if table else ""
+    return remedy(measuring.evidence, table, [measuring.cases[number].who.role]) if table else ""
 
 
 def _index(measuring: Measuring, number: int, _: Measured) -> Cause:
@@ -161,7 +161,7 @@ def _hidden(measuring: Measuring, number: int) -> Cause | None:
             f"{named} of {table} asks for more than whose the row is: rows that are hidden on purpose belong into the"
         )
         return why, remark(f"{told} search's where in the contract; else mend the policy")
-    return why, _policies(measuring, reopen)
+    return why, _policies(measuring, number, reopen)
 
 
 def _asking_more(table: Table, own: str) -> Iterator[Policy]:

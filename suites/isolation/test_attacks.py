@@ -22,7 +22,7 @@ from pgconform.attacks.neighbours import (
     tied,
     unique_indexes,
 )
-from pgconform.attacks.own import mend, strays, writes
+from pgconform.attacks.own import Write, mend, strays, writes
 from pgconform.attacks.roads import OWN, OWN_TOO, READS, WRITES
 from pgconform.attacks.tomorrow import keep_closed, makers, open_tomorrow
 from pgconform.catalog import Catalog, Constraint, Function, Index, Schema, Table
@@ -49,7 +49,7 @@ def test_no_client_reads_foreign_rows_by_any_road(table: Table, evidence: Eviden
         remedy = f"alter view {table} set (security_barrier = true);"
         yield Finding(str(table), observed, remedy, detail="leak", script=leak_script(*told))
     for breach in breaches(evidence, table, READS):
-        remedy, how = close(evidence, table), script(evidence, breach)
+        remedy, how = close(evidence, table, [breach.identity.role]), script(evidence, breach)
         yield Finding(str(table), str(breach), remedy, detail=breach.road.name, script=how)
 
 
@@ -62,7 +62,7 @@ def test_no_client_writes_foreign_rows_by_any_road(table: Table, evidence: Evide
     for breach in breaches(evidence, table, WRITES):
         unruled, how = breach.road.privileges, script(evidence, breach)
         taken = past_rows(table, evidence.contract, evidence.privileges, unruled) if unruled else ""
-        remedy = taken or close(evidence, table)
+        remedy = taken or close(evidence, table, [breach.identity.role])
         yield Finding(str(table), str(breach), remedy, detail=breach.road.name, script=how)
 
 
@@ -88,14 +88,15 @@ def test_members_can_write_their_own_rows(table: Table, evidence: Evidence) -> I
 
     A policy that refuses everything also passes every test that counts what foreign writes came through.
     """
-    refused: dict[Command, str] = {}
+    refused: dict[Command, Write] = {}
     plain = False
     for write in writes(evidence, table, (*OWN, *OWN_TOO)):
         if write.refused and (write.road in OWN or not plain):  # what is plain explains the rest
-            refused.setdefault(write.road.commands[-1], str(write))
+            refused.setdefault(write.road.commands[-1], write)
             plain |= write.road in OWN
-    for command, observed in refused.items():
-        yield Finding(str(table), observed, reopen(evidence, table, ("select", command)), detail=command)
+    for command, write in refused.items():
+        remedy = reopen(evidence, table, [write.identity.role], ("select", command))
+        yield Finding(str(table), str(write), remedy, detail=command)
 
 
 @check("writes-stay-in-tenant", guide=["muva-18", "vs-24", "muva-42"], when=AUDIT, of=targets, drill=True)
@@ -164,7 +165,7 @@ def test_what_a_session_sees_follows_from_who_it_is_now(table: Table, evidence: 
     or lent to whoever comes next.
     """
     if found := surprise(evidence, table):
-        remedy = (reopen if found.hides else fence)(evidence, table)
+        remedy = (reopen if found.hides else fence)(evidence, table, [found.role])
         yield Finding(str(table), found.observed, remedy, script=found.script)
 
 

@@ -22,6 +22,10 @@ def _who(found: list[Sight]) -> str:
     return ", ".join(kinds)
 
 
+def _roles(found: list[Sight]) -> list[str]:
+    return [s.identity.role for s in found]
+
+
 def _tenants(found: Iterable[tuple[Sight, int]]) -> tuple[tuple[str, int], ...]:
     """Rows by the tenant whose members do not see them, or see what is not theirs; members of several are left out."""
     most: dict[str, int] = {}
@@ -44,7 +48,9 @@ def test_members_see_all_of_their_own_rows(table: Table, evidence: Evidence) -> 
         worst = min(short, key=lambda s: s.own / s.expected)
         observed = f"{_who(short)} sees {worst.own} of {worst.expected} own rows"
         how, whose = sight_script(evidence, table, worst), _tenants((s, s.expected - s.own) for s in short)
-        yield Finding(str(table), observed, reopen(evidence, table, ("select",)), script=how, tenants=whose)
+        yield Finding(
+            str(table), observed, reopen(evidence, table, _roles(short), ("select",)), script=how, tenants=whose
+        )
     elif not looks:
         raise Nothing(f"no member has rows in {table}")
 
@@ -61,7 +67,7 @@ def test_members_see_no_row_of_another_tenant(table: Table, evidence: Evidence) 
         worst = max(leaks, key=lambda s: s.foreign)
         observed = f"{_who(leaks)} sees {worst.foreign} row(s) that are not its own"
         how, whose = sight_script(evidence, table, worst), _tenants((s, s.foreign) for s in leaks)
-        yield Finding(str(table), observed, close(evidence, table), script=how, tenants=whose)
+        yield Finding(str(table), observed, close(evidence, table, _roles(leaks)), script=how, tenants=whose)
     represented(evidence, table)
     if not looks:
         raise Nothing(f"no member can read {table}")
@@ -79,7 +85,7 @@ def test_strangers_see_nothing_of_any_tenant(table: Table, evidence: Evidence) -
         worst = max(leaks, key=lambda s: s.foreign)
         observed = f"{_who(leaks)} sees {worst.foreign} row(s)"
         how = sight_script(evidence, table, worst)
-        yield Finding(str(table), observed, close(evidence, table), script=how)
+        yield Finding(str(table), observed, close(evidence, table, _roles(leaks)), script=how)
     elif not looks:
         raise Nothing(f"no stranger can read {table}")
 

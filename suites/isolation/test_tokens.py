@@ -17,9 +17,9 @@ def test_no_malformed_token_opens_anything(table: Table, evidence: Evidence) -> 
 
     Policies compare texts and casts: a value that nobody thought of may be true for all.
     """
-    found = dict(leaks(evidence, table))
+    found = {label: (role, rows) for label, role, rows in leaks(evidence, table)}
     if found:
-        label, rows = next(iter(found.items()))
+        label, (_, rows) = next(iter(found.items()))
         more = f", and {len(found) - 1} more such sessions" if len(found) > 1 else ""
         observed = f"a session {label} sees {rows} row(s){more}"
-        yield Finding(str(table), observed, fence(evidence, table))
+        yield Finding(str(table), observed, fence(evidence, table, [role for role, _ in found.values()]))
