@@ -47,7 +47,7 @@ def as_text(outcome: Outcome) -> str:
     if outcome.differences:
         what = ", ".join(outcome.differences)
         lines += ["", f"the baseline is of another class ({what}): times are compared as ratios, pages not at all"]
-    lines += [f"in the baseline, and not compared: {case}" for case in outcome.uncompared]
+    lines += [f"not compared with the baseline: {case}" for case in outcome.uncompared]
     for problem in outcome.problems:
         lines += ["", f"{problem.kind}: {problem.case}: {problem.observed}"]
         lines += [f"  cause: {problem.cause}"] if problem.cause else []
@@ -74,6 +74,8 @@ def _notes(cases: list[Measured]) -> Iterator[str]:
         for clients, load in found.clients.items():
             times = f"p50 {load.p50:.2f} ms, p95 {load.p95:.2f} ms"
             yield f"{clients} client(s) at once: {load.rate:.0f} searches/s, {times} ({found.case})"
+    if empty := [found.case for found in cases if not found.expected]:
+        yield f"no query has a row over the threshold, so that nothing is told of: {'; '.join(empty)}"
     if few := [found.samples for found in cases if found.samples < FEW]:
         yield f"p99 of {min(few)} searches is the slowest of them: ask {FEW} or more with --queries"
 

@@ -104,6 +104,11 @@ REGRESSIONS = {
         search("and t.embedding operator(public.<=>) q < 1 - threshold", ""), "threshold",
         "does not compare and filter",
     ),
+    "the nearest row again and again": (
+        search("order by near.distance", "cross join pg_catalog.generate_series(1, n) order by near.distance limit n"),
+        "count", "joins what gives a row several times",
+    ),
+    "limit lost": (search("q limit n)", "q limit n + 2)"), "count", "does not keep to its limit"),
     "policy starves the small tenant": (
         "create policy less on shop.texts as restrictive for select to caller using (shop_id <> 'tiny')",
         "rows", "row security hides",

@@ -30,7 +30,7 @@ SOUND = Measured(
 )  # fmt: skip
 WORSE = {
     "foreign": (1, "foreign rows"), "under": (2, "threshold"), "unordered": (1, "order"),
-    "misjudged": (1, "similarity"),
+    "misjudged": (1, "similarity"), "over": (1, "count"), "repeated": (3, "count"),
     "short": (1, "rows"), "recall": (0.89, "recall"), "scanned_later": (0.0, "generic plan"), "p95": (3001, "latency"),
 }  # fmt: skip
 
@@ -69,7 +69,7 @@ def test_what_is_worse_than_the_baseline(change: dict[str, object], kinds: list[
 def test_an_index_that_is_gone_is_told_also_where_the_rows_are_too_few_to_need_it() -> None:
     few = changed(rows=90, scanned=0, scanned_later=0, plan="sequential scan")
     gone = msgspec.structs.replace(few, method="")
-    told = ["there is no approximate index; in the baseline there is one (hnsw)"]
+    told = ["there is no approximate index, valid and for this distance; in the baseline there is one (hnsw)"]
     assert [p.observed for p in compared(gone, few, True)] == told
     assert list(compared(gone, gone, True)) == []
     assert [p.kind for p in compared(msgspec.structs.replace(SOUND, scanned=0, scanned_later=0, method=""), SOUND, True)
@@ -109,7 +109,8 @@ def test_a_case_is_found_by_any_share_that_it_stands_for() -> None:
     assert unmatched(then, [one, other]) == unmatched(apart, [both]) == []
     assert unmatched(apart, [one]) == ["a.f, tenant with 1 %: nobody owns such a share now"]
     assert unmatched(apart, [SOUND]) == [
-        "a.f, smallest tenant: nobody owns such a share now", "a.f, tenant with 1 %: nobody owns such a share now"
+        "a.f, smallest tenant: nobody owns such a share now", "a.f, tenant with 1 %: nobody owns such a share now",
+        "a.f, largest tenant: the baseline has no such case",
     ]  # fmt: skip
     assert unmatched(apart, [one], ["a.f, tenant with 1 %"]) == [], "there was no time for it"
     assert unmatched(apart, []) == [], "what was not measured at all is said elsewhere"

@@ -287,7 +287,10 @@ def test_zeros_are_near_nothing_except_by_hamming_distance(server: Connection, k
     zeros = f"update {TABLE} set {COLUMN} = %s where id = 3"
     text = {"bit": "0" * 64, "sparsevec": "{}/40"}.get(kind.promise.get("type", ""), str([0] * kind.dimension))
     server.execute(zeros.replace("{Table} %", "{Table} %%").replace("{d}e %", "{d}e %%").encode(), (text,))
-    assert [check for check, _ in judged(server, kind)] == ["embedding-zero"] * (kind.metric != "hamming")
+    found = judged(server, kind)
+    assert [check for check, _ in found] == ["embedding-zero"] * (kind.metric != "hamming"), [
+        f.observed for _, f in found
+    ]
 
 
 def test_searches_are_measured_and_an_index_of_the_wrong_class_is_named(server: Connection, kind: Kind) -> None:

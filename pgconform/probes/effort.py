@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from pgconform import trends
 from pgconform.model import Figure, Finding, Nothing, NotVerified
-from pgconform.probes.searching import Answer, Budget, answers, honest_call, recall
+from pgconform.probes.calling import honest_call
+from pgconform.probes.searching import Answer, Budget, answers, recall
 from pgconform.probes.untried import largest, refused
 from pgconform.statements import Name, statement
 from pgconform.vector_indexes import of_relation

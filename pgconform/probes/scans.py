@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from pgconform.model import Nothing, NotVerified
+from pgconform.probes.calling import honest_call
 from pgconform.probes.findable import arguments, own_rows, searched
-from pgconform.probes.searching import INDEX_ONLY, Budget, callers, honest_call
+from pgconform.probes.searching import INDEX_ONLY, Budget, callers
 from pgconform.probes.untried import largest, refused
 from pgconform.statements import Name, joined, statement
 

@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
 from pgconform import query_vectors
 from pgconform.checks import Evidence
-from pgconform.contract_vectors import Vector
 from pgconform.identities import Identity, identities
 from pgconform.model import NotVerified
-from pgconform.parameters import pieces
-from pgconform.probes.findable import FEW, arguments, own_rows, searched, spec_of
+from pgconform.probes.calling import TOLERANCE, call, complete, lenient, stricter, type_of, ways
+from pgconform.probes.findable import arguments, own_rows, searched, spec_of
 from pgconform.probes.shares import askers
 from pgconform.probes.vectors import dimension, extension_schema
 from pgconform.probes.visibility import belonging
-from pgconform.statements import Name, Once, Statement, column, joined, statement
+from pgconform.statements import Name, Statement, column, statement
 from pgconform.subjects import Searching
-from pgconform.vector_kinds import KINDS, home, least_similarity
+from pgconform.vector_kinds import KINDS
 
 # SQLSTATE classes by which the server blames the call or the data, and not us: syntax or access, data exception.
 REFUSALS = ("42", "22")
 # As near to a threshold as this is on it: whether such a row qualifies is the search's business.
 ON = 1e-9
-# halfvec keeps 11 bits of each component: how far a similarity may be from the exact one.
-TOLERANCE = 0.002
-# More results than an index that looks at a few nearest lists can give a small tenant.
-MANY = 20
+# How far a similarity that a search tells may be from the exact one, of which it may show two digits; a share of the
+# distance where that is more than 1.
+TOLD = 0.01
 # Settings under which only an index scan can give the order that a search asks for.
 INDEX_ONLY = {
     "enable_seqscan": "off", "enable_sort": "off", "enable_bitmapscan": "off",
@@ -39,8 +38,10 @@ INDEX_ONLY = {
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What one call returned, and what it should have: keys as text, similarities, nearest first. ``nearest`` are the
-    keys of the ``exact`` rows; so many more are just ``on`` the threshold, which bits and counts often are."""
+    """What one call returned, and what it should have: keys as text, similarities, nearest first. ``similarities`` are
+    those of the returned rows themselves, of which ``misjudged`` are told otherwise, and ``unknown`` are of no row.
+    ``nearest`` are the keys of the ``exact`` rows; so many more are just ``on`` the threshold, which bits and counts
+    often are."""
 
     identity: Identity
     asked: str
@@ -53,6 +54,8 @@ class Answer:
     threshold: float | None = None
     refused: str = ""  # why the server did not let the caller search
     untried: bool = False  # the time for it was spent before
+    misjudged: int = 0
+    unknown: int = 0
 
 
 def callers(search: Searching, evidence: Evidence) -> list[Identity]:
@@ -114,16 +117,25 @@ def _stored(search: Searching, evidence: Evidence, identity: Identity) -> list[s
 
 
 def answers(search: Searching, evidence: Evidence, budget: Budget | None = None) -> Iterator[Answer]:
-    """One answer for each caller, query vector and way to name the tenant, untried where the time that the contract's
-    limits give is spent: each takes a scan of the table, too. Raises NotVerified."""
+    """One answer for each caller, query vector and way to name the tenant, and some to stricter calls; untried where
+    the time that the contract's limits give is spent: each takes a scan of the table, too. Raises NotVerified."""
     budget = budget or Budget(evidence)
-    for identity in callers(search, evidence):
+
+    def answered(identity: Identity, vector: str, asked: str, given: dict[str, object]) -> Answer:
+        if budget.spent:
+            return Answer(identity, asked, (), (), (), 0, untried=True)
+        return _answer(search, evidence, identity, vector, asked, given)
+
+    asking, last = callers(search, evidence), None
+    for identity in asking:
         for vector in queries(search, evidence, identity):
-            for asked, given in _ways(search, evidence, identity):
-                if budget.spent:
-                    yield Answer(identity, asked, (), (), (), 0, untried=True)
-                else:
-                    yield _answer(search, evidence, identity, vector, asked, given)
+            for asked, given in ways(search, evidence, identity):
+                last = answered(identity, vector, asked, given)
+                yield last
+            if last and identity is asking[-1] and not budget.spent:  # what is done with an argument, one caller tells
+                for asked, given in stricter(search, evidence, identity, last.exact):
+                    yield answered(identity, vector, asked, given)
+                last = None
 
 
 class Budget:
@@ -157,8 +169,8 @@ def foreign_answers(search: Searching, evidence: Evidence) -> Iterator[Answer]:
             ways += [("a null tenant", {spec.tenant: None}), ("a pattern as tenant", {spec.tenant: "%"})]
         for vector in (*_stored(search, evidence, identity)[-1:], *_held_out(search, evidence)[:1]):
             for asked, given in ways:
-                if _complete(search, least | given):
-                    passed = least | given | _lenient(search)
+                if complete(search, least | given):
+                    passed = least | given | lenient(search)
                     yield _answer(search, evidence, identity, vector, asked, passed, exact=False)
 
 
@@ -176,7 +188,8 @@ def faults(search: Searching, given: Iterable[Answer]) -> dict[str, str]:
         shares = [recall(answer) for answer in theirs if answer.exact and not answer.untried]
         mean, least = (sum(shares) / len(shares) if shares else 1.0), spec_of(search).recall
         missed = f"recall {mean:.2f}, promised {least:g}: nearer rows are left out" if mean < least else ""
-        found[who] = next(filter(None, map(fault, theirs)), missed)
+        allowed = least if mean >= least else 1.0  # where too much is left out, what is plainest is said
+        found[who] = next(filter(None, (fault(answer, allowed) for answer in theirs)), missed)
     return {who: why for who, why in found.items() if why}
 
 
@@ -190,21 +203,26 @@ def recall(answer: Answer) -> float:
     return (len(clear & got.keys()) + min(others, len(answer.exact) - len(clear))) / len(answer.exact)
 
 
-def fault(answer: Answer) -> str:
-    """What is wrong with one answer, whatever recall is promised; '' where nothing is."""
+def fault(answer: Answer, least: float = 1.0) -> str:
+    """What is wrong with one answer, of which rows may be left out as far as a recall of ``least``
+    allows; '' where nothing is."""
     got, exact, threshold = answer.similarities, answer.exact, answer.threshold
     if answer.refused:
         return f"the call is refused: {answer.refused}"
+    if answer.unknown:
+        return f"{answer.unknown} result(s) are no row of the table"
     if any(later > earlier + TOLERANCE for earlier, later in pairwise(got)):
         return "the results are not nearest first"
-    if threshold is not None and any(s < threshold - TOLERANCE or s != s for s in got):
+    if threshold is not None and any(s < threshold - TOLERANCE for s in got):
         return f"a result is under the threshold of {threshold:g}"
     if answer.foreign:
         return f"{answer.foreign} result(s) are not the caller's own"
-    if len(got) < len(exact):
+    if len(got) < least * len(exact):
         return f"{len(got)} result(s) where {len(exact)} rows qualify"
     if len(got) > len(exact) + answer.on:
         return f"{len(got)} results where {len(exact)} were asked for or qualify"
+    if answer.misjudged:
+        return f"{answer.misjudged} result(s) have another similarity than the search tells"
     return ""
 
 
@@ -218,24 +236,6 @@ def _of_each_kind(search: Searching, evidence: Evidence) -> list[Identity]:
     return [identity for found in kinds.values() for identity in dict.fromkeys((found[0], found[-1]))]
 
 
-def honest_call(search: Searching, evidence: Evidence, identity: Identity, vector: str) -> Statement:
-    """The search as that caller makes it, the own tenant named where one can be. Raises NotVerified."""
-    return _call(search, vector, next(_ways(search, evidence, identity))[1])
-
-
-def sent(search: Searching, values: Mapping[str, object]) -> Statement:
-    """A declared query with these values of its parameters."""
-    spec, template = spec_of(search), ""
-    for text, name in pieces(search.sql.rstrip().rstrip(";")):
-        template += text.replace("{", "{{").replace("}", "}}") + (f"{{{name}}}" if name else "")
-    parts: dict[str, object] = {name: Once(value) for name, value in values.items()}
-    parts[spec.query] = statement("{q}::{t}", q=parts[spec.query], t=type_of(search.vector, search.schema))
-    return statement(
-        "select f.{key}::text, f.{s}::float8 from (\n{sql}\n) as f",
-        key=Name((spec.key,)), s=Name((spec.similarity,)), sql=statement(template, **parts),
-    )  # fmt: skip
-
-
 def _fits(search: Searching, evidence: Evidence) -> Statement:
     """The condition under which row ``r`` has a vector of the declared dimension: others cannot be compared."""
     table, vector = evidence.catalog.table(search.table), column(search.column)
@@ -244,64 +244,8 @@ def _fits(search: Searching, evidence: Evidence) -> Statement:
     return statement("{dims} = {n}::int", dims=dims, n=search.vector.dimension)
 
 
-def type_of(vector: Vector, extension: str) -> Name:
-    """The declared type without its dimension, where pgvector is in the schema ``extension``."""
-    return Name((home(vector.type, extension), vector.type))
-
-
 def _key(search: Searching) -> Name:
     return column(search.key)
-
-
-def _ways(search: Searching, evidence: Evidence, identity: Identity) -> Iterator[tuple[str, dict[str, object]]]:
-    """Arguments as an honest caller gives them: the own tenant named, and left out where that is allowed."""
-    spec = spec_of(search)
-    least = arguments(search, evidence, own_rows(search, evidence, identity))
-    tenant = min(identity.tenants, default=None)
-    if search.sql:
-        mine = least | ({spec.tenant: tenant} if spec.tenant else {})
-        for asked, count in (("as declared", spec.default_count or FEW), ("many", MANY))[: 2 if spec.count else 1]:
-            yield asked, {**mine, spec.count: count} if spec.count else mine
-        return
-    named = least | ({spec.tenant: tenant} if spec.tenant and tenant is not None else {})
-    if named != least:
-        yield "own tenant", named
-    if _complete(search, least):
-        yield "defaults", least
-    if spec.count and spec.threshold:
-        yield "many, however far", {**named, spec.threshold: _farthest(search), spec.count: MANY}
-
-
-def _farthest(search: Searching) -> float:
-    return least_similarity(search.vector.metric)
-
-
-def _complete(search: Searching, given: dict[str, object]) -> bool:
-    """True when every argument without a default is given."""
-    return all(
-        a.default is not None or a.name in given or a.name == spec_of(search).query for a in search.promise.arguments
-    )
-
-
-def _lenient(search: Searching) -> dict[str, object]:
-    """Arguments that let as many rows through as can be: nothing else must hide another tenant's rows."""
-    spec = spec_of(search)
-    return {name: value for name, value in ((spec.threshold, _farthest(search)), (spec.count, 50)) if name}
-
-
-def _call(search: Searching, vector: str, given: dict[str, object]) -> Statement:
-    spec = spec_of(search)
-    if search.sql:
-        return sent(search, {spec.query: vector, **given})
-    passed = [
-        statement("{name} => {value}", name=Name((name,)), value=value)
-        for name, value in {spec.query: vector, **given}.items()
-    ]
-    return statement(
-        "select f.{key}::text, f.{s}::float8 from {f}({arguments}) as f",
-        key=Name((spec.key,)), s=Name((spec.similarity,)), f=Name.of(search.function),
-        arguments=joined(passed),
-    )  # fmt: skip
 
 
 def _answer(
@@ -310,24 +254,55 @@ def _answer(
 ) -> Answer:  # fmt: skip
     try:
         with evidence.database.acting(identity.role, dict(identity.settings)):
-            rows = evidence.database.rows(_call(search, vector, given), f"searching through {search.function}")
+            rows = evidence.database.rows(call(search, vector, given), f"searching through {search.function}")
     except NotVerified as reason:
         if reason.state[:2] in REFUSALS:  # the caller's own call is refused: that is an observation
             return Answer(identity, asked, (), (), (), 0, refused=reason.said)
         raise
-    keys = tuple(key for key, _ in rows)
     mine = own_rows(search, evidence, identity)
-    stray = statement(
-        "select pg_catalog.count(*) from {t} as r where {key}::text = any({keys}::text[]) and not {mine}",
-        t=Name.of(search.table), key=_key(search), keys=keys, mine=mine,
-    )  # fmt: skip
-    foreign = int(evidence.database.one(stray, f"looking up results of {search.function}")[0])
+    found = _looked_up(search, evidence, mine, vector, tuple(key for key, _ in rows))
+    # What is near nothing, a vector of zeros or of another dimension, is the business of other checks.
+    rows = [(key, s) for key, s in rows if key not in found or any(near == near for _, near in found[key])]
+    told = [(math.nan if s is None else s, [t for _, t in found.get(key, ()) if t == t]) for key, s in rows]
+    own = tuple(min(near, key=lambda s: abs(s - said), default=math.nan) for said, near in told)
     threshold = _threshold(search, given)
     nearest = _exact(search, evidence, mine, vector, given) if exact else []
     over = [(key, float(s)) for key, s in nearest if threshold is None or s > threshold + ON]
     return Answer(
-        identity, asked, keys, tuple(s for _, s in rows), tuple(s for _, s in over), foreign,
-        tuple(key for key, _ in over), len(nearest) - len(over), threshold,
+        identity, asked, tuple(key for key, _ in rows), own, tuple(s for _, s in over),
+        sum(stray for key in found for stray, _ in found[key]), tuple(key for key, _ in over),
+        len(nearest) - len(over), threshold,
+        misjudged=sum(not _as_told(said, s) for (said, _), s in zip(told, own, strict=True)),
+        unknown=sum(key not in found for key, _ in rows),
+    )  # fmt: skip
+
+
+def _as_told(said: float, exact: float) -> bool:
+    return abs(said - exact) <= TOLD * max(1.0, abs(1 - exact))
+
+
+def _looked_up(
+    search: Searching, evidence: Evidence, mine: Statement, vector: str, keys: tuple[str, ...]
+) -> dict[str, list[tuple[bool, float]]]:
+    """The rows of these keys: whether each is another's, and its exact similarity, nan where it has none."""
+    question = statement(
+        "select {key}::text, not coalesce({mine}, true), case when {fits} then 1 - ({distance}) end"
+        " from {t} as r where {key}::text = any({keys}::text[]) order by 1",
+        t=Name.of(search.table), key=_key(search), keys=keys, mine=mine, fits=_fits(search, evidence),
+        distance=_distance(search, evidence, vector),
+    )  # fmt: skip
+    found: dict[str, list[tuple[bool, float]]] = {}
+    for key, stray, similarity in evidence.database.rows(question, f"looking up results of {search.function}"):
+        found.setdefault(key, []).append((stray, math.nan if similarity is None else similarity))
+    return found
+
+
+def _distance(search: Searching, evidence: Evidence, vector: str) -> Statement:
+    """The distance of row ``r`` to a vector."""
+    schema = extension_schema(evidence.catalog)
+    return statement(
+        "{e} operator({o}." + KINDS[search.vector.type, search.vector.metric].operator + ") {q}::{t}",
+        e=column(search.column), o=Name((schema,)), q=vector, t=type_of(search.vector, schema),
     )  # fmt: skip
 
 
@@ -345,22 +320,18 @@ def _exact(
     spec = spec_of(search)
     threshold = _threshold(search, given)
     count = given.get(spec.count, spec.default_count)
-    schema = extension_schema(evidence.catalog)
     tenant = given.get(spec.tenant)
     if tenant is not None and _tenants_own(search, evidence):
         named = belonging(evidence.contract, search.table, (str(tenant),))
         mine = statement("{mine} and {named}", mine=mine, named=named)
     mine = statement("{mine} and {searched}", mine=mine, searched=searched(search, given))
     near = statement("s.similarity >= {least}::float8", least=threshold - ON) if threshold is not None else None
-    distance = statement(
-        "{e} operator({o}." + KINDS[search.vector.type, search.vector.metric].operator + ") {q}::{t}",
-        e=column(search.column), o=Name((schema,)), q=vector, t=type_of(search.vector, schema),
-    )  # fmt: skip
     question = statement(
         "select s.key, s.similarity from (select {key}::text as key, 1 - ({distance}) as similarity from {t} as r"
         " where {mine} and {fits}) as s where {near} and s.similarity <> 'NaN'"
         " order by 2 desc limit {n}::bigint",
-        key=_key(search), distance=distance, t=Name.of(search.table), mine=mine, fits=_fits(search, evidence),
+        key=_key(search), distance=_distance(search, evidence, vector), t=Name.of(search.table), mine=mine,
+        fits=_fits(search, evidence),
         near=near or statement("true"), n=count,
     )  # fmt: skip
     with evidence.database.setting({"enable_indexscan": "off"}, "finding the exact answer"):

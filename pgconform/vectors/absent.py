@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
 from pgconform.subjects_queries import all_searches
@@ -33,9 +33,9 @@ def lost(evidence: Evidence, before: Baseline | None) -> Iterator[Problem]:
         yield Problem(function, KIND, "the baseline has it, and the contract declares no such search", "", meant)
 
 
-def unmatched(before: Baseline, now: Iterable[Measured], left: Collection[str] = ()) -> list[str]:
-    """Cases of the baseline that are compared with nothing, of searches that were measured, and why; those ``left``
-    for lack of time are not among them."""
+def unmatched(before: Baseline, now: Collection[Measured], left: Collection[str] = ()) -> list[str]:
+    """Cases that are compared with nothing, of searches that were measured, and why: of the baseline, those ``left``
+    for lack of time apart, and those that it lacks."""
     measured = {name: found for found in now for name in names(found)}
     told = []
     for base in before.cases.values():
@@ -44,7 +44,7 @@ def unmatched(before: Baseline, now: Iterable[Measured], left: Collection[str] =
             told.append(f"{base.case}: asked for {base.asked} rows then, for {found[0].asked} now")
         elif not found and not {*names(base)} & {*left} and function_of(base.case) in map(function_of, measured):
             told.append(f"{base.case}: nobody owns such a share now")
-    return told
+    return told + [f"{one.case}: the baseline has no such case" for one in now if like(one, before) is None]
 
 
 def like(found: Measured, before: Baseline) -> Measured | None:

@@ -14,8 +14,9 @@ from pgconform import query_vectors
 from pgconform.identities import Identity, identities
 from pgconform.model import Mistake, NotVerified
 from pgconform.people import NOBODY, NUMBERS
+from pgconform.probes.calling import sent, type_of
 from pgconform.probes.findable import arguments, own_rows, searched, spec_of
-from pgconform.probes.searching import by_tenant, sent, type_of
+from pgconform.probes.searching import by_tenant
 from pgconform.probes.shares import askers
 from pgconform.statements import Name, Once, Statement, column, joined, statement
 from pgconform.vector_kinds import KINDS, alike, home

@@ -31,7 +31,8 @@ Cause = tuple[str, str]  # in words, and the SQL that removes it
 def explained(problem: Problem, measuring: Measuring, number: int, found: Measured) -> Problem:
     """The problem with its cause and remedy, where they are found. Raises NotVerified."""
     finders = {"index": _index, "recall": _little, "rows": _little, "generic plan": _generic, "similarity": _other,
-               "foreign rows": _open, "threshold": _other, "order": _order, "buffers": _more}  # fmt: skip
+               "count": _count, "foreign rows": _open, "threshold": _other, "order": _order,
+               "buffers": _more}  # fmt: skip
     finder = finders.get(problem.kind)
     cause, remedy = finder(measuring, number, found) if finder else ("", "")
     told = "; ".join(why for why in (cause, problem.cause) if why)
@@ -58,6 +59,10 @@ def _other(measuring: Measuring, _: int, __: Measured) -> Cause:
         f"the function does not compare and filter by the {search.vector.metric} distance over {dimension}",
         _recreate(measuring),
     )
+
+
+def _count(measuring: Measuring, _: int, __: Measured) -> Cause:
+    return "the function does not keep to its limit, or joins what gives a row several times", _recreate(measuring)
 
 
 def _order(measuring: Measuring, number: int, found: Measured) -> Cause:

@@ -53,6 +53,10 @@ def promised(found: Measured, spec: Search) -> Iterator[Problem]:
     if found.short:
         told = f"{found.returned:.1f} rows of {found.expected:.1f} on average"
         yield problem("rows", f"{found.short} of {found.queries} queries return fewer rows than qualify: {told}")
+    if found.over:
+        yield problem("count", f"{found.over} of {found.queries} queries return more rows than were asked for")
+    if found.repeated:
+        yield problem("count", f"{found.repeated} row(s) returned are returned more than once")
     if found.recall < spec.recall:
         yield problem("recall", f"recall {found.recall:.3f}, promised {spec.recall:g}")
     if found.scanned > USED > found.scanned_later:
@@ -82,7 +86,8 @@ def compared(
     if base.scanned_later >= USED > found.scanned_later and found.scanned <= USED:
         yield problem("index", "no vector index is scanned; in the baseline one is")
     elif found.rows and base.method and not found.method:  # also where so few rows were read without it
-        yield problem("index", f"there is no approximate index; in the baseline there is one ({base.method})")
+        told = "there is no approximate index, valid and for this distance"
+        yield problem("index", f"{told}; in the baseline there is one ({base.method})")
     if found.recall < base.recall - LESS_RECALL:
         yield problem("recall", f"recall {found.recall:.3f}, in the baseline {base.recall:.3f}")
     allowed = MORE_BUFFERS.get(base.method, max(MORE_BUFFERS.values()))

@@ -19,6 +19,7 @@ import numpy
 from pgconform.model import NotVerified
 from pgconform.statements import Name, Statement, column, statement
 from pgconform.vector_indexes import of_relation
+from pgconform.vector_kinds import KINDS
 from pgconform.vectors import asking, cases, copied, oracle
 
 if TYPE_CHECKING:
@@ -80,6 +81,8 @@ class Measured(msgspec.Struct, frozen=True):
     also: tuple[str, ...] = ()  # shares that the case is an example of, besides the one in its name
     asking: str = ""  # fingerprint of the queries
     clients: dict[str, Load] = {}  # by number of clients at once
+    over: int = 0  # queries with more rows than were asked for
+    repeated: int = 0  # rows that are returned again
 
 
 class Tried(msgspec.Struct, frozen=True):
@@ -150,8 +153,15 @@ class Measuring:
             asking=fingerprint(self.queries),
             scanned=statistics.mean(a.scanned for a in answers[:CUSTOM]),
             scanned_later=statistics.mean(a.scanned for a in answers[CUSTOM:] or answers),
-            method=next((i.method for i in self.indexes()), ""), **self._judged(number, answers),
+            method=self._method(), **self._judged(number, answers),
         )  # fmt: skip
+
+    def _method(self) -> str:
+        """Of the first index that searches could use."""
+        vector = self.search.vector
+        wanted = KINDS[vector.indexed_as].operator_class if vector.indexed_as else ""
+        sound = [(i.method, i.operator_classes[0].rpartition(".")[2]) for i in self.indexes() if i.valid and i.ready]
+        return next((method for method, operators in sound if operators == wanted), "")
 
     def ratio(self, number: int) -> float:
         """The median search's time in calibrations, measured anew and more thoroughly."""
@@ -276,31 +286,43 @@ class Measuring:
         """What was returned, measured by the exact answer."""
         keys = tuple(sorted({key for answer in answers for key in answer.keys}))
         listed = statement("{k}::text = any({keys}::text[])", k=column(self.search.key), keys=keys)
-        own: dict[str, Matrix] = {}
+        own: dict[str, list[Matrix]] = {}  # of chunks, several may have the key of one document
         for block in self._rows(listed):
             for n, key in enumerate(block.keys):
                 if block.owned[n, number]:
-                    own[key] = block.vectors[n].copy()
-        recalls, short, under, unordered, misjudged = [], 0, 0, 0, 0
+                    own.setdefault(key, []).append(block.vectors[n].copy())
+        recalls, short, over, repeated, under, unordered, misjudged = [], 0, 0, 0, 0, 0, 0
         qualifying = self.truth.qualifying[number].tolist()
         limit = math.inf if self.within is None else self.within
         for n, answer in enumerate(answers):
-            found = self._distances(n, [own[key] for key in answer.keys if key in own])
+            rows = list(self._paired(n, answer, own))
+            found = self._distances(n, [vector for vector, _ in rows])
             distances = [distance for distance, _ in found]
+            repeated += sum(key in own for key in answer.keys) - len(rows)
+            over += len(answer.keys) > self.wanted
             margin = self.margin * float(self.truth.magnitudes[number, n])
             recalls.append(oracle.recall(distances, self.truth.distances[number, n], margin))
             short += len(answer.keys) < min(self.wanted, qualifying[n])
             under += sum(distance > limit + slack for distance, slack in found)
             unordered += any(a > b + slack + other for (a, slack), (b, other) in pairwise(found))
-            if len(found) == len(answer.values):
-                pairs = zip(answer.values, found, strict=True)
-                misjudged += sum(not abs(said - (1 - d)) <= 10 * slack for said, (d, slack) in pairs)
+            pairs = zip(rows, found, strict=True)
+            misjudged += sum(not abs(said - (1 - d)) <= 10 * slack for (_, said), (d, slack) in pairs)
         return {
             "returned": statistics.mean(len(answer.keys) for answer in answers),
             "expected": statistics.mean(min(self.wanted, q) for q in qualifying), "short": short,
             "recall": statistics.mean(recalls), "worst": min(recalls), "under": under, "unordered": unordered,
-            "misjudged": misjudged, "foreign": sum(key not in own for answer in answers for key in answer.keys),
+            "misjudged": misjudged, "over": over, "repeated": repeated,
+            "foreign": sum(key not in own for answer in answers for key in answer.keys),
         }  # fmt: skip
+
+    def _paired(self, query: int, answer: Asked, own: Mapping[str, list[Matrix]]) -> Iterator[tuple[Matrix, float]]:
+        """The vector of each returned row and what is said of its similarity, without what is returned again. Of the
+        rows of one key it is the one that is as near as is said."""
+        left = {key: list(own[key]) for key in answer.keys if key in own}
+        for key, said in zip(answer.keys, answer.values, strict=True):
+            if vectors := left.get(key):
+                off = [abs(said - (1 - distance)) for distance, _ in self._distances(query, vectors[1:] and vectors)]
+                yield vectors.pop(off.index(min(off)) if off else 0), said
 
     def _distances(self, query: int, vectors: list[Matrix]) -> list[tuple[float, float]]:
         """The distance of each vector to a query, and how wrong the server's may be."""
