@@ -149,10 +149,15 @@ def chosen(names: str) -> list[Contract]:
     return contracts
 
 
-def narrow(run: Run, option: argparse.Namespace, arguments: Iterable[str], collected: int) -> None:
-    """Tells the run how many cases were left out, and by which of pytest's options and paths."""
+def narrow(run: Run, option: argparse.Namespace, arguments: Iterable[str], collected: int, drill: Drill | None) -> None:
+    """Tells the run how many cases were left out, and by which of pytest's options and paths; that all of a drill were
+    that somebody asked for is a trouble."""
     from pgconform.catalogue_of_checks import load
 
+    copying = {check.id for check in load().values() if "copies" in check.asks and (not drill or drill.runs(check.id))}
+    if drill and collected and not copying & {result.check for result in run.results}:
+        told = f"--drill names drills, and {_selection(option, arguments)} leaves all of them out"
+        run.troubles.append(f"{told}; ask for them in a run of their own, as by -k restore-complete")
     named = [check.subjects(c) if check.by_contract else [] for c in run.contracts for check in load().values()]
     run.unasked = max(0, sum(max(1, len(subjects)) for subjects in named) - collected)
     if run.unasked:

@@ -174,7 +174,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Iterator[N
         stopped = bool(session.shouldfail) and session.testscollected > len(run.results)  # -x
         run.interrupted = exitstatus == pytest.ExitCode.INTERRUPTED or stopped
         if session.testscollected or exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
-            narrow(run, session.config.option, session.config.args, session.testscollected)
+            narrow(run, session.config.option, session.config.args, session.testscollected, asked.drill)
         session.config.stash[DATABASES].finish(run)
         write(run, asked.out, asked.reports)
         if exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED):

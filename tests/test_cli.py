@@ -17,6 +17,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from pgconform.commands.typed import said
 from pgconform.targets.embedded import server
 from pgconform.targets.server import Server, running
 
@@ -260,3 +261,8 @@ def test_a_server_that_refuses_is_understood(empty: Server, before: str) -> None
             connection.execute("drop role if exists crowded, outside")
     assert (done.returncode, len(done.stderr.splitlines())) == (status, 1), done.stderr
     assert said in done.stderr
+
+
+def test_workers_that_are_not_installed_are_named() -> None:
+    told = said("pgconform run: error: unrecognized arguments: -n 2", ["--contract"])
+    assert told == "-n needs pytest-xdist: pip install 'pgconform[parallel]'"

@@ -241,3 +241,24 @@ def test_a_quoted_name_is_kept_to_the_letter(pair: tuple[str, str]) -> None:
     tables = {quoted(*pair): {"holds": "shared"}}
     contract = validate({"name": "a", "access": {"shared": {}}, "tables": tables}, "x.toml")
     assert list(contract.tables) == [qualified(*pair)]
+
+
+PROMISES = [
+    ('reference = "nope"', "reference: not declared; reference databases: muva, victorysync"),
+    ('guide = "mvua"', "guide: not declared; guides: muva, victorysync; did you mean 'muva'?"),
+    ("[backups]\nhours = 24", "backups: names no place; wanted archiver = true, or one of manifest, dumps, listing"),
+    ('[backups]\nlisting = "env:postgresql://u:c4n4ry@h/x"',
+     "[backups] listing: wanted the name of an environment variable after env:, such as env:BACKUPS"),
+    ("[limits]\nstatement_timeout = 2147483648",
+     "[limits] statement_timeout: wanted an integer from 1 to 2147483647"),
+    ("[limits]\nlock_timeout = 0", "[limits] lock_timeout: wanted an integer from 1 to 2147483647"),
+    ('[skips]\nbloat = ""', "[skips] bloat: wanted text that is not empty"),
+    ("[operations.sizes]\ndatabase = -1", "[operations.sizes] database: wanted a number above 0"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "said"), PROMISES)
+def test_what_no_database_can_keep_is_said(text: str, said: str) -> None:
+    told = answer(f'name = "demo"\n{text}')
+    assert told == said
+    assert "c4n4ry" not in told

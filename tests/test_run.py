@@ -355,3 +355,10 @@ def test_nothing_is_attacked_before_all_that_is_only_read_is_judged(tmp_path: Pa
     listed = re.findall(r"<Function (\w+)\[", done.stdout)
     assert listed, done.stderr
     assert listed.index("test_members_can_write_their_own_rows") == len(listed) - 1, listed
+
+
+def test_a_drill_that_the_selection_leaves_out_is_no_success(tmp_path: Path) -> None:
+    done = run("--contract=victorysync", "--drill=restore", "-m", "daily", out=tmp_path)
+    assert done.returncode == 3, done.stdout
+    why = "--drill names drills, and -m daily leaves all of them out; ask for them in a run of their own, as by -k"
+    assert why in results(tmp_path)["reason"]

@@ -18,8 +18,8 @@ examples:
   pgconform access --contract=muva --format=json
   pgconform access --contract=contract.toml --target=live --out=reports/out      also into that run's report.html
 
-exit status: 0 as declared, 1 something differs, 3 something could not be verified, 4 usage or contract error,
-5 nothing was examined, 75 the database cannot be reached or was lost
+exit status: 0 as declared, 1 something differs, 2 interrupted, 3 something could not be verified, 4 usage or contract
+error, 5 nothing was examined, 75 the database cannot be reached or was lost
 """
 
 

@@ -23,8 +23,8 @@ examples:
   pgconform bench --contract=contract.toml --prepare='make migrate seed'        on an embedded server
   pgconform bench --contract=muva --clients=4 --queries=100
 
-exit status: 0 as promised, 1 something is not, or is worse than the baseline, 3 something could not be measured,
-4 usage or contract error, 5 no search is declared, 75 the database cannot be reached
+exit status: 0 as promised, 1 something is not, or is worse than the baseline, 2 interrupted, 3 something could not be
+measured, 4 usage or contract error, 5 no search is declared, 75 the database cannot be reached
 """
 
 
@@ -108,6 +108,7 @@ def call(known: argparse.Namespace, _: list[str]) -> int:
             print(f"the baseline of {outcome.contract} is not updated: {why}{hint}", file=sys.stderr)
         elif outcome.now.cases:
             baseline.save(before[outcome.contract], outcome.now)
+            print(f"the baseline of {outcome.contract} is {before[outcome.contract]}", file=sys.stderr)
     for outcome in outcomes if known.history else ():
         where = databases.opened[outcome.contract].identity
         append_figures(Path(known.history), databases.now, outcome.contract, where, outcome.status, outcome.figures())
@@ -115,6 +116,8 @@ def call(known: argparse.Namespace, _: list[str]) -> int:
         keep(Path(known.out), BENCH, json.loads(as_json(outcomes)))
         again(Path(known.out))
     for outcome in outcomes:
+        if known.compare and outcome.status == 0:
+            print(f"{outcome.contract}: nothing is worse than in {before[outcome.contract]}", file=sys.stderr)
         if outcome.status == 5:
             why = "no search that its contract declares is in the database; pgconform run says what is missing"
             print(f"nothing of {outcome.contract} is measured: {why}", file=sys.stderr)

@@ -15,6 +15,8 @@ EPILOG = """\
 examples:
   pgconform build muva --dsn=postgresql:///staging
   pgconform build muva --rows=20             twenty times as many rows
+
+exit status: 0, 4 usage or contract error, or a database that is not empty, 75 the database cannot be reached
 """
 
 

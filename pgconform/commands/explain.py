@@ -17,6 +17,8 @@ EPILOG = """\
 examples:
   pgconform explain all
   pgconform explain policy-always-true
+
+exit status: 0, or 4 where there is no such check
 """
 
 

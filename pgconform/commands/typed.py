@@ -39,6 +39,8 @@ def said(text: str, options: list[str]) -> str:
     words = [word.partition("=")[0] for word in unknown[1].split() if word.startswith("-")] if unknown else []
     if not words:
         return f"{'unknown arguments' if unknown else found[1]}; see pgconform run --help"
+    if words[0] in ("-n", "--numprocesses", "--dist"):
+        return f"{words[0]} needs pytest-xdist: pip install 'pgconform[parallel]'"
     known = [*options, *PYTESTS]
     near = ["--target"] if words[0] == "--dsn" else difflib.get_close_matches(words[0], known, 3, 0.5)
     title, listed = ("nearest", near) if near else ("known", options)

@@ -16,6 +16,8 @@ EPILOG = """\
 examples:
   pgconform up muva                          prints its address, and is gone when it is stopped
   pgconform up muva --version=18
+
+exit status: 0 when it is stopped, 4 usage or contract error
 """
 
 
