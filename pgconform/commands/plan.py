@@ -21,7 +21,8 @@ examples:
   pgconform plan --contract=muva
 
 No connection is opened and no server started: it says what the contract asks for. Checks that look at the catalogue
-find out on the way how many objects there are. exit status: 0, or 4 where contract or target cannot be used
+find out on the way how many objects there are. exit status: 0, or 4 where the contract or such a kind of target cannot
+be used; no address is tried
 """
 
 
