@@ -63,6 +63,28 @@ def test_dumps_are_dated_by_themselves_and_read_to_their_end(references: Server,
     assert [b.wrong for b in listed("dumps", pattern) if b.name == "b.dump"] == [NO_DUMP]
 
 
+def test_the_dump_that_is_newest_by_its_own_time_is_read_to_its_end(references: Server, tmp_path: Path) -> None:
+    """Whatever the files' times say, which a copy changes; and so is the one that is relied upon in its place."""
+    for name in ("a.dump", "b.dump", "c.dump"):
+        command = [find_binaries("16") / "pg_dump", "-Fc", f"--file={tmp_path / name}", references.uri("victorysync")]
+        subprocess.run(command, check=True)
+        time.sleep(1.1)  # archives tell their time by the second
+    _cut(tmp_path / "c.dump")
+    os.utime(tmp_path / "a.dump")
+    torn = "pg_restore cannot read it to its end"
+    assert [(b.name, b.wrong) for b in listed("dumps", str(tmp_path / "*"))] == [
+        ("a.dump", ""), ("b.dump", ""), ("c.dump", torn)
+    ]  # fmt: skip
+    _cut(tmp_path / "b.dump")
+    os.utime(tmp_path / "a.dump")
+    assert [b.wrong for b in listed("dumps", str(tmp_path / "*"))] == ["", torn, torn]
+
+
+def _cut(path: Path) -> None:
+    """The end of a file is lost."""
+    path.write_bytes(path.read_bytes()[:-5000])
+
+
 NO_DUMP = "it is no dump: neither an archive nor a script of pg_dump"
 _NO_DUMPS = {
     "zeros": (bytes(100_000), NO_DUMP),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,22 +23,22 @@ def found(source: Source, database: Database) -> list[Backup]:
 
     Raises Nothing where the place is not told, NotVerified where it cannot be read.
     """
-    now = datetime.now(UTC)
     if source.kind == "archiver":
-        listed = _archived(database)
-    else:
-        place = _place(getattr(source.item, source.kind))
-        read: dict[str, Callable[[Path], list[Backup]]] = {
-            "manifest": bases.found,
-            "dumps": dumps.found,
-            "listing": listings.found,
-        }
-        try:
-            listed = read[source.kind](place)
-        except OSError as error:
-            why = (error.strerror or "cannot be read").lower()
-            raise NotVerified(f"backups ({source.kind}): {place}: {why}; correct [backups] in the contract") from None
-    return sorted((b for b in listed if b.time <= now + timedelta(minutes=5)), key=lambda b: (b.time, b.name))
+        return _counted(_archived(database))
+    place = _place(getattr(source.item, source.kind))
+    try:
+        if source.kind == "dumps":
+            return dumps.read(place.parent, _counted(dumps.found(place)))
+        return _counted(bases.found(place) if source.kind == "manifest" else listings.found(place))
+    except OSError as error:
+        why = (error.strerror or "cannot be read").lower()
+        raise NotVerified(f"backups ({source.kind}): {place}: {why}; correct [backups] in the contract") from None
+
+
+def _counted(backups: list[Backup]) -> list[Backup]:
+    """Those that count, oldest first."""
+    soon = datetime.now(UTC) + timedelta(minutes=5)
+    return sorted((b for b in backups if b.time <= soon), key=lambda b: (b.time, b.name))
 
 
 def _place(told: str) -> Path:
