@@ -66,8 +66,11 @@ NOW = datetime.now(UTC)
         {"region": "eu", "backups": [{"inserted_at": (NOW - timedelta(hours=2)).isoformat(), "status": "COMPLETED"}]},
         [{"time": NOW.timestamp() - 7200, "bytes": "5"}],
         [{"finished_at": f"{NOW - timedelta(hours=2):%Y-%m-%dT%H:%M:%SZ}"}],
+        {"warnings": [], "backups": [{"time": NOW.timestamp() - 7200}]},
+        {"errors": [{"time": 0, "of": "another"}], "snapshots": [{"time": NOW.timestamp() - 7200}]},
+        {"warnings": ["slow"], "regions": [{"name": "eu"}], "kept": [{"time": NOW.timestamp() - 7200}]},
     ],
-    ids=["list", "object", "numbers", "time alone"],
+    ids=["list", "object", "numbers", "time alone", "warnings", "errors", "lists of others"],
 )
 def test_a_providers_listing_is_read_as_it_is(tmp_path: Path, document: object) -> None:
     (tmp_path / "list.json").write_text(json.dumps(document))
@@ -76,7 +79,38 @@ def test_a_providers_listing_is_read_as_it_is(tmp_path: Path, document: object) 
     assert timedelta(hours=1.9) < backup.age(datetime.now(UTC)) < timedelta(hours=2.1)
 
 
-_NO_LISTINGS = ["", "{}", "[1]", '[{"size": 1}]', '[{"time": "yesterday"}]', "null", '{"a": 1}', "\xff"]
+HOURS_AGO = (NOW - timedelta(hours=2)).isoformat()
+
+
+@pytest.mark.parametrize(
+    ("items", "wrong"),
+    [
+        ([{"created_at": HOURS_AGO, "completed_at": None}], ["it did not complete"]),
+        ([{"created_at": HOURS_AGO}, {"completed_at": HOURS_AGO}], ["it did not complete", ""]),
+        ([{"created_at": HOURS_AGO, "finished_at": ""}], ["it did not complete"]),
+        ([{"completed_at": None, "finished_at": HOURS_AGO}], [""]),
+        ([{"created_at": HOURS_AGO, "size_bytes": 0, "status": "COMPLETED"}], ["it is empty"]),
+        ([{"created_at": HOURS_AGO, "size_bytes": 1, "status": "COMPLETED"}], [""]),
+        ([{"created_at": HOURS_AGO, "size_bytes": None}], [""]),
+    ],
+    ids=["no end", "an end is not told", "end is empty", "another end", "no byte", "one byte", "size unknown"],
+)
+def test_a_listed_backup_came_to_its_end_and_is_not_empty(tmp_path: Path, items: object, wrong: list[str]) -> None:
+    (tmp_path / "list.json").write_text(json.dumps({"backups": items}))
+    assert [b.wrong for b in listed("listing", str(tmp_path / "list.json"))] == wrong
+
+
+def test_a_list_of_no_backups_is_one(tmp_path: Path) -> None:
+    """Its provider has others beside it, which are none."""
+    (tmp_path / "list.json").write_text(json.dumps({"errors": [{"time": HOURS_AGO}], "backups": []}))
+    assert listed("listing", str(tmp_path / "list.json")) == []
+
+
+_NO_LISTINGS = [
+    "", "{}", "[1]", '[{"size": 1}]', '[{"time": "yesterday"}]', "null", '{"a": 1}', "\xff",
+    '[{"time": 1e20}]', '[{"time": 1e999}]', '[{"time": 1e15}]', '[{"time": NaN}]', '[{"time": 1, "size": 1e999}]',
+    "[" * 100_000,
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("text", _NO_LISTINGS, ids=range(len(_NO_LISTINGS)))
