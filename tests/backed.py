@@ -9,11 +9,15 @@ from pgconform.recovery.backups import found, verified
 from pgconform.subjects_operations import Source
 
 
-def listed(kind: str, place: object, database: Database | None = None) -> list[Backup]:
-    item = Backups(**({kind: place} if kind != "archiver" else {"archiver": True}))  # type: ignore[arg-type]
-    return found(Source(kind, item), database)  # type: ignore[arg-type]
+def source(kind: str, place: object, **said: object) -> Source:
+    """The place, and what else the contract says of backups."""
+    return Source(kind, Backups(**{kind: place if kind == "archiver" else str(place), **said}))  # type: ignore[arg-type]
 
 
-def last(kind: str, place: object, database: Database | None = None) -> Backup:
+def listed(kind: str, place: object, database: Database | None = None, **said: object) -> list[Backup]:
+    return found(source(kind, place, **said), database)  # type: ignore[arg-type]
+
+
+def last(kind: str, place: object, database: Database | None = None, **said: object) -> Backup:
     """The last one there, with what reading all of it tells."""
-    return verified(Source(kind, Backups(**{kind: str(place)})), listed(kind, str(place), database)[-1])  # type: ignore[arg-type]
+    return verified(source(kind, place, **said), listed(kind, place, database, **said)[-1])

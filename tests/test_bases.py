@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ def server() -> Iterator[Server]:
 def base(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with one base backup in it."""
     folder = tmp_path_factory.mktemp("bases")
-    command = [DEBIAN / "pg_basebackup", "-d", server.uri(), "-D", folder / "one", "-X", "none", "--checkpoint=fast"]
+    command = [DEBIAN / "pg_basebackup", "-d", server.uri(), "-D", folder / "one", "--checkpoint=fast"]
     subprocess.run(command, check=True, capture_output=True)
     return folder
 
@@ -62,8 +63,8 @@ def test_a_damaged_base_backup_is_not_sound(base: Path, tmp_path: Path, damage: 
     assert says in checked(tmp_path / "copy").wrong
 
 
-def checked(place: Path) -> Backup:
-    return last("manifest", place)
+def checked(place: Path, *, archiver: bool = False) -> Backup:
+    return last("manifest", place, archiver=archiver)
 
 
 def test_a_base_backup_is_dated_in_any_zone(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,7 +96,7 @@ def test_base_backups_are_verified_once_and_only_the_last_one(base: Path, monkey
 @pytest.fixture(scope="module", params=["-Ft", "-Ftz"])
 def archived(server: Server, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
     folder = tmp_path_factory.mktemp("tar") / "one"
-    options = ["-Ft", *(["-z"] if request.param.endswith("z") else []), "-X", "none", "--checkpoint=fast"]
+    options = ["-Ft", *(["-z"] if request.param.endswith("z") else []), "--checkpoint=fast"]
     command = [DEBIAN / "pg_basebackup", "-d", server.uri(), "-D", folder, *options]
     subprocess.run(command, check=True, capture_output=True)
     return folder
@@ -112,6 +113,81 @@ def test_a_base_backup_may_be_an_archive(archived: Path, tmp_path: Path) -> None
     assert "compressed in a way" in checked(copy).wrong
     (copy / "base.tar.zst").unlink()
     assert "files are missing" in checked(copy).wrong
+
+
+NO_LOG = "it holds no write-ahead log, without which it does not start; make it with -X stream, or say archiver = true"
+
+
+def test_a_base_backup_without_its_log_is_sound_where_that_is_archived(base: Path, tmp_path: Path) -> None:
+    """Whether it was made with ``-X none``, or lost its log: nothing in it tells."""
+    copy = tmp_path / "copy"
+    shutil.copytree(base / "one", copy)
+    _lose(copy.glob("pg_wal/0*"))
+    assert checked(copy).wrong.startswith(NO_LOG)
+    assert checked(copy, archiver=True).wrong == ""
+
+
+def test_archives_without_their_log_are_sound_where_that_is_archived(archived: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(archived, copy)
+    _lose(copy.glob("pg_wal.tar*"))
+    assert checked(copy).wrong.startswith(NO_LOG)
+    assert checked(copy, archiver=True).wrong == ""
+
+
+def test_a_log_may_be_fetched_into_the_archive_of_all_files(server: Server, tmp_path: Path) -> None:
+    command = [DEBIAN / "pg_basebackup", "-d", server.uri(), "-D", tmp_path / "one", "-Ft", "-X", "fetch"]
+    subprocess.run([*command, "--checkpoint=fast"], check=True, capture_output=True)
+    assert checked(tmp_path / "one").wrong == ""
+
+
+@pytest.mark.parametrize("archiver", [False, True])
+def test_a_part_of_a_log_does_not_make_a_base_backup_start(base: Path, tmp_path: Path, archiver: bool) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(base / "one", copy)
+    (segment,) = copy.glob("pg_wal/0*")
+    lost = "1 of 1 segments of its write-ahead log are missing or of another size"
+    os.truncate(segment, 5_000_000)  # no size of a segment
+    assert checked(copy, archiver=archiver).wrong == lost
+    os.truncate(segment, 16 << 20)
+    _flip(segment, 60)
+    assert checked(copy, archiver=archiver).wrong == "pg_verifybackup finds it damaged"
+    segment.rename(segment.with_name(f"{1:08X}{9:08X}{9:08X}"))
+    assert checked(copy, archiver=archiver).wrong == lost
+
+
+@pytest.mark.parametrize(
+    ("first", "end", "size", "names"),
+    [
+        (0x2000028, 0x2000100, 16 << 20, ["000000010000000000000002"]),
+        (0x2000028, 0x3000000, 16 << 20, ["000000010000000000000002"]),
+        (0x2000028, 0x3000001, 16 << 20, ["000000010000000000000002", "000000010000000000000003"]),
+        (0x1FF000028, 0x200000001, 16 << 20, ["0000000100000001000000FF", "000000010000000200000000"]),
+        (0x140000028, 0x140000100, 1 << 30, ["000000010000000100000001"]),
+    ],
+    ids=["one", "to its end", "one byte more", "the next file of 4 GB", "segments of 1 GB"],
+)
+def test_segments_are_named_as_the_server_names_them(first: int, end: int, size: int, names: list[str]) -> None:
+    assert bases._segments(1, first, end, size) == [f"pg_wal/{name}" for name in names]
+
+
+@pytest.mark.parametrize("layout", ["-Fp", "-Ft"])
+def test_names_of_files_may_be_no_text(server: Server, tmp_path: Path, layout: str) -> None:
+    """The manifest has such a name in hexadecimal digits."""
+    odd = server.directory / os.fsdecode(b"caf\xe9")
+    odd.write_bytes(b"x")
+    command = [DEBIAN / "pg_basebackup", "-d", server.uri(), "-D", tmp_path / "one", layout, "--checkpoint=fast"]
+    try:
+        subprocess.run(command, check=True, capture_output=True)
+    finally:
+        odd.unlink()
+    assert "Encoded-Path" in (tmp_path / "one" / "backup_manifest").read_text()
+    assert checked(tmp_path / "one").wrong == ""
+
+
+def _lose(files: Iterable[Path]) -> None:
+    for file in list(files):
+        file.unlink()
 
 
 def _flip(path: Path, at: int = 100) -> None:

@@ -29,7 +29,9 @@ def found(source: Source, database: Database) -> list[Backup]:
     try:
         if source.kind == "dumps":
             return dumps.read(place.parent, _counted(dumps.found(place)))
-        return _counted(bases.found(place) if source.kind == "manifest" else listings.found(place))
+        if source.kind == "manifest":
+            return _counted(bases.found(place, archived=source.item.archiver))
+        return _counted(listings.found(place))
     except OSError as error:
         why = (error.strerror or "cannot be read").lower()
         raise NotVerified(f"backups ({source.kind}): {place}: {why}; correct [backups] in the contract") from None

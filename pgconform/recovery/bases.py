@@ -1,49 +1,107 @@
-"""Base backups: what their manifests list is there, and is what it was."""
+"""Base backups: what their manifests list is there, with the log that it takes to start, and is of this cluster."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import re
 import subprocess
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from pgconform.model import NotVerified
 from pgconform.recovery import archives
 from pgconform.recovery.backup import Backup
 
+_SEGMENT = re.compile(r"pg_wal/[0-9A-F]{24}")
+_SIZES = {1 << power for power in range(20, 31)}  # bytes that initdb lets a segment have: 1 MB to 1 GB
 
-def found(place: Path) -> list[Backup]:
-    """The directory itself where it holds a manifest, or each of its directories that does."""
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What ``backup_manifest`` lists: files with their sizes, and what of the log it takes to start."""
+
+    files: dict[str, int]
+    newest: datetime | None
+    ranges: tuple[tuple[int, int, int], ...]  # timeline, first byte, byte behind the last one
+    checksum: str
+
+
+def found(place: Path, *, archived: bool) -> list[Backup]:
+    """The directory itself where it holds a manifest, or each of its directories that does.
+
+    One without any log is sound where that is ``archived``.
+    """
     inside = sorted(path.parent for path in place.glob("*/backup_manifest"))
     folders = [place] if (place / "backup_manifest").exists() else inside
     if not folders and not place.is_dir():
         raise FileNotFoundError(2, "No such file or directory")
-    return [_base(folder) for folder in folders]
+    return [_base(folder, archived=archived) for folder in folders]
 
 
-def _base(folder: Path) -> Backup:
+def _base(folder: Path, *, archived: bool) -> Backup:
     """A base backup, dated by the newest file in it: its manifest tells times in GMT, a label in the server's zone."""
-    manifest = (folder / "backup_manifest").read_bytes()
+    content = (folder / "backup_manifest").read_bytes()
     time = datetime.fromtimestamp((folder / "backup_manifest").stat().st_mtime, UTC)
     try:
-        listed, told = json.loads(manifest)["Files"], json.loads(manifest)["Manifest-Checksum"]
-        files = {str(f["Path"]): int(f["Size"]) for f in listed}
-        times = [str(f["Last-Modified"]).removesuffix(" GMT") for f in listed if f.get("Last-Modified")]
-        time = datetime.fromisoformat(max(times)).replace(tzinfo=UTC) if times else time
-    except (ValueError, KeyError, TypeError):
+        manifest = _manifest(json.loads(content))
+        body = content[: content.rindex(b'"Manifest-Checksum"')]
+    except (ValueError, KeyError, TypeError, OverflowError):
         return Backup(folder.name, time, wrong="its manifest cannot be read")
-    body = manifest[: manifest.rindex(b'"Manifest-Checksum"')]
-    if hashlib.sha256(body).hexdigest() != told:
-        return Backup(folder.name, time, sum(files.values()), "its manifest was changed")
+    backup = Backup(folder.name, manifest.newest or time, sum(manifest.files.values()))
+    if hashlib.sha256(body).hexdigest() != manifest.checksum:
+        return replace(backup, wrong="its manifest was changed")
     try:
-        lost = archives.missing(folder, files)
+        kept = archives.kept(folder, manifest.files)
     except archives.Unreadable as error:
-        return Backup(folder.name, time, sum(files.values()), str(error))
-    wrong = f"{lost} of its {len(files)} files are missing or of another size" if lost else ""
-    return Backup(folder.name, time, sum(files.values()), wrong)
+        return replace(backup, wrong=str(error))
+    return replace(backup, wrong=_missing(kept, manifest) or _logless(kept, manifest, archived=archived))
+
+
+def _manifest(told: dict[str, Any]) -> Manifest:
+    """Raises ValueError, KeyError or TypeError where it is none."""
+    files = {_path(file): int(file["Size"]) for file in told["Files"]}
+    times = [str(f["Last-Modified"]).removesuffix(" GMT") for f in told["Files"] if f.get("Last-Modified")]
+    newest = datetime.fromisoformat(max(times)).replace(tzinfo=UTC) if times else None
+    ranges = [(int(r["Timeline"]), _byte(str(r["Start-LSN"])), _byte(str(r["End-LSN"]))) for r in told["WAL-Ranges"]]
+    return Manifest(files, newest, tuple(ranges), told["Manifest-Checksum"])
+
+
+def _path(file: dict[str, Any]) -> str:
+    """The path of a file, as Python names it; one that is not UTF-8 is told in hexadecimal digits."""
+    return os.fsdecode(bytes.fromhex(file["Encoded-Path"])) if "Encoded-Path" in file else str(file["Path"])
+
+
+def _byte(lsn: str) -> int:
+    high, _, low = lsn.partition("/")
+    return int(high, 16) << 32 | int(low, 16)
+
+
+def _missing(kept: archives.Kept, manifest: Manifest) -> str:
+    lost = sum(kept.sizes.get(path) != size for path, size in manifest.files.items())
+    return f"{lost} of its {len(manifest.files)} files are missing or of another size" if lost else ""
+
+
+def _logless(kept: archives.Kept, manifest: Manifest, *, archived: bool) -> str:
+    """What is missing of the log: the manifest lists none of its files, only what of it must be replayed."""
+    there = {path: size for path, size in kept.sizes.items() if _SEGMENT.fullmatch(path)}
+    if not there:
+        advice = "make it with -X stream, or say archiver = true where an archive has that"
+        return "" if archived else f"it holds no write-ahead log, without which it does not start; {advice}"
+    size = max(there.values())
+    wanted = {path for span in manifest.ranges for path in _segments(*span, size)} if size in _SIZES else set(there)
+    lost = sum(there.get(path) != size or size not in _SIZES for path in wanted)
+    return f"{lost} of {len(wanted)} segments of its write-ahead log are missing or of another size" if lost else ""
+
+
+def _segments(timeline: int, first: int, end: int, size: int) -> list[str]:
+    """The files that hold a part of the log, as XLogFileName names them."""
+    each = (1 << 32) // size  # of them have the same number in the middle
+    numbers = range(first // size, (end - 1) // size + 1)
+    return [f"pg_wal/{timeline:08X}{number // each:08X}{number % each:08X}" for number in numbers]
 
 
 def verified(place: Path, backup: Backup) -> Backup:
@@ -55,17 +113,16 @@ def verified(place: Path, backup: Backup) -> Backup:
 
 
 def _verified(folder: Path) -> str:
-    """What pg_verifybackup of the backup's own version has against it. Raises NotVerified where it is not here."""
+    """What pg_verifybackup of the backup's own version has against it, which has pg_waldump read the log where it is
+    in there. Raises NotVerified where either is not here."""
     version = (folder / "PG_VERSION").read_text().strip()
-    program = Path(f"/usr/lib/postgresql/{version}/bin/pg_verifybackup")
-    if given := os.environ.get("PGC_BINDIR"):
-        program = Path(given) / "pg_verifybackup"
-    if not program.exists():
+    programs = Path(os.environ.get("PGC_BINDIR") or f"/usr/lib/postgresql/{version}/bin")
+    if lacking := [name for name in ("pg_verifybackup", "pg_waldump") if not (programs / name).exists()]:
         raise NotVerified(
-            f"the files of {folder.name} are there, of their size, but pg_verifybackup of PostgreSQL {version}, which"
+            f"the files of {folder.name} are there, of their size, but {lacking[0]} of PostgreSQL {version}, which"
             f" reads them, is not; install postgresql-{version}, or set PGC_BINDIR to the directory of its programs"
         )
-    done = subprocess.run(
-        [program, "--no-parse-wal", "--quiet", folder], capture_output=True, stdin=subprocess.DEVNULL, check=False
-    )
+    log = any(_SEGMENT.fullmatch(f"pg_wal/{path.name}") for path in folder.glob("pg_wal/*"))
+    command = [str(programs / "pg_verifybackup"), *([] if log else ["--no-parse-wal"]), "--quiet", str(folder)]
+    done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, check=False)
     return "pg_verifybackup finds it damaged" if done.returncode else ""
