@@ -30,7 +30,7 @@ def found(source: Source, database: Database) -> list[Backup]:
         if source.kind == "dumps":
             return dumps.read(place.parent, _counted(dumps.found(place)))
         if source.kind == "manifest":
-            return _counted(bases.found(place, archived=source.item.archiver))
+            return _counted(bases.found(place, bases.Cluster.of(database), archived=source.item.archiver))
         return _counted(listings.found(place))
     except OSError as error:
         why = (error.strerror or "cannot be read").lower()

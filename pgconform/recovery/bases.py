@@ -12,12 +12,32 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pgconform.database import Database
 from pgconform.model import NotVerified
 from pgconform.recovery import archives
 from pgconform.recovery.backup import Backup
+from pgconform.statements import statement
 
 _SEGMENT = re.compile(r"pg_wal/[0-9A-F]{24}")
 _SIZES = {1 << power for power in range(20, 31)}  # bytes that initdb lets a segment have: 1 MB to 1 GB
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Whose backups are wanted: the server's major version, and its system identifier where it tells that."""
+
+    version: int
+    identifier: int | None
+
+    @classmethod
+    def of(cls, database: Database) -> Cluster:
+        version = "select pg_catalog.current_setting('server_version_num')::pg_catalog.int4 / 10000"
+        number = "select s.system_identifier from pg_catalog.pg_control_system() as s"
+        (major,) = database.one(statement(version), "asking for the server's version")
+        try:
+            return cls(major, database.one(statement(number), "identifying the cluster")[0])
+        except NotVerified:
+            return cls(major, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,21 +48,22 @@ class Manifest:
     newest: datetime | None
     ranges: tuple[tuple[int, int, int], ...]  # timeline, first byte, byte behind the last one
     checksum: str
+    identifier: int | None  # of the cluster; manifests tell it since PostgreSQL 17
 
 
-def found(place: Path, *, archived: bool) -> list[Backup]:
+def found(place: Path, cluster: Cluster, *, archived: bool) -> list[Backup]:
     """The directory itself where it holds a manifest, or each of its directories that does.
 
-    One without any log is sound where that is ``archived``.
+    One of another cluster is not sound; one without any log is where that is ``archived``.
     """
     inside = sorted(path.parent for path in place.glob("*/backup_manifest"))
     folders = [place] if (place / "backup_manifest").exists() else inside
     if not folders and not place.is_dir():
         raise FileNotFoundError(2, "No such file or directory")
-    return [_base(folder, archived=archived) for folder in folders]
+    return [_base(folder, cluster, archived=archived) for folder in folders]
 
 
-def _base(folder: Path, *, archived: bool) -> Backup:
+def _base(folder: Path, cluster: Cluster, *, archived: bool) -> Backup:
     """A base backup, dated by the newest file in it: its manifest tells times in GMT, a label in the server's zone."""
     content = (folder / "backup_manifest").read_bytes()
     time = datetime.fromtimestamp((folder / "backup_manifest").stat().st_mtime, UTC)
@@ -58,7 +79,8 @@ def _base(folder: Path, *, archived: bool) -> Backup:
         kept = archives.kept(folder, manifest.files)
     except archives.Unreadable as error:
         return replace(backup, wrong=str(error))
-    return replace(backup, wrong=_missing(kept, manifest) or _logless(kept, manifest, archived=archived))
+    wrong = _missing(kept, manifest) or _foreign(kept, manifest, cluster) or _logless(kept, manifest, archived=archived)
+    return replace(backup, wrong=wrong)
 
 
 def _manifest(told: dict[str, Any]) -> Manifest:
@@ -67,7 +89,7 @@ def _manifest(told: dict[str, Any]) -> Manifest:
     times = [str(f["Last-Modified"]).removesuffix(" GMT") for f in told["Files"] if f.get("Last-Modified")]
     newest = datetime.fromisoformat(max(times)).replace(tzinfo=UTC) if times else None
     ranges = [(int(r["Timeline"]), _byte(str(r["Start-LSN"])), _byte(str(r["End-LSN"]))) for r in told["WAL-Ranges"]]
-    return Manifest(files, newest, tuple(ranges), told["Manifest-Checksum"])
+    return Manifest(files, newest, tuple(ranges), told["Manifest-Checksum"], told.get("System-Identifier"))
 
 
 def _path(file: dict[str, Any]) -> str:
@@ -83,6 +105,18 @@ def _byte(lsn: str) -> int:
 def _missing(kept: archives.Kept, manifest: Manifest) -> str:
     lost = sum(kept.sizes.get(path) != size for path, size in manifest.files.items())
     return f"{lost} of its {len(manifest.files)} files are missing or of another size" if lost else ""
+
+
+def _foreign(kept: archives.Kept, manifest: Manifest, cluster: Cluster) -> str:
+    """Why it is no backup of that cluster; '' where it may be one."""
+    version = kept.read.get("PG_VERSION", b"").decode("ascii", "replace").strip()
+    if version != str(cluster.version):
+        return f"it is of PostgreSQL {version or '?'}, the server of {cluster.version}"
+    control = kept.read.get("global/pg_control", b"")[:8]  # begins with it, in the server's byte order
+    numbers = {int.from_bytes(control, "little", signed=True), int.from_bytes(control, "big", signed=True)}
+    told = {manifest.identifier} if manifest.identifier is not None else numbers
+    other = cluster.identifier is not None and cluster.identifier not in told
+    return "it is of another cluster: its system identifier is not the server's" if other else ""
 
 
 def _logless(kept: archives.Kept, manifest: Manifest, *, archived: bool) -> str:
