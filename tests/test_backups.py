@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -44,16 +45,37 @@ def test_the_archiver_tells_what_it_archived_and_that_it_fails(archiving: Server
         assert "archiving fails" in _archived(connection, "archiving fails").wrong
 
 
+def test_statistics_that_were_reset_tell_nothing_until_they_are_as_old_as_a_backup_may_be(archiving: Server) -> None:
+    with psycopg.connect(archiving.dsn(), autocommit=True) as connection:
+        connection.execute("alter system set archive_command = 'true'")
+        connection.execute("select pg_catalog.pg_reload_conf()")
+        _archived(connection)
+        connection.execute("select pg_catalog.pg_stat_reset_shared('archiver')")
+        while _told(connection):  # a segment that was full before was archived only now
+            connection.execute("select pg_catalog.pg_stat_reset_shared('archiver')")
+        with pytest.raises(Nothing, match=r"began 0.0 hours ago, and nothing was archived since; .* last 24 hours"):
+            listed("archiver", True, Database(connection))
+        assert listed("archiver", True, Database(connection), hours=1e-12) == []
+        assert _archived(connection).wrong == ""
+
+
 def _archived(connection: psycopg.Connection[Any], wanted: str = "") -> Backup:
     for _ in range(150):
         connection.execute(
             "select pg_catalog.pg_logical_emit_message(true, 'x', 'y'); select pg_catalog.pg_switch_wal()"
         )
-        backups = listed("archiver", True, Database(connection))
+        backups = _told(connection)
         if backups and wanted in backups[0].wrong:
             return backups[0]
         time.sleep(0.2)
     raise AssertionError(f"the archiver never said {wanted!r}: {backups}")
+
+
+def _told(connection: psycopg.Connection[Any]) -> list[Backup]:
+    """What the archiver tells; nothing where it has not begun."""
+    with suppress(Nothing):
+        return listed("archiver", True, Database(connection))
+    return []
 
 
 NOW = datetime.now(UTC)

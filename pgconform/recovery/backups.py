@@ -24,13 +24,13 @@ def found(source: Source, database: Database) -> list[Backup]:
     Raises Nothing where the place is not told, NotVerified where it cannot be read.
     """
     if source.kind == "archiver":
-        return _counted(_archived(database))
+        return _counted(_archived(database, source.item.hours))
     place = _place(getattr(source.item, source.kind))
     try:
         if source.kind == "dumps":
             return dumps.read(place.parent, _counted(dumps.found(place)))
         if source.kind == "manifest":
-            return _counted(bases.found(place, bases.Cluster.of(database), archived=source.item.archiver))
+            return _counted(bases.found(place, database, archived=source.item.archiver))
         return _counted(listings.found(place))
     except OSError as error:
         why = (error.strerror or "cannot be read").lower()
@@ -53,14 +53,21 @@ def _place(told: str) -> Path:
     return Path(os.environ[name])
 
 
-def _archived(database: Database) -> list[Backup]:
+def _archived(database: Database, hours: float) -> list[Backup]:
+    """The log, as of when a part of it was last archived. Raises Nothing where the server forgot when that was, and
+    there may have been one in the last ``hours``."""
     question = statement(
-        "select pg_catalog.current_setting('archive_mode'), a.last_archived_time, a.last_failed_time, a.failed_count"
-        " from pg_catalog.pg_stat_archiver as a"
+        "select pg_catalog.current_setting('archive_mode'), a.last_archived_time, a.last_failed_time, a.failed_count,"
+        " pg_catalog.clock_timestamp() - a.stats_reset from pg_catalog.pg_stat_archiver as a"
     )
-    mode, archived, failed, failures = database.one(question, "asking what was archived")
+    mode, archived, failed, failures, since = database.one(question, "asking what was archived")
     if mode == "off":
         return []
+    if not archived and not failed and since is not None and since < timedelta(hours=hours):
+        raise Nothing(
+            f"the server's statistics of archiving began {since / timedelta(hours=1):.1f} hours ago, and nothing was"
+            f" archived since; whether something was in the last {hours:g} hours shows when a segment is full"
+        )
     wrong = f"archiving fails since then ({failures} times)" if failed and (not archived or failed > archived) else ""
     return [Backup("write-ahead log", archived or failed, wrong=wrong)] if archived or failed else []
 

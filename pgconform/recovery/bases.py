@@ -51,15 +51,18 @@ class Manifest:
     identifier: int | None  # of the cluster; manifests tell it since PostgreSQL 17
 
 
-def found(place: Path, cluster: Cluster, *, archived: bool) -> list[Backup]:
+def found(place: Path, database: Database, *, archived: bool) -> list[Backup]:
     """The directory itself where it holds a manifest, or each of its directories that does.
 
-    One of another cluster is not sound; one without any log is where that is ``archived``.
+    One of another cluster than that database's is not sound; one without any log is where that is ``archived``.
     """
     inside = sorted(path.parent for path in place.glob("*/backup_manifest"))
     folders = [place] if (place / "backup_manifest").exists() else inside
     if not folders and not place.is_dir():
         raise FileNotFoundError(2, "No such file or directory")
+    if not folders:
+        return []
+    cluster = Cluster.of(database)
     return [_base(folder, cluster, archived=archived) for folder in folders]
 
 
