@@ -8,15 +8,19 @@ import lzma
 import os
 import subprocess
 import time
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pgconform.model import NotVerified
-from pgconform.targets.server import Server, find_binaries
-from tests.backed import last, listed
+from pgconform.catalogue_of_checks import load
+from pgconform.model import Figure, NotVerified
+from pgconform.recovery.backup import Backup
+from pgconform.recovery.backups import hours_old, newest, oldest
+from pgconform.targets.server import Server, find_binaries, running
+from tests.backed import last, listed, source
 
 
 def test_a_dump_may_be_a_directory(references: Server, tmp_path: Path) -> None:
@@ -83,6 +87,164 @@ def test_the_dump_that_is_newest_by_its_own_time_is_read_to_its_end(references: 
 def _cut(path: Path) -> None:
     """The end of a file is lost."""
     path.write_bytes(path.read_bytes()[:-5000])
+
+
+@pytest.fixture
+def at(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Moves us to a time zone."""
+
+    def move(zone: str) -> None:
+        monkeypatch.setenv("TZ", zone)
+        time.tzset()
+
+    yield move
+    monkeypatch.undo()
+    time.tzset()
+
+
+def _dumped(server: Server, path: Path, zone: str = "UTC", layout: str = "-Fc") -> None:
+    """A dump that is made where clocks show that zone's time."""
+    command = [find_binaries("16") / "pg_dump", layout, f"--file={path}", server.uri("victorysync")]
+    subprocess.run(command, check=True, env={**os.environ, "TZ": zone})
+
+
+def _aged(path: Path, hours: float, copied: float | None = None) -> None:
+    """Makes an archive so old, and its file too, or as old as a copy of it."""
+    head = bytearray(path.read_bytes())
+    start = 12  # as of PostgreSQL 16: seconds, minutes, hours, day, month, year, each of five bytes
+    now = [int.from_bytes(head[at + 1 : at + 5], "little") for at in range(start, start + 30, 5)]
+    second, minute, hour, day, month, year = now
+    then = datetime(1900 + year, month + 1, day, hour, minute, second) - timedelta(hours=hours)
+    parts = (then.second, then.minute, then.hour, then.day, then.month - 1, then.year - 1900)
+    for at, value in zip(range(start, start + 30, 5), parts, strict=True):
+        head[at + 1 : at + 5] = value.to_bytes(4, "little")
+    path.write_bytes(head)
+    written = time.time() - 3600 * (hours if copied is None else copied)
+    os.utime(path, (written, written))
+
+
+ZONES = ["UTC", "America/New_York", "Asia/Tokyo", "Pacific/Auckland", "Asia/Kathmandu"]
+
+
+@pytest.mark.parametrize("ours", ZONES)
+@pytest.mark.parametrize("makers", ZONES)
+def test_no_dump_looks_younger_than_it_is_and_no_fresh_one_comes_from_the_future(
+    references: Server, tmp_path: Path, at: Callable[[str], None], makers: str, ours: str
+) -> None:
+    """Whoever made it, whoever looks at it, and whether its file is a copy of whatever time."""
+    at(ours)
+    dump = tmp_path / "a.dump"
+    _dumped(references, dump, makers)
+    (fresh,) = listed("dumps", dump)
+    assert (_within(fresh, 24), fresh.latest <= datetime.now(UTC)) == (True, True)
+    assert fresh.earlier == fresh.later or makers not in (ours, "UTC"), "its zone shows"
+    for copied in (0, 0.4, 29.9):
+        _dumped(references, dump, makers)
+        _aged(dump, 30, copied)
+        made = datetime.now(UTC) - timedelta(hours=30)
+        (old,) = listed("dumps", dump)
+        assert old.earliest - timedelta(minutes=1) <= made <= old.latest + timedelta(minutes=1)
+        assert not _within(old, 24)
+        (told,) = listed("dumps", dump, zone=makers)
+        assert abs(made - told.time) < timedelta(hours=1.1), "an hour, where clocks were changed in between"
+        assert _within(told, 24) is False
+
+
+def _within(dump: Backup, hours: float) -> bool | None:
+    """Whether it is that young; None where its zone would have to be known."""
+    try:
+        return hours_old(dump, hours) <= hours
+    except NotVerified:
+        return None
+
+
+def test_an_age_that_depends_on_the_zone_is_not_verified(references: Server, tmp_path: Path) -> None:
+    """But for a limit that all zones keep, or none."""
+    _dumped(references, tmp_path / "a.dump")
+    _aged(tmp_path / "a.dump", 12, 0)
+    asked = source("dumps", tmp_path / "*.dump", hours=24, retention_days=0.4)
+    for check in ("backup-recent", "backup-retention"):
+        with pytest.raises(
+            NotVerified, match=r"a.dump is 0.0 to 26.0 hours old: .* time zone; say zone in \[backups\]"
+        ):
+            list(load()[check].judge(asked, None))
+    told = source("dumps", tmp_path / "*.dump", hours=24, retention_days=0.4, zone="UTC")
+    (figure,) = load()["backup-recent"].judge(told, None)
+    assert (round(figure.value), list(load()["backup-retention"].judge(told, None))) == (12, [])
+    near = source("dumps", tmp_path / "*.dump", hours=27)
+    assert [type(said) for said in load()["backup-recent"].judge(near, None)] == [Figure]
+
+
+def test_a_dump_whose_time_is_known_vouches_for_those_beside_it() -> None:
+    now, hour = datetime.now(UTC), timedelta(hours=1)
+    sure, vague = Backup("a", now - 5 * hour), Backup("b", now - 4 * hour, earlier=10 * hour, later=4 * hour)
+    assert (newest([sure, vague]).earliest, newest([sure, vague]).latest) == (sure.time, now)
+    assert (oldest([sure, vague]).earliest, oldest([sure, vague]).latest) == (vague.earliest, sure.time)
+
+
+def test_a_dump_in_place_is_of_our_zone_or_of_utc(
+    references: Server, tmp_path: Path, at: Callable[[str], None]
+) -> None:
+    """As its file's own time shows, which follows at once; the numbers say after how long it no longer does."""
+    at("America/New_York")
+    for maker in ("America/New_York", "UTC"):
+        _dumped(references, tmp_path / "a.dump", maker)
+        for minutes, known in ((-2, False), (0, True), (14, True), (16, False)):
+            _aged(tmp_path / "a.dump", 0, -minutes / 60)
+            (dump,) = listed("dumps", tmp_path / "a.dump")
+            assert (dump.earlier == dump.later == timedelta(0)) is known, (maker, minutes)
+
+
+def test_dumps_whose_order_is_not_known_are_all_read(references: Server, tmp_path: Path) -> None:
+    """The last one may be any of them; they are put in the order that our own zone gives them."""
+    for name, hours in (("a.dump", 40), ("b.dump", 5), ("c.dump", 1)):
+        _dumped(references, tmp_path / name)
+        _cut(tmp_path / name) if name != "c.dump" else None
+        _aged(tmp_path / name, hours, 0)
+    torn = "pg_restore cannot read it to its end"
+    assert [(b.name, b.wrong) for b in listed("dumps", tmp_path / "*")] == [
+        ("a.dump", ""), ("b.dump", torn), ("c.dump", "")
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("layout", ["-Ft", "-Fd"])
+def test_other_archives_are_dated_too(
+    references: Server, tmp_path: Path, at: Callable[[str], None], layout: str
+) -> None:
+    """A tar tells its time in UTC, whatever becomes of its file; a directory's oldest file is its own time."""
+    at("Asia/Tokyo")
+    _dumped(references, tmp_path / "a", "America/New_York", layout)
+    for file in tmp_path.rglob("*"):
+        os.utime(file, (time.time() + 7200,) * 2)
+    (dump,) = listed("dumps", tmp_path / "*")
+    assert dump.earliest - timedelta(minutes=1) <= datetime.now(UTC) <= dump.latest + timedelta(minutes=1)
+    assert (dump.earlier == timedelta(0)) is (layout == "-Ft")
+    (told,) = listed("dumps", tmp_path / "*", zone="America/New_York")
+    assert abs(datetime.now(UTC) - told.time) < timedelta(minutes=1)
+
+
+@pytest.mark.parametrize(("summer", "utc"), [(1, 0), (0, 1)], ids=["before", "after"])
+def test_the_hour_that_clocks_show_twice_is_two(references: Server, tmp_path: Path, summer: int, utc: int) -> None:
+    _dumped(references, tmp_path / "a.dump")
+    head = bytearray(tmp_path.joinpath("a.dump").read_bytes())
+    for at, value in zip(range(12, 47, 5), (0, 30, 2, 25, 9, 120, summer), strict=True):  # 2020-10-25, 2:30
+        head[at + 1 : at + 5] = value.to_bytes(4, "little")
+    (tmp_path / "a.dump").write_bytes(head)
+    (dump,) = listed("dumps", tmp_path / "a.dump", zone="Europe/Madrid")
+    assert dump.time == datetime(2020, 10, 25, utc, 30, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def server_15() -> Iterator[Server]:
+    with running("15") as started:
+        yield started
+
+
+def test_archives_of_older_programs_tell_their_time_elsewhere(server_15: Server, tmp_path: Path) -> None:
+    command = ["/usr/lib/postgresql/15/bin/pg_dump", "-Fc", f"--file={tmp_path / 'a'}", server_15.uri()]
+    subprocess.run(command, check=True)
+    (dump,) = listed("dumps", tmp_path / "a")
+    assert abs(datetime.now(UTC) - dump.time) < timedelta(minutes=1)
 
 
 NO_DUMP = "it is no dump: neither an archive nor a script of pg_dump"

@@ -9,6 +9,7 @@ import zlib
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -99,6 +100,31 @@ def is_dump(path: Path) -> bool:
     """True for a file that pg_restore reads, by its beginning: as ``pg_dump -Fc`` and ``-Ft`` write it."""
     with path.open("rb") as file:
         return _archive(file.read(_TAIL))
+
+
+def clock(path: Path) -> datetime | None:
+    """When an archive says that it was made, by the clock of whoever made it, in a zone that it does not tell; that of
+    a tar is told in UTC. None where it does not say."""
+    with path.open("rb") as file:
+        head = file.read(_TAIL)
+    try:
+        if not head.startswith(b"PGDMP"):
+            with tarfile.open(path, "r:") as tar:  # its first file is written once the catalogue was read
+                return datetime.fromtimestamp(tar.getmembers()[0].mtime, UTC)
+        return _wall(head)
+    except (tarfile.TarError, OSError, ValueError, IndexError, OverflowError):
+        return None
+
+
+def _wall(head: bytes) -> datetime | None:
+    """As WriteHead of pg_backup_archiver.c writes it: each number is a sign and its bytes, the lowest one first."""
+    width = 1 + head[8]
+    start = 12 if head[5:7] >= b"\x01\x0f" else 11 + width  # behind the compression's method, or its level before that
+    places = range(start, start + 7 * width, width)
+    second, minute, hour, day, month, year, summer = (int.from_bytes(head[p + 1 : p + width], "little") for p in places)
+    if not 90 < year < 1000:  # since 1900
+        return None
+    return datetime(1900 + year, month + 1, day, hour, minute, second, fold=int(summer != 1))
 
 
 def _archive(head: bytes) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,7 +29,7 @@ def found(source: Source, database: Database) -> list[Backup]:
     place = _place(getattr(source.item, source.kind))
     try:
         if source.kind == "dumps":
-            return dumps.read(place.parent, _counted(dumps.found(place)))
+            return dumps.read(place.parent, _counted(dumps.found(place, source.item.zone)))
         if source.kind == "manifest":
             return _counted(bases.found(place, database, archived=source.item.archiver))
         return _counted(listings.found(place))
@@ -40,7 +41,7 @@ def found(source: Source, database: Database) -> list[Backup]:
 def _counted(backups: list[Backup]) -> list[Backup]:
     """Those that count, oldest first."""
     soon = datetime.now(UTC) + timedelta(minutes=5)
-    return sorted((b for b in backups if b.time <= soon), key=lambda b: (b.time, b.name))
+    return sorted((b for b in backups if b.time <= soon), key=lambda b: (b.time, b.earliest, b.name))
 
 
 def _place(told: str) -> Path:
@@ -63,7 +64,7 @@ def _archived(database: Database, hours: float) -> list[Backup]:
     mode, archived, failed, failures, since = database.one(question, "asking what was archived")
     if mode == "off":
         return []
-    if not archived and not failed and since is not None and since < timedelta(hours=hours):
+    if not archived and not failed and since is not None and since / timedelta(hours=1) < hours:
         raise Nothing(
             f"the server's statistics of archiving began {since / timedelta(hours=1):.1f} hours ago, and nothing was"
             f" archived since; whether something was in the last {hours:g} hours shows when a segment is full"
@@ -72,12 +73,38 @@ def _archived(database: Database, hours: float) -> list[Backup]:
     return [Backup("write-ahead log", archived or failed, wrong=wrong)] if archived or failed else []
 
 
+def newest(sound: list[Backup]) -> Backup:
+    """The last of these, as certain of its time as all of them together are."""
+    last = sound[-1]
+    earlier, later = last.time - max(b.earliest for b in sound), max(b.latest for b in sound) - last.time
+    return replace(last, earlier=earlier, later=later)
+
+
+def oldest(sound: list[Backup]) -> Backup:
+    """The first of these, as certain of its time as all of them together are."""
+    first = sound[0]
+    earlier, later = first.time - min(b.earliest for b in sound), min(b.latest for b in sound) - first.time
+    return replace(first, earlier=earlier, later=later)
+
+
+def hours_old(backup: Backup, limit: float) -> float:
+    """The age of a backup, in hours. Raises NotVerified where it is not known on which side of the limit that is."""
+    now, hour = datetime.now(UTC), timedelta(hours=1)
+    least, most = (now - backup.latest) / hour, (now - backup.earliest) / hour
+    if least <= limit < most:
+        raise NotVerified(
+            f"{backup.name} is {least:.1f} to {most:.1f} hours old: a dump tells its maker's clock, and not in which"
+            " time zone; say zone in [backups], or keep the files' times when they are copied"
+        )
+    return (now - backup.time) / hour
+
+
 def measured(figure: str, last: Backup, history: History | None) -> float:
     """The size of the backup before the last one, as the latest run before that was made has measured it, in bytes.
 
     Raises Nothing where no run has.
     """
-    made = last.age(datetime.now(UTC)) / timedelta(days=1)
+    made = (datetime.now(UTC) - last.earliest) / timedelta(days=1)
     past = [value for age, value in history.series(figure) if age > made] if history else []
     if not past:
         raise Nothing("there are no two sound backups whose sizes are known, and no earlier run has measured one")
