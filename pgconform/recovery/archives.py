@@ -110,7 +110,8 @@ def clock(path: Path) -> datetime | None:
     try:
         if not head.startswith(b"PGDMP"):
             with tarfile.open(path, "r:") as tar:  # its first file is written once the catalogue was read
-                return datetime.fromtimestamp(tar.getmembers()[0].mtime, UTC)
+                first = tar.next()
+                return datetime.fromtimestamp(first.mtime, UTC) if first else None
         return _wall(head)
     except (tarfile.TarError, OSError, ValueError, IndexError, OverflowError):
         return None

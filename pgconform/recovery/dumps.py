@@ -32,7 +32,7 @@ def found(pattern: Path, zone: str) -> list[Backup]:
 def read(folder: Path, dumps: Iterable[Backup]) -> list[Backup]:
     """The same dumps of that folder, oldest first, with what reading them to their end tells.
 
-    So read is each that may be the last sound one: those before it are not relied upon for what was written last.
+    So read is each that may be the last sound one: as far as times are known, from the last to the first that is sound.
     """
     told: list[Backup] = []
     for dump in reversed(list(dumps)):
