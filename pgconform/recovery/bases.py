@@ -31,6 +31,7 @@ class Cluster:
 
     @classmethod
     def of(cls, database: Database) -> Cluster:
+        """The cluster of that database. Raises NotVerified where not even its version is told."""
         version = "select pg_catalog.current_setting('server_version_num')::pg_catalog.int4 / 10000"
         number = "select s.system_identifier from pg_catalog.pg_control_system() as s"
         (major,) = database.one(statement(version), "asking for the server's version")

@@ -70,7 +70,7 @@ def _dated(dump: Backup, clock: datetime, zone: str) -> Backup:
     earliest = utc - _BEFORE
     ends = [utc + _BEHIND, datetime.now(UTC), *([dump.time] if dump.time >= earliest else [])]  # else that is wrong
     latest = max(earliest, min(ends))
-    time = min(ours, latest)
+    time = max(earliest, min(ours, latest))
     return replace(dump, time=time, earlier=time - earliest, later=latest - time)
 
 
