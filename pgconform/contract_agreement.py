@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from pgconform.contract_operations import BLANKS, PLACES
+from pgconform.contract_operations import BLANKS, PLACES, zone_of
 from pgconform.contract_words import choice, place
 from pgconform.fixtures.databases import names as references
 from pgconform.guides import guides
@@ -76,6 +76,10 @@ def _places(backups: Backups) -> Iterator[Problem]:
         _, env, name = text.partition("env:")
         if env and not re.fullmatch(r"[A-Za-z_]\w*", name):
             yield ("backups", key), "wanted the name of an environment variable after env:, such as env:BACKUPS"
+    try:
+        zone_of(backups.zone or "UTC")
+    except ValueError:
+        yield ("backups", "zone"), "there is no such time zone here; wanted one such as UTC or Europe/Madrid"
 
 
 def _known(path: KeyPath, word: str, accepted: Iterable[str], called: str) -> Iterator[Problem]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import UTC, tzinfo
 from typing import Annotated, Literal
+from zoneinfo import ZoneInfo
 
 from msgspec import Meta
 
@@ -77,18 +79,28 @@ class Backups(Section, frozen=True):
     ``env:NAME`` for what an environment variable names.
 
     ``archiver``: the server archives its log; ``manifest``: a base backup's directory, or one of several;
-    ``dumps``: a pattern of files, such as ``backups/*.dump``; ``listing``: a provider's answer as JSON. ``hours``: age
-    of the last sound one; ``size_change``: share by which it may differ from the one before; ``retention_days``: how
-    far back they must reach.
+    ``dumps``: a pattern of files, such as ``backups/*.dump``; ``listing``: a provider's answer as JSON. ``zone``: the
+    time zone of whoever makes dumps, which these do not tell, such as ``UTC`` or ``Europe/Madrid``. ``hours``: age of
+    the last sound one; ``size_change``: share by which it may differ from the one before; ``retention_days``: how far
+    back they must reach.
     """
 
     archiver: bool = False
     manifest: str = ""
     dumps: str = ""
     listing: str = ""
+    zone: str = ""
     hours: Positive = 24
     size_change: Share = 0.1
     retention_days: Positive = 7
+
+
+def zone_of(name: str) -> tzinfo:
+    """The time zone of that name. Raises ValueError where there is none."""
+    try:
+        return UTC if name == "UTC" else ZoneInfo(name)  # which finds none where the system has no list of zones
+    except (KeyError, OSError):
+        raise ValueError(name) from None
 
 
 PLACES = ("manifest", "dumps", "listing")  # of backups, on disk

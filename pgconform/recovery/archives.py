@@ -7,7 +7,9 @@ import re
 import tarfile
 import zlib
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -40,43 +42,90 @@ _SEALED = (
 )
 _TORN = (OSError, EOFError, zlib.error, *((lzma.LZMAError,) if lzma else ()))
 _TAIL = 4096  # bytes
+# Where the files of a base backup's archives belong; other archives are tablespaces.
+_ABOVE = {"base": "", "pg_wal": "pg_wal/"}
+TELLING = ("PG_VERSION", "global/pg_control")  # whose a base backup is
 
 
 class Unreadable(Exception):
     """The text says what of a backup cannot be read."""
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The files of a base backup: their sizes by path, and what is in the few that tell whose it is."""
+
+    sizes: dict[str, int]
+    read: dict[str, bytes]
+
+
 def stored(folder: Path) -> list[Path]:
     """The archives in which a base backup keeps its files (``pg_basebackup -Ft``); none where they are files."""
-    return sorted(p for p in folder.glob("*.tar*") if p.name.partition(".")[0] == "base" or p.name[0].isdigit())
+    tars = [path for path in folder.glob("*.tar*") if path.name.partition(".")[0] in _ABOVE or path.name[0].isdigit()]
+    return sorted(tars)
 
 
-def missing(folder: Path, files: Mapping[str, int]) -> int:
-    """How many of the files, by their path, are not there with their size. Raises Unreadable."""
-    tars = stored(folder)
-    there = {path: size for tar in tars for path, size in _members(tar).items()}
-    if tars:
-        return sum(there.get(path) != size for path, size in files.items())
-    return sum(not (folder / p).is_file() or (folder / p).stat().st_size != size for p, size in files.items())
+def kept(folder: Path, paths: Iterable[str]) -> Kept:
+    """What is there of these files, of the write-ahead log, and of ``TELLING``. Raises Unreadable."""
+    if tars := stored(folder):
+        parts = [_members(tar) for tar in tars]
+        sizes = {path: size for part in parts for path, size in part.sizes.items()}
+        return Kept(sizes, {path: content for part in parts for path, content in part.read.items()})
+    log = [str(path.relative_to(folder)) for path in folder.glob("pg_wal/*")]
+    sizes = {path: (folder / path).stat().st_size for path in (*paths, *log) if (folder / path).is_file()}
+    return Kept(sizes, {path: (folder / path).read_bytes() for path in TELLING if (folder / path).is_file()})
 
 
-def _members(tar: Path) -> dict[str, int]:
-    """The files of an archive with their sizes; those of a tablespace are below its number."""
+def _members(tar: Path) -> Kept:
+    """The files of an archive; those of a tablespace are below its number."""
     name, _, kind = tar.name.partition(".")
     if kind not in ("tar", "tar.gz"):
         raise Unreadable(f"{tar.name} is compressed in a way that pgconform cannot read; use gzip, or none")
-    above = "" if name == "base" else f"pg_tblspc/{name}/"
+    above = _ABOVE.get(name, f"pg_tblspc/{name}/")
+    found = Kept({}, {})
     try:
-        with tarfile.open(tar, "r|gz" if kind == "tar.gz" else "r|") as archive:
-            return {above + member.name.removeprefix("./"): member.size for member in archive if member.isfile()}
-    except (tarfile.TarError, OSError, EOFError, zlib.error):
+        # Not tarfile's own gzip: the server's programs write the log in several streams, and it reads the first one.
+        with _opened(tar) as file, tarfile.open(fileobj=file, mode="r|") as archive:
+            for member in filter(tarfile.TarInfo.isfile, archive):
+                path = above + member.name.removeprefix("./")
+                found.sizes[path] = member.size
+                if path in TELLING and (content := archive.extractfile(member)):
+                    found.read[path] = content.read(_TAIL)
+    except (tarfile.TarError, *_TORN):
         raise Unreadable(f"{tar.name} cannot be read to its end") from None
+    return found
 
 
 def is_dump(path: Path) -> bool:
     """True for a file that pg_restore reads, by its beginning: as ``pg_dump -Fc`` and ``-Ft`` write it."""
     with path.open("rb") as file:
         return _archive(file.read(_TAIL))
+
+
+def clock(path: Path) -> datetime | None:
+    """When an archive says that it was made, by the clock of whoever made it, in a zone that it does not tell; that of
+    a tar is told in UTC. None where it does not say."""
+    with path.open("rb") as file:
+        head = file.read(_TAIL)
+    try:
+        if not head.startswith(b"PGDMP"):
+            with tarfile.open(path, "r:") as tar:  # its first file is written once the catalogue was read
+                first = tar.next()
+                return datetime.fromtimestamp(first.mtime, UTC) if first else None
+        return _wall(head)
+    except (tarfile.TarError, OSError, ValueError, IndexError, OverflowError):
+        return None
+
+
+def _wall(head: bytes) -> datetime | None:
+    """As WriteHead of pg_backup_archiver.c writes it: each number is a sign and its bytes, the lowest one first."""
+    width = 1 + head[8]
+    start = 12 if head[5:7] >= b"\x01\x0f" else 11 + width  # behind the compression's method, or its level before that
+    places = range(start, start + 7 * width, width)
+    second, minute, hour, day, month, year, summer = (int.from_bytes(head[p + 1 : p + width], "little") for p in places)
+    if not 90 < year < 1000:  # since 1900
+        return None
+    return datetime(1900 + year, month + 1, day, hour, minute, second, fold=int(summer != 1))
 
 
 def _archive(head: bytes) -> bool:

@@ -1,7 +1,6 @@
 """Evidence of backups: how old, how large, for how long, and whether they can be relied upon."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 
 from pgconform.checks import Evidence, check
 from pgconform.database import Database
@@ -22,7 +21,7 @@ def test_there_is_a_recent_backup(subject: Source, database: Database) -> Iterat
     if not sound:
         yield Finding(str(subject), "there is no sound backup", AGAIN)
         return
-    hours = sound[-1].age(datetime.now(UTC)) / timedelta(hours=1)
+    hours = backups.hours_old(backups.newest(sound), subject.item.hours)
     yield Figure(f"age of the last backup ({subject})", round(hours, 2), "hours")
     if hours > subject.item.hours:
         finding = Finding(str(subject), f"the last sound backup is {hours:.1f} hours old", AGAIN)
@@ -75,7 +74,7 @@ def test_backups_are_kept_for_long_enough(subject: Source, database: Database) -
     sound = [backup for backup in backups.found(subject, database) if not backup.wrong]
     if not sound:
         raise Nothing("there is no sound backup; backup-recent says so")
-    days = sound[0].age(datetime.now(UTC)) / timedelta(days=1)
+    days = backups.hours_old(backups.oldest(sound), subject.item.retention_days * 24) / 24
     if days < subject.item.retention_days:
         observed = f"the oldest sound backup is {days:.1f} days old; {subject.item.retention_days:g} are declared"
         advice = "-- keep backups for longer; if they began only now, waive this until then"
