@@ -19,6 +19,7 @@ from pgconform.model import Figure, Finding, NotVerified, Result, Severity, Verd
 from pgconform.results import Run
 from pgconform.targets.server import Server
 from tests.committing import clone
+from tests.test_run import run
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 
@@ -80,6 +81,80 @@ def test_a_file_that_is_no_runs_is_named_and_not_passed_over(tmp_path: Path, tex
     (tmp_path / "mine.jsonl").write_bytes(text.encode("latin-1"))
     with pytest.raises(NotVerified, match=r"mine\.jsonl in .* move it away"):
         history(tmp_path).series("size")
+
+
+@pytest.mark.parametrize("value", ["1" + "0" * 30, "NaN", "-Infinity", "1e999", "true", "null", '"1"', "[1]", "{}"])
+def test_a_figure_that_is_no_number_to_reckon_with_makes_a_file_no_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], value: str
+) -> None:
+    rewritten(record(tmp_path, 1, 3.25), "3.25", value)
+    with pytest.raises(NotVerified, match=r"\.jsonl in .* is not a run's file of pgconform; move it away"):
+        past(history(tmp_path))
+    assert main(["history", f"--history={tmp_path}"]) == 4
+    assert "is not a run's file of pgconform; move it away" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "odd"),
+    [
+        ('"subject": ""', '"subject": 1'),
+        ('"name": "size"', '"name": "\\ud800"'),
+        ('"findings": []', '"findings": [[]]'),
+        ('"findings": []', '"findings": "none"'),
+        ('"status": 2', '"status": 0.5'),
+        ('"started": 1', '"started": 99999'),
+        pytest.param('"seconds": 0.0', '"seconds": ' + "[" * 100_000, id="deep"),
+        ('"unit": "GB"', '"unit": null'),
+    ],
+)
+def test_a_line_with_a_value_of_another_kind_makes_a_file_no_runs(tmp_path: Path, text: str, odd: str) -> None:
+    rewritten(record(tmp_path, 1, 3), text, odd)
+    with pytest.raises(NotVerified, match="is not a run's file"):
+        history(tmp_path).series("size")
+
+
+def rewritten(path: Path, text: str, other: str) -> None:
+    """A run's file that somebody has changed in one place."""
+    before = path.read_text()
+    assert text in before
+    path.chmod(0o644)
+    path.write_text(before.replace(text, other))
+
+
+def test_a_file_that_was_damaged_since_it_was_indexed_is_named_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = record(tmp_path, 1, 3)
+    assert past(history(tmp_path))
+    whole = path.read_text()
+    rewritten(path, whole, whole[:-50])
+    with pytest.raises(NotVerified, match=rf"{path.name} in .* is not a run's file"):
+        history(tmp_path).series("size")
+    rewritten(path, whole[:-50], whole)
+    assert history(tmp_path).series("size") == [(1.0, 3.0)]
+    rewritten(path, whole, whole[:-50])
+    monkeypatch.setattr("pgconform.history.indexed", lambda _: sqlite3.connect(tmp_path / INDEX))  # just before that
+    with pytest.raises(NotVerified, match=rf"{path.name} in .* is not a run's file"):
+        past(history(tmp_path))
+
+
+def test_a_damaged_history_is_a_trouble_of_the_next_run(references: Server, tmp_path: Path) -> None:
+    asked = [f"--target=live:{references.dsn('muva')}", "--contract=muva", "-k", "tables-exist"]
+    asked.append(f"--history={tmp_path / 'history'}")
+    assert run(*asked, out=tmp_path).returncode == 0
+    (path,) = (tmp_path / "history").glob("*.jsonl")
+    assert main(["history", f"--history={tmp_path / 'history'}"]) == 0  # which indexes it
+    rewritten(path, whole := path.read_text(), whole[:-50])
+    done = run(*asked, out=tmp_path)
+    assert done.returncode == 3, done.stdout
+    assert f"{path.name} in {tmp_path / 'history'} is not a run's file" in done.stdout
+    assert "Unterminated" not in done.stdout + done.stderr
+
+
+def test_a_figure_that_no_later_run_could_read_is_not_recorded(tmp_path: Path) -> None:
+    for value in (float("nan"), float("inf"), 10.0**30):
+        append_figures(tmp_path, NOW, "shop", "d", 0, [Figure("odd", value), Figure("size", 3)])
+        assert indexed(tmp_path).execute("select name, value from figure").fetchall() == [("size", 3.0)]
 
 
 def test_several_processes_may_ask_at_once(tmp_path: Path) -> None:
