@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -55,6 +56,19 @@ def write(database: Database, contract: Contract, found: Sequence[Row]) -> str:
         try:
             written += len(database.rows(command, f"writing to {metrics.table}"))
         except NotVerified as refusal:
-            role = "grant SELECT and INSERT on it to the role that pgconform metrics connects as"
-            raise Mistake(f"{metrics.table} cannot be written: {refusal.said}; {role}") from None
+            advice = _advice(database, metrics.table, refusal.state)
+            raise Mistake(f"{metrics.table} cannot be written: {refusal.said}; {advice}") from None
     return f"{written} row(s) written to {metrics.table}"
+
+
+def _advice(database: Database, table: str, state: str) -> str:
+    """What to do about a refusal. Our sessions turn row security off, so that it is an error where it would hide rows:
+    those that are there already would be written again."""
+    role = "the role that pgconform metrics connects as"
+    if state != "42501":
+        return "compare it with [metrics] in the contract, and see which locks others hold on it"
+    asked = statement("select pg_catalog.row_security_active({table})", table=table)
+    with suppress(NotVerified):  # no right to look into its schema
+        if database.one(asked, "asking for row security")[0]:
+            return f"row security may hide its rows; give {role} BYPASSRLS, or connect as its owner if that is exempt"
+    return f"grant SELECT and INSERT on it to {role}"

@@ -14,11 +14,14 @@ import pytest
 
 from pgconform.cli import main
 from pgconform.contract import Contract
+from pgconform.database import Database, begin
 from pgconform.history import INDEX, History, append, append_figures, indexed, past
-from pgconform.model import Figure, Finding, NotVerified, Result, Severity, Verdict
+from pgconform.metrics import Row, write
+from pgconform.model import Figure, Finding, Mistake, NotVerified, Result, Severity, Verdict
 from pgconform.results import Run
 from pgconform.targets.server import Server
 from tests.committing import clone
+from tests.proving import contract_of
 from tests.test_run import run
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
@@ -269,6 +272,35 @@ def test_the_last_runs_figures_go_into_the_metrics_table_once_and_only_when_aske
         connection.execute("drop owned by reads_only; drop role reads_only")
     assert main(["metrics", "--contract=muva", f"--target=live:{references.dsn('muva')}"]) == 4
     assert "maps no metric to a figure" in capsys.readouterr().err
+
+
+def test_a_role_that_row_security_binds_is_told_what_lets_it_write(
+    references: Server,
+) -> None:
+    contract, found = contract_of("victorysync"), [Row("disk_bytes", 1.0, NOW)]
+    with clone(references, "victorysync") as dsn, psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(
+            "create role logger login; grant usage on schema public to logger;"
+            " grant select, insert on public.db_metrics to logger;"
+            " alter table public.db_metrics enable row level security;"
+            " create policy everything on public.db_metrics to logger using (true) with check (true)"
+        )
+        with psycopg.connect(dsn.replace("user='postgres'", "user='logger'"), autocommit=True) as theirs:
+            begin(theirs, contract.limits, read_only=False)
+            with pytest.raises(Mistake, match=r"row security may hide its rows; give the role .* BYPASSRLS") as refused:
+                write(Database(theirs), contract, found)
+            assert "grant" not in str(refused.value)
+            theirs.execute("rollback")
+            connection.execute("alter role logger bypassrls")
+            begin(theirs, contract.limits, read_only=False)
+            assert write(Database(theirs), contract, found) == "1 row(s) written to public.db_metrics"
+            theirs.execute("rollback")
+            connection.execute("alter table public.db_metrics rename to elsewhere")
+            begin(theirs, contract.limits, read_only=False)
+            with pytest.raises(Mistake, match=r"does not exist .*; compare it with \[metrics\] in the contract"):
+                write(Database(theirs), contract, found)
+            theirs.execute("rollback")
+        connection.execute("drop owned by logger; drop role logger")
 
 
 def test_each_check_is_compared_with_the_last_run_that_asked_it(tmp_path: Path) -> None:
