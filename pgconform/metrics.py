@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from difflib import get_close_matches
 
 from pgconform.checks import Evidence
 from pgconform.contract import Contract
@@ -23,8 +24,9 @@ class Row:
     time: datetime
 
 
-def rows(evidence: Evidence) -> list[Row]:
-    """The metrics that the contract maps to figures, as the last run measured them.
+def rows(evidence: Evidence) -> tuple[list[Row], list[str]]:
+    """The metrics that the contract maps to figures, as the last run measured them; and a line about each that it did
+    not measure.
 
     Raises Mistake where the contract maps none, or no run has measured any; NotVerified.
     """
@@ -32,13 +34,23 @@ def rows(evidence: Evidence) -> list[Row]:
     if metrics is None or not metrics.figures:
         raise Mistake(f"contract {evidence.contract.name} maps no metric to a figure; say so in [metrics.figures]")
     latest = evidence.history.latest() if evidence.history else None
-    if latest is None:
+    if latest is None or evidence.history is None:
         raise Mistake("no run about this database is recorded; run pgconform first, or name another --history=")
     when, measured = latest
     found = [Row(metric, measured[figure], when) for metric, figure in metrics.figures.items() if figure in measured]
+    known = evidence.history.all_series("").keys() | measured.keys()
+    lacking = [_lacking(m, figure, sorted(known)) for m, figure in metrics.figures.items() if figure not in measured]
     if not found:
-        raise Mistake("the last recorded run measured none of the mapped figures; pgconform history lists what it did")
-    return found
+        raise Mistake(f"the last recorded run measured none of the mapped figures: {'; '.join(lacking)}")
+    return found, lacking
+
+
+def _lacking(metric: str, figure: str, known: Sequence[str]) -> str:
+    if figure in known:
+        return f"{metric}: the last recorded run did not measure {figure!r}, as earlier ones did"
+    near = get_close_matches(figure, known, 1)
+    hint = f"did you mean {near[0]!r}?" if near else "pgconform history lists what runs measure"
+    return f"{metric}: no run has measured {figure!r}; {hint}"
 
 
 def write(database: Database, contract: Contract, found: Sequence[Row]) -> str:

@@ -19,6 +19,7 @@ from pgconform.history import INDEX, History, append, append_figures, indexed, p
 from pgconform.metrics import Row, write
 from pgconform.model import Figure, Finding, Mistake, NotVerified, Result, Severity, Verdict
 from pgconform.results import Run
+from pgconform.session import _identity
 from pgconform.targets.server import Server
 from tests.committing import clone
 from tests.proving import contract_of
@@ -272,6 +273,32 @@ def test_the_last_runs_figures_go_into_the_metrics_table_once_and_only_when_aske
         connection.execute("drop owned by reads_only; drop role reads_only")
     assert main(["metrics", "--contract=muva", f"--target=live:{references.dsn('muva')}"]) == 4
     assert "maps no metric to a figure" in capsys.readouterr().err
+
+
+def test_a_mapped_figure_that_was_not_measured_is_told_with_the_nearest_name(
+    references: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    contract = tmp_path / "contract.toml"
+    figures = 'a = "database size", b = "databsae size", c = "something else", d = "size of a"'
+    contract.write_text(f'name = "shop"\n[metrics]\ntable = "public.m"\nfigures = {{ {figures} }}\n')
+    with psycopg.connect(references.dsn("muva"), autocommit=True) as connection:
+        identity = _identity(Database(connection))
+    for days, names in ((1, ["size of a"]), (0, ["database size"])):
+        run = Run((Contract(name="shop"),), started=NOW - timedelta(days=days))
+        run.results = [Result("c", "shop", Verdict.PASSED, figures=tuple(Figure(name, 1) for name in names))]
+        append(tmp_path / "history", run, {"shop": identity})
+    place = [f"--target=live:{references.dsn('muva')}", f"--contract={contract}", f"--history={tmp_path / 'history'}"]
+    assert main(["metrics", *place]) == 0
+    shown = capsys.readouterr()
+    assert [line.split()[-1] for line in shown.out.splitlines()] == ["a"]
+    assert shown.err.splitlines() == [
+        "pgconform: b: no run has measured 'databsae size'; did you mean 'database size'?",
+        "pgconform: c: no run has measured 'something else'; pgconform history lists what runs measure",
+        "pgconform: d: the last recorded run did not measure 'size of a', as earlier ones did",
+    ]
+    contract.write_text(contract.read_text().replace('"database size"', '"database sise"'))
+    assert main(["metrics", *place]) == 4
+    assert "none of the mapped figures: a: no run has measured 'database sise'; did you" in capsys.readouterr().err
 
 
 def test_a_role_that_row_security_binds_is_told_what_lets_it_write(
