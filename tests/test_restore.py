@@ -173,6 +173,27 @@ def test_too_little_space_is_said_before_anything_is_written(
             "COPY",
         ),
         ("something else with row content", "ended with status"),
+        (
+            'ERROR:  unheard of "row content"\nCommand was: CREATE INDEX "an ""index" ON "s p".t USING btree'
+            " ((x = 'row content'))",
+            'at CREATE INDEX "an ""index": pg_dump ended with status',
+        ),
+        (
+            "ERROR:  unheard of\nCommand was: ALTER TABLE ONLY \"s p\".t\n    ADD CHECK (x = 'row content');",
+            'at ALTER TABLE ONLY "s p".t: pg_dump ended with status',
+        ),
+        (
+            "ERROR:  unheard of\nCommand was: COMMENT ON TABLE t IS 'row content'",
+            "while dumping the database: pg_dump ended with status",
+        ),
+        ("ERROR:  unheard of\nCommand was: SELECT setval('row content')", "pg_dump ended with status"),
+        ('ERROR:  relation "t" already exists\nCommand was: row content', 'relation "t" already exists; '),
+        ('ERROR:  check constraint "c" of relation "t" is violated by some row\nrow content', '"c" of relation "t" is'),
+        ('ERROR:  column "c" of relation "t" contains null values\nDETAIL: row content', "contains null values; "),
+        (
+            'ERROR:  there is no unique constraint matching given keys for referenced table "t"\nrow content',
+            'no unique constraint matching given keys for referenced table "t"; ',
+        ),
     ],
 )
 def test_what_the_programs_say_holds_no_row_host_or_user(tmp_path: Path, said: str, told: str) -> None:

@@ -210,12 +210,39 @@ _HERE = (
     (r"(permission denied for \w+ [\w.\"]+)", "grant what pgconform reader grants to the role that connects"),
 )
 _ABSENT = "what needs it does not say its schema, or nothing in the dump makes it"
+_UNFIT = "its rows do not pass its own constraints when these are made"
+_SAID = r'"[^"\n]+"'  # a name in a message
+_NAME = r'(?:"(?:[^"\n]|"")+"|\w+)'  # a name in a command
 _ITSELF = (
     (r"(COPY failed for table \S+)", "its rows do not pass its own types and constraints when they are loaded"),
     # Names are said without quotes.
     (r"ERROR:  ((?:type|role|function|relation|schema|operator) .+? does not exist)\n", _ABSENT),
     (r"could not create unique index (\S+)", "its table holds the same key twice"),
     (r"violates foreign key constraint (\S+)", "rows name other rows that are not there"),
+    (
+        rf"ERROR:  (multiple primary keys for table {_SAID} are not allowed)",
+        "a partition took over the key of its partitioned table, which is not in this dump;"
+        " dump and restore both together",
+    ),
+    (
+        rf"ERROR:  ((?:relation|type|schema|constraint|trigger|policy) {_SAID}(?: for \w+ {_SAID})? already exists)",
+        "something that was there before, or was made on the way, has its name",
+    ),
+    (
+        rf"ERROR:  ((?:check constraint {_SAID} of|partition constraint of) relation {_SAID} is violated by some row)",
+        _UNFIT,
+    ),
+    (rf"ERROR:  (column {_SAID} of relation {_SAID} contains null values)", _UNFIT),
+    (
+        rf"(no unique constraint matching given keys for referenced table {_SAID})",
+        "a foreign key needs a key that nothing in the dump makes",
+    ),
+)
+# What pg_restore was about when it failed: kind and name, and nothing of a definition, which may hold values.
+_COMMAND = re.compile(
+    r"Command was: ((?:ALTER (?:FOREIGN )?TABLE(?: ONLY)?|ALTER INDEX|CREATE (?:UNIQUE )?INDEX|CREATE STATISTICS"
+    r"|CREATE (?:CONSTRAINT )?TRIGGER|CREATE POLICY|CREATE RULE|REFRESH MATERIALIZED VIEW)"
+    rf" {_NAME}(?:\.{_NAME})?)"
 )
 
 
@@ -228,6 +255,8 @@ def _run(command: Sequence[str | Path], dsn: str, what: str, more: Mapping[str, 
     )  # fmt: skip
     if done.returncode == 0:
         return
+    if at := _COMMAND.search(done.stderr):
+        what = f"{what}, at {at[1]}"
     for known, kind in ((_HERE, NotVerified), (_ITSELF, Unrestorable)):
         for pattern, advice in known:
             if found := re.search(pattern, done.stderr):
