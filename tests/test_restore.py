@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -150,13 +151,32 @@ def test_a_signal_in_the_middle_leaves_nothing_behind(
     assert left(cache) == []
 
 
+def test_what_a_killed_run_leaves_is_removed_by_the_next(references: Server, cache: Path, tmp_path: Path) -> None:
+    """Nobody but us could read the dump, which holds rows."""
+    arguments = ["--contract=muva", f"--target=live:{references.dsn('muva')}", "--drill=restore", f"--out={tmp_path}/o"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pgconform", "run", *arguments, "-k", "restore-complete", "-p", "no:cacheprovider"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=tmp_path, env=os.environ,
+    )  # fmt: skip
+    while process.poll() is None and not (dumps := list(cache.rglob("dump"))):
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert [stat.S_IMODE(dump.parent.stat().st_mode) for dump in dumps] == [0o700]
+    with servers.running():
+        assert not dumps[0].exists()
+    while any(_holds(process, str(dumps[0])) for process in Path("/proc").glob("[0-9]*")):
+        time.sleep(0.1)  # pg_dump itself ends with its last row
+    assert left(cache) == []
+
+
 def test_too_little_space_is_said_before_anything_is_written(
     references: Server, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tools, "size", lambda _: 10**18)
     with closing(Copies(references.dsn("victorysync"), catalog)) as made:
         for _ in range(2):  # said each time, tried once
-            with pytest.raises(NotVerified, match=r"needs about 1000000000\.0 GB in .* set TMPDIR"):
+            with pytest.raises(NotVerified, match=r"needs about 3000000000\.0 GB in .* set PGC_CACHE_DIR"):
                 made.restored()
 
 

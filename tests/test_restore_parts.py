@@ -169,7 +169,7 @@ def test_a_full_disk_is_told_and_leaves_the_session_as_it_was(weird: str, tmp_pa
     (tmp_path / "0").symlink_to("/dev/full")
     with drilled(weird, shop(), Drill()) as evidence:
         wanted = tenants.parts(evidence.contract, evidence.catalog, "one", tenants.Tenant("a"))
-        with pytest.raises(NotVerified, match="cannot be written: No space left on device; set TMPDIR"):
+        with pytest.raises(NotVerified, match="cannot be written: No space left on device; set PGC_CACHE_DIR"):
             tenants.export(evidence.database, wanted, tmp_path)
         assert tenants.its(evidence.database, evidence.catalog, wanted)
 

@@ -5,8 +5,8 @@ Below the cache directory:
 
     install/KEY/ready    the wheel's binaries, where the server's account cannot reach the originals
     prepared/KEY/ready   a stopped data directory, to be copied
-    servers/XXXXXXXX/    a running server: data, server.log, and ``lock``, which its owner holds. The kernel lets
-                         go of it when the owner dies, however it dies; so the next run sees what was left.
+    servers/XXXXXXXX/    a running server: data, server.log, dumps for it, and ``lock``, which its owner holds. The
+                         kernel lets go of that when the owner dies, however it dies; so the next run sweeps.
 """
 
 from __future__ import annotations
