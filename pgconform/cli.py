@@ -40,10 +40,17 @@ def _called(arguments: Sequence[str] | None) -> int:
     except BrokenPipeError:
         raise
     except (ValueError, OSError, ConnectionError) as error:
-        print(f"pgconform: {discreet(str(error))}", file=sys.stderr)
+        print(f"pgconform: {discreet(_said(error))}", file=sys.stderr)
         return LOST if isinstance(error, ConnectionError) else USAGE
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+def _said(error: Exception) -> str:
+    """What went wrong, without the number that the system has for it."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 def _unknown(words: Sequence[str]) -> str:

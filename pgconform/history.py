@@ -11,7 +11,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pgconform.results import Run
 
 FORMAT = 1  # of the lines; raised when a key changes its meaning
-INDEXED = 2  # the form of the index, which is made again when it has another
+INDEXED = 3  # the form of the index, which is made again when it has another
 INDEX = "trends.sqlite"
 _TABLES = """
 create table run (file text, started real, contract text, database text, status integer);
@@ -34,7 +34,7 @@ create table verdict (
 create table figure (file text, contract text, name text, value real, unit text);
 create index figure_of on figure (contract, name);
 create index verdict_of on verdict (contract, name);
-create table loaded (file text primary key);
+create table loaded (file text primary key, stamp text);
 """
 _JUDGED = "exists (select 1 from verdict as v where v.file = {0}.file and v.contract = {0}.contract)"  # no benchmark
 _FORGET = (
@@ -156,9 +156,9 @@ def past(history: History) -> Past | None:
             figures.setdefault(name, []).append((started, value))
     keys = {}
     for file in set(latest.values()):  # one, or two where a part was asked in between
-        for line in map(json.loads, (history.folder / file).read_text(encoding="utf-8").splitlines()):
+        for line in _read(history.folder / file):
             mine = line["kind"] == "verdict" and line["contract"] == history.contract
-            if mine and latest[line["name"], line["subject"]] == file:
+            if mine and latest.get((line["name"], line["subject"])) == file:
                 keys[line["name"], line["subject"]] = frozenset(line["findings"])
     verdicts = {case: tuple(each) for case, each in found.items()}
     return Past(files[-1][1], keys, verdicts, {name: values[-RUNS:] for name, values in figures.items()})
@@ -180,7 +180,7 @@ def append_figures(
         "kind": "run", "format": FORMAT, "contract": contract, "database": database, "started": started.timestamp(),
         "facts": "", "status": status, "reason": "measured", "complete": True,
     }  # fmt: skip
-    return _write(folder, started, [about, *(_figure(contract, figure) for figure in figures)])
+    return _write(folder, started, [about, *_figures(contract, figures)])
 
 
 def _write(folder: Path, started: datetime, lines: Iterable[dict[str, object]]) -> Path:
@@ -213,7 +213,14 @@ def _lines(run: Run, databases: dict[str, str]) -> Iterator[dict[str, object]]:
             "kind": "verdict", **about, "verdict": str(result.verdict), "seconds": round(result.seconds, 4),
             "severity": str(result.severity), "findings": [finding.key for finding in result.findings],
         }  # fmt: skip
-        yield from (_figure(result.contract, figure) for figure in result.figures)
+        yield from _figures(result.contract, result.figures)
+
+
+def _figures(contract: str, figures: Iterable[Figure]) -> Iterator[dict[str, object]]:
+    """Without those that no later run could read: a file that holds one would be no history any more."""
+    for figure in figures:
+        if abs(figure.value) < _MOST:
+            yield _figure(contract, figure)
 
 
 def _figure(contract: str, figure: Figure) -> dict[str, object]:
@@ -251,33 +258,65 @@ def _load(index: sqlite3.Connection, folder: Path) -> None:
         for text in filter(str.strip, _TABLES.split(";")):
             index.execute(text)
         index.execute(f"pragma user_version = {INDEXED}")
-    known = {name for (name,) in index.execute("select file from loaded")}
-    files = {path.name: path for path in folder.glob("*.jsonl") if not path.name.startswith(".")}
-    for name in sorted(known - files.keys()):  # whoever takes a file away means it
+    known = dict(index.execute("select file, stamp from loaded"))
+    files = {path.name: _stamp(path) for path in folder.glob("*.jsonl") if not path.name.startswith(".")}
+    for name, _ in sorted(known.items() - files.items()):  # taken away, which somebody means, or written to
         for text in _FORGET:
             index.execute(text, (name,))
-    for name in sorted(files.keys() - known):
-        index.execute("insert into loaded values (?)", (name,))
+    for name, stamp in sorted(files.items() - known.items()):
         try:
-            for line in files[name].read_text(encoding="utf-8").splitlines():
-                _take(index, name, json.loads(line))
-        except (ValueError, KeyError, TypeError, AttributeError, OSError):
-            index.execute("rollback")
-            index.close()
-            raise NotVerified(f"{name} in {folder} is not a run's file of pgconform; move it away") from None
+            lines = _read(folder / name)
+        except NotVerified:
+            index.close()  # which undoes all
+            raise
+        index.execute("insert into loaded values (?, ?)", (name, stamp))
+        for line in lines:
+            _take(index, name, line)
     index.execute("commit")
 
 
-_KEPT = {
-    "run": ("started", "contract", "database", "status"),
-    "verdict": ("contract", "name", "subject", "verdict", "findings", "seconds", "severity"),
-    "figure": ("contract", "name", "value", "unit"),
-}
+def _stamp(path: Path) -> str:
+    """What changes with the file; '' where it cannot be looked at, which reading it will tell."""
+    with suppress(OSError):
+        known = path.stat()
+        return f"{known.st_size} {known.st_mtime_ns}"
+    return ""
+
+
+_KEPT: dict[str, dict[str, type]] = {
+    "run": {"started": float, "contract": str, "database": str, "status": int},
+    "verdict": {
+        "contract": str, "name": str, "subject": str, "verdict": str, "findings": list, "seconds": float,
+        "severity": str,
+    },
+    "figure": {"contract": str, "name": str, "value": float, "unit": str},
+}  # fmt: skip
 _OLDER = {"severity": "must"}  # what lines of earlier versions do not say
+_MOST = 2**63  # the first number that the index cannot hold
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    """The lines of a run's file, with all that is kept of them. Raises NotVerified for a file that is not a run's."""
+    with suppress(ValueError, KeyError, TypeError, OSError, OverflowError, RecursionError):
+        lines = [_OLDER | json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        if all(_fits(line[key], kind) for line in lines for key, kind in _KEPT[line["kind"]].items()):
+            for line in lines:
+                when(line.get("started", 0))
+            return lines
+    raise NotVerified(f"{path.name} in {path.parent} is not a run's file of pgconform; move it away")
+
+
+def _fits(value: object, kind: type) -> bool:
+    """Whether the index can hold the value, and it is what it should be: a whole number is any number, too."""
+    if isinstance(value, list):
+        return kind is list and all(_fits(item, str) for item in value)
+    if isinstance(value, str):
+        return kind is str and value == value.encode(errors="replace").decode()  # no half of a character
+    number = kind in (int, float) and type(value) in (int, kind)
+    return number and isinstance(value, int | float) and abs(value) < _MOST  # which nan is not, either
 
 
 def _take(index: sqlite3.Connection, file: str, line: dict[str, Any]) -> None:
-    line = _OLDER | line
     row = [file, *(len(v) if isinstance(v := line[key], list) else v for key in _KEPT[line["kind"]])]
     marks = ", ".join("?" * len(row))
     index.execute(f"insert into {line['kind']} values ({marks})", row)

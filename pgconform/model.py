@@ -33,6 +33,11 @@ class Mistake(ValueError):
     """What the caller typed or wrote cannot be used: one line with what, where, accepted values, next step."""
 
 
+def unwritable(what: object, error: OSError, option: str = "--out") -> str:
+    """What is told where a file, or one to a directory, cannot be written; the option names another place."""
+    return f"cannot write {what}: {error.strerror}; choose another with {option}="
+
+
 class NotVerified(Exception):
     """A question to the database got no answer: the text says which, why, and what to grant or change.
 

@@ -25,7 +25,11 @@ def read(path: Path, kind: str, dimension: int) -> tuple[tuple[float, ...], ...]
     """The vectors of a type in a file, empty lines left out. Raises Mistake, which does not name the file."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError):
+    except FileNotFoundError:
+        raise Mistake("the file does not exist") from None
+    except OSError as error:
+        raise Mistake(f"the file cannot be read: {error.strerror}") from None
+    except ValueError:
         raise Mistake("the file cannot be read as UTF-8 text") from None
     found = []
     for number, line in enumerate(lines, 1):

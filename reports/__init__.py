@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pgconform.model import Mistake
+from pgconform.model import Mistake, unwritable
 
 from .beside import read
 
@@ -72,7 +72,7 @@ def _written(run: Run, out: Path, names: Sequence[str]) -> None:
                 draft.replace(out / FILES[name])
             return
         except OSError as error:
-            run.troubles.append(f"cannot write {FILES[name]} to {out}: {error.strerror}; choose another with --out=")
+            run.troubles.append(unwritable(f"{FILES[name]} to {out}", error))
             wanted.remove(name)
         finally:
             for draft in drafts.values():

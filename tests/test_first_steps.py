@@ -122,6 +122,35 @@ def checkout(copied: Callable[[Path], Path], tmp_path: Path) -> Path:
     return copied(tmp_path / "copy")
 
 
+def test_a_place_that_cannot_be_written_is_told_in_the_same_words_by_every_command(
+    references: Server, tmp_path: Path
+) -> None:
+    target, below = f"--target=live:{references.dsn('muva')}", tmp_path / "file" / "below"
+    done = command("run", target, "--contract=muva", "-k", "tables-exist", f"--out={tmp_path}", "--history=none")
+    assert done.returncode == 0, done.stdout
+    (tmp_path / "file").write_text("")
+    (tmp_path / "fleet.toml").write_text('[[targets]]\nname = "one"\ncontract = "muva"\ndsn = "PROD_DSN"\n')
+    for asked in (
+        ["init", target],
+        ["baseline", str(tmp_path)],
+        ["run", target, "--contract=muva", "-k", "tables-exist"],
+        ["fleet", str(tmp_path / "fleet.toml")],
+        ["report", str(tmp_path)],
+    ):
+        done = command(*asked, f"--out={below}")
+        assert (done.returncode, done.stdout) == (4, ""), asked
+        told = rf"\w+: cannot write (\S+ to )?{below}: Not a directory; choose another with --out="  # pytest says ERROR
+        assert re.fullmatch(told, done.stderr.strip()), done.stderr
+
+
+def test_a_mistake_of_the_system_is_told_without_its_number(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "is_dir", lambda _: (tmp_path / "gone").stat())
+    assert main(["history", f"--history={tmp_path}"]) == 4
+    assert capsys.readouterr().err == f"pgconform: {tmp_path / 'gone'}: No such file or directory\n"
+
+
 def test_a_new_check_is_clean_and_its_proof_fails_until_it_is_written(checkout: Path) -> None:
     def ran(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -249,7 +278,7 @@ def test_the_readers_sql_may_be_run_again_with_another_password_and_further_clie
                 assert done.returncode == 0, done.stderr
                 login, bypasses, limit, secret, roles = connection.execute(asked).fetchone() or ()
                 secrets.add(secret)
-                assert (login, bypasses, limit) == (True, True, 8)
+                assert (login, bypasses, limit) == (True, True, 20)
                 assert ('"We\'b"' in roles, "anon" in roles, len(roles)) == (
                     clients != "anon",
                     True,

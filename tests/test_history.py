@@ -14,11 +14,16 @@ import pytest
 
 from pgconform.cli import main
 from pgconform.contract import Contract
+from pgconform.database import Database, begin
 from pgconform.history import INDEX, History, append, append_figures, indexed, past
-from pgconform.model import Figure, Finding, NotVerified, Result, Severity, Verdict
+from pgconform.metrics import Row, write
+from pgconform.model import Figure, Finding, Mistake, NotVerified, Result, Severity, Verdict
 from pgconform.results import Run
+from pgconform.session import _identity
 from pgconform.targets.server import Server
 from tests.committing import clone
+from tests.proving import contract_of
+from tests.test_run import run
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 
@@ -80,6 +85,80 @@ def test_a_file_that_is_no_runs_is_named_and_not_passed_over(tmp_path: Path, tex
     (tmp_path / "mine.jsonl").write_bytes(text.encode("latin-1"))
     with pytest.raises(NotVerified, match=r"mine\.jsonl in .* move it away"):
         history(tmp_path).series("size")
+
+
+@pytest.mark.parametrize("value", ["1" + "0" * 30, "NaN", "-Infinity", "1e999", "true", "null", '"1"', "[1]", "{}"])
+def test_a_figure_that_is_no_number_to_reckon_with_makes_a_file_no_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], value: str
+) -> None:
+    rewritten(record(tmp_path, 1, 3.25), "3.25", value)
+    with pytest.raises(NotVerified, match=r"\.jsonl in .* is not a run's file of pgconform; move it away"):
+        past(history(tmp_path))
+    assert main(["history", f"--history={tmp_path}"]) == 4
+    assert "is not a run's file of pgconform; move it away" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "odd"),
+    [
+        ('"subject": ""', '"subject": 1'),
+        ('"name": "size"', '"name": "\\ud800"'),
+        ('"findings": []', '"findings": [[]]'),
+        ('"findings": []', '"findings": "none"'),
+        ('"status": 2', '"status": 0.5'),
+        ('"started": 1', '"started": 99999'),
+        pytest.param('"seconds": 0.0', '"seconds": ' + "[" * 100_000, id="deep"),
+        ('"unit": "GB"', '"unit": null'),
+    ],
+)
+def test_a_line_with_a_value_of_another_kind_makes_a_file_no_runs(tmp_path: Path, text: str, odd: str) -> None:
+    rewritten(record(tmp_path, 1, 3), text, odd)
+    with pytest.raises(NotVerified, match="is not a run's file"):
+        history(tmp_path).series("size")
+
+
+def rewritten(path: Path, text: str, other: str) -> None:
+    """A run's file that somebody has changed in one place."""
+    before = path.read_text()
+    assert text in before
+    path.chmod(0o644)
+    path.write_text(before.replace(text, other))
+
+
+def test_a_file_that_was_damaged_since_it_was_indexed_is_named_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = record(tmp_path, 1, 3)
+    assert past(history(tmp_path))
+    whole = path.read_text()
+    rewritten(path, whole, whole[:-50])
+    with pytest.raises(NotVerified, match=rf"{path.name} in .* is not a run's file"):
+        history(tmp_path).series("size")
+    rewritten(path, whole[:-50], whole)
+    assert history(tmp_path).series("size") == [(1.0, 3.0)]
+    rewritten(path, whole, whole[:-50])
+    monkeypatch.setattr("pgconform.history.indexed", lambda _: sqlite3.connect(tmp_path / INDEX))  # just before that
+    with pytest.raises(NotVerified, match=rf"{path.name} in .* is not a run's file"):
+        past(history(tmp_path))
+
+
+def test_a_damaged_history_is_a_trouble_of_the_next_run(references: Server, tmp_path: Path) -> None:
+    asked = [f"--target=live:{references.dsn('muva')}", "--contract=muva", "-k", "tables-exist"]
+    asked.append(f"--history={tmp_path / 'history'}")
+    assert run(*asked, out=tmp_path).returncode == 0
+    (path,) = (tmp_path / "history").glob("*.jsonl")
+    assert main(["history", f"--history={tmp_path / 'history'}"]) == 0  # which indexes it
+    rewritten(path, whole := path.read_text(), whole[:-50])
+    done = run(*asked, out=tmp_path)
+    assert done.returncode == 3, done.stdout
+    assert f"{path.name} in {tmp_path / 'history'} is not a run's file" in done.stdout
+    assert "Unterminated" not in done.stdout + done.stderr
+
+
+def test_a_figure_that_no_later_run_could_read_is_not_recorded(tmp_path: Path) -> None:
+    for value in (float("nan"), float("inf"), 10.0**30):
+        append_figures(tmp_path, NOW, "shop", "d", 0, [Figure("odd", value), Figure("size", 3)])
+        assert indexed(tmp_path).execute("select name, value from figure").fetchall() == [("size", 3.0)]
 
 
 def test_several_processes_may_ask_at_once(tmp_path: Path) -> None:
@@ -194,6 +273,61 @@ def test_the_last_runs_figures_go_into_the_metrics_table_once_and_only_when_aske
         connection.execute("drop owned by reads_only; drop role reads_only")
     assert main(["metrics", "--contract=muva", f"--target=live:{references.dsn('muva')}"]) == 4
     assert "maps no metric to a figure" in capsys.readouterr().err
+
+
+def test_a_mapped_figure_that_was_not_measured_is_told_with_the_nearest_name(
+    references: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    contract = tmp_path / "contract.toml"
+    figures = 'a = "database size", b = "databsae size", c = "something else", d = "size of a"'
+    contract.write_text(f'name = "shop"\n[metrics]\ntable = "public.m"\nfigures = {{ {figures} }}\n')
+    with psycopg.connect(references.dsn("muva"), autocommit=True) as connection:
+        identity = _identity(Database(connection))
+    for days, names in ((1, ["size of a"]), (0, ["database size"])):
+        run = Run((Contract(name="shop"),), started=NOW - timedelta(days=days))
+        run.results = [Result("c", "shop", Verdict.PASSED, figures=tuple(Figure(name, 1) for name in names))]
+        append(tmp_path / "history", run, {"shop": identity})
+    place = [f"--target=live:{references.dsn('muva')}", f"--contract={contract}", f"--history={tmp_path / 'history'}"]
+    assert main(["metrics", *place]) == 0
+    shown = capsys.readouterr()
+    assert [line.split()[-1] for line in shown.out.splitlines()] == ["a"]
+    assert shown.err.splitlines() == [
+        "pgconform: b: no run has measured 'databsae size'; did you mean 'database size'?",
+        "pgconform: c: no run has measured 'something else'; pgconform history lists what runs measure",
+        "pgconform: d: the last recorded run did not measure 'size of a', as earlier ones did",
+    ]
+    contract.write_text(contract.read_text().replace('"database size"', '"database sise"'))
+    assert main(["metrics", *place]) == 4
+    assert "none of the mapped figures: a: no run has measured 'database sise'; did you" in capsys.readouterr().err
+
+
+def test_a_role_that_row_security_binds_is_told_what_lets_it_write(
+    references: Server,
+) -> None:
+    contract, found = contract_of("victorysync"), [Row("disk_bytes", 1.0, NOW)]
+    with clone(references, "victorysync") as dsn, psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(
+            "create role logger login; grant usage on schema public to logger;"
+            " grant select, insert on public.db_metrics to logger;"
+            " alter table public.db_metrics enable row level security;"
+            " create policy everything on public.db_metrics to logger using (true) with check (true)"
+        )
+        with psycopg.connect(dsn.replace("user='postgres'", "user='logger'"), autocommit=True) as theirs:
+            begin(theirs, contract.limits, read_only=False)
+            with pytest.raises(Mistake, match=r"row security may hide its rows; give the role .* BYPASSRLS") as refused:
+                write(Database(theirs), contract, found)
+            assert "grant" not in str(refused.value)
+            theirs.execute("rollback")
+            connection.execute("alter role logger bypassrls")
+            begin(theirs, contract.limits, read_only=False)
+            assert write(Database(theirs), contract, found) == "1 row(s) written to public.db_metrics"
+            theirs.execute("rollback")
+            connection.execute("alter table public.db_metrics rename to elsewhere")
+            begin(theirs, contract.limits, read_only=False)
+            with pytest.raises(Mistake, match=r"does not exist .*; compare it with \[metrics\] in the contract"):
+                write(Database(theirs), contract, found)
+            theirs.execute("rollback")
+        connection.execute("drop owned by logger; drop role logger")
 
 
 def test_each_check_is_compared_with_the_last_run_that_asked_it(tmp_path: Path) -> None:

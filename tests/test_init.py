@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -261,8 +262,22 @@ def test_functions_are_offered_where_no_table_is(others: dict[str, str], tmp_pat
 
 def test_what_has_no_tenants_gets_none(others: dict[str, str], tmp_path: Path) -> None:
     assert drafted(others["untenanted"], tmp_path).tenancies == {}
+    assert minded(tmp_path) == [
+        "no tenancy was found in 1 table(s): whose rows are whose is not judged; say it in [tenancies] if rows are"
+        " somebody's"
+    ]
     (tmp_path / "contract.toml").unlink()
     assert drafted(others["empty"], tmp_path).tables == {}
+    assert minded(tmp_path) == ["no tenancy was found, since there is no table; draft again once there are some"]
+    (tmp_path / "contract.toml").unlink()
+    drafted(others["plain"], tmp_path)
+    assert not any("no tenancy" in line or "may not read" in line for line in minded(tmp_path))
+
+
+def minded(folder: Path) -> list[str]:
+    """What the draft asks its reader to mind, in its first lines."""
+    head = (folder / "contract.toml").read_text("utf-8").partition("\nname = ")[0]
+    return [line.removeprefix("# MIND: ") for line in head.splitlines() if line.startswith("# MIND: ")]
 
 
 def test_unusual_names_survive(others: dict[str, str], tmp_path: Path) -> None:
@@ -314,6 +329,13 @@ def test_a_role_that_may_read_nothing_gets_a_draft_too(references: Server, tmp_p
     try:
         dsn = psycopg.conninfo.make_conninfo(references.dsn("muva"), user="no_reader")
         found = parts(drafted(dsn, tmp_path))
+        (told,) = minded(tmp_path)
+        assert re.match(r"this role may not read all rows of (\d+) of \1 table\(s\); .* pgconform reader", told), told
+        with psycopg.connect(references.dsn("muva"), autocommit=True) as connection:
+            connection.execute("grant pg_read_all_data to no_reader; alter role no_reader bypassrls")
+        (tmp_path / "contract.toml").unlink()
+        drafted(dsn, tmp_path)
+        assert minded(tmp_path) == []
     finally:
         with psycopg.connect(references.dsn("muva"), autocommit=True) as connection:
             connection.execute("drop role no_reader")

@@ -78,6 +78,11 @@ def test_a_mistake_is_one_line_without_what_is_in_the_file(tmp_path: Path, kind:
     assert CANARY not in told
 
 
+def test_a_directory_is_no_file_of_vectors(tmp_path: Path) -> None:
+    with pytest.raises(Mistake, match=r"^the file cannot be read: Is a directory$"):
+        read(tmp_path, "vector", 3)
+
+
 CONTRACT = """
 name = "shop"
 [access.service]
@@ -93,7 +98,7 @@ def test_a_contract_names_a_file_beside_it(tmp_path: Path) -> None:
     end = "; its name is relative to the contract"
     with pytest.raises(ContractError) as missing:
         load(tmp_path / "c.toml")
-    assert str(missing.value) == f"{where} the file cannot be read as UTF-8 text{end}"
+    assert str(missing.value) == f"{where} the file does not exist{end}"
     (tmp_path / "sub dir").mkdir()
     (tmp_path / "sub dir" / "q.jsonl").write_text("[1,2]")
     with pytest.raises(ContractError) as short:

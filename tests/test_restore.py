@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -150,13 +151,36 @@ def test_a_signal_in_the_middle_leaves_nothing_behind(
     assert left(cache) == []
 
 
+def test_what_a_killed_run_leaves_is_removed_by_the_next_without_a_drill(
+    references: Server, cache: Path, tmp_path: Path
+) -> None:
+    """Nobody but us could read the dump, which holds rows."""
+    arguments = ["--contract=muva", f"--target=live:{references.dsn('muva')}", "--drill=restore", f"--out={tmp_path}/o"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pgconform", "run", *arguments, "-k", "restore-complete", "-p", "no:cacheprovider"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=tmp_path, env=os.environ,
+    )  # fmt: skip
+    while process.poll() is None and not (dumps := list(cache.rglob("dump"))):
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert [stat.S_IMODE(dump.parent.stat().st_mode) for dump in dumps] == [0o700]
+    (tmp_path / "again").mkdir()
+    again = run(*arguments[:2], "-k", "tables-exist", out=tmp_path / "again", PGC_CACHE_DIR=str(cache / "cache"))
+    assert again.returncode == 0, again.stdout
+    assert not dumps[0].exists()
+    while any(_holds(process, str(dumps[0])) for process in Path("/proc").glob("[0-9]*")):
+        time.sleep(0.1)  # pg_dump itself ends with its last row
+    assert left(cache) == []
+
+
 def test_too_little_space_is_said_before_anything_is_written(
     references: Server, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tools, "size", lambda _: 10**18)
     with closing(Copies(references.dsn("victorysync"), catalog)) as made:
         for _ in range(2):  # said each time, tried once
-            with pytest.raises(NotVerified, match=r"needs about 1000000000\.0 GB in .* set TMPDIR"):
+            with pytest.raises(NotVerified, match=r"needs about 3000000000\.0 GB in .* set PGC_CACHE_DIR"):
                 made.restored()
 
 
@@ -173,6 +197,27 @@ def test_too_little_space_is_said_before_anything_is_written(
             "COPY",
         ),
         ("something else with row content", "ended with status"),
+        (
+            'ERROR:  unheard of "row content"\nCommand was: CREATE INDEX "an ""index" ON "s p".t USING btree'
+            " ((x = 'row content'))",
+            'at CREATE INDEX "an ""index": pg_dump ended with status',
+        ),
+        (
+            "ERROR:  unheard of\nCommand was: ALTER TABLE ONLY \"s p\".t\n    ADD CHECK (x = 'row content');",
+            'at ALTER TABLE ONLY "s p".t: pg_dump ended with status',
+        ),
+        (
+            "ERROR:  unheard of\nCommand was: COMMENT ON TABLE t IS 'row content'",
+            "while dumping the database: pg_dump ended with status",
+        ),
+        ("ERROR:  unheard of\nCommand was: SELECT setval('row content')", "pg_dump ended with status"),
+        ('ERROR:  relation "t" already exists\nCommand was: row content', 'relation "t" already exists; '),
+        ('ERROR:  check constraint "c" of relation "t" is violated by some row\nrow content', '"c" of relation "t" is'),
+        ('ERROR:  column "c" of relation "t" contains null values\nDETAIL: row content', "contains null values; "),
+        (
+            'ERROR:  there is no unique constraint matching given keys for referenced table "t"\nrow content',
+            'no unique constraint matching given keys for referenced table "t"; ',
+        ),
     ],
 )
 def test_what_the_programs_say_holds_no_row_host_or_user(tmp_path: Path, said: str, told: str) -> None:

@@ -134,6 +134,22 @@ def test_unusual_names_are_restored(weird: str, drill: Drill) -> None:
     assert len(result.figures) == 2
 
 
+def test_a_schema_that_does_not_load_from_its_own_dump_is_a_finding_that_says_why(references: Server) -> None:
+    """A partition is attached to the partitioned table of another schema, and gets its key, before its own is made."""
+    with clone(references, "victorysync") as dsn:
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            connection.execute(
+                'create schema "X y"; create table public.parts (id int primary key) partition by list (id);'
+                'create table "X y"."default" partition of public.parts default; insert into public.parts values (4711)'
+            )
+        result = judged(dsn, contract_of("victorysync"), Drill(schema="X y"))
+    (finding,) = result.findings
+    assert (result.verdict, finding.key) == (Verdict.FAILED, '"X y"')
+    assert 'at ALTER TABLE ONLY "X y"."default": multiple primary keys for table "default"' in finding.observed
+    assert "dump and restore both together" in finding.observed
+    assert "4711" not in finding.observed
+
+
 def test_workers_restore_the_part_that_is_named(references: Server, tmp_path: Path) -> None:
     target = [f"--target=live:{references.dsn('victorysync')}", "--contract=victorysync", "-n2"]
     done = run(*target, "-k", "restore-complete", "--drill=restore:schema=auth", out=tmp_path)
@@ -153,7 +169,7 @@ def test_a_full_disk_is_told_and_leaves_the_session_as_it_was(weird: str, tmp_pa
     (tmp_path / "0").symlink_to("/dev/full")
     with drilled(weird, shop(), Drill()) as evidence:
         wanted = tenants.parts(evidence.contract, evidence.catalog, "one", tenants.Tenant("a"))
-        with pytest.raises(NotVerified, match="cannot be written: No space left on device; set TMPDIR"):
+        with pytest.raises(NotVerified, match="cannot be written: No space left on device; set PGC_CACHE_DIR"):
             tenants.export(evidence.database, wanted, tmp_path)
         assert tenants.its(evidence.database, evidence.catalog, wanted)
 

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pgconform.commands.common import described
+from pgconform.commands.common import described, writing
 
 if TYPE_CHECKING:
     from pgconform.commands.common import Commands
@@ -44,7 +44,8 @@ def call(known: argparse.Namespace, _: list[str]) -> int:
     if why := run.incomplete():
         raise Mistake(f"{known.run}: not a complete run: {why[0]}; run it again")
     text = written(run.results, f"{run.started:%Y-%m-%d}")
-    Path(known.out).write_text(text, encoding="utf-8")
+    with writing(known.out):
+        Path(known.out).write_text(text, encoding="utf-8")
     kept = text.count('\n    "')  # a key a line
     broken = run.counts()[Verdict.BROKEN]
     more = f"; {broken} check(s) could not be verified, and have no known findings" if broken else ""

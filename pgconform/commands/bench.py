@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pgconform.commands.common import described, given, opened, show, target_of
+from pgconform.commands.common import described, given, opened, show, target_of, writing
 
 if TYPE_CHECKING:
     from pgconform.commands.common import Commands
@@ -107,13 +107,18 @@ def call(known: argparse.Namespace, _: list[str]) -> int:
             hint = "; --force updates it" if anything else ""
             print(f"the baseline of {outcome.contract} is not updated: {why}{hint}", file=sys.stderr)
         elif outcome.now.cases:
-            baseline.save(before[outcome.contract], outcome.now)
+            with writing(before[outcome.contract], "--baseline"):
+                baseline.save(before[outcome.contract], outcome.now)
             print(f"the baseline of {outcome.contract} is {before[outcome.contract]}", file=sys.stderr)
     for outcome in outcomes if known.history else ():
         where = databases.opened[outcome.contract].identity
-        append_figures(Path(known.history), databases.now, outcome.contract, where, outcome.status, outcome.figures())
+        with writing(known.history, "--history"):
+            append_figures(
+                Path(known.history), databases.now, outcome.contract, where, outcome.status, outcome.figures()
+            )
     if known.out:
-        keep(Path(known.out), BENCH, json.loads(as_json(outcomes)))
+        with writing(known.out):
+            keep(Path(known.out), BENCH, json.loads(as_json(outcomes)))
         again(Path(known.out))
     for outcome in outcomes:
         if known.compare and outcome.status == 0:

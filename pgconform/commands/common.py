@@ -103,6 +103,17 @@ def opened(
         databases.close()
 
 
+@contextmanager
+def writing(place: str | Path, option: str = "--out") -> Iterator[None]:
+    """What is written in the block goes to the place that the option names. Raises Mistake where it cannot be."""
+    from pgconform.model import Mistake, unwritable
+
+    try:
+        yield
+    except OSError as error:
+        raise Mistake(unwritable(place, error, option)) from None
+
+
 def folder(given: str) -> Path:
     return Path(given or os.environ.get("PGC_HISTORY") or "reports/history")
 

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pgconform.commands.common import described
+from pgconform.commands.common import described, writing
 
 if TYPE_CHECKING:
     from pgconform.commands.common import Commands
@@ -50,7 +50,8 @@ def call(known: argparse.Namespace, _: list[str]) -> int:
         found = answers(folders)
         for folder in absent(folders):
             print(f"{folder}: not there; its targets never answered, unless elsewhere")
-        write(found, out, folders)
+        with writing(out):
+            write(found, out, folders)
     elif more:
         raise Mistake(f"one fleet at a time: {first}; or: pgconform fleet merge DIR ...")
     else:
@@ -59,14 +60,16 @@ def call(known: argparse.Namespace, _: list[str]) -> int:
         fleet = [recorded(target, known.history) for target in read(Path(first))]
         mine = sharded(fleet, known.shard)
         hidden = sorted({target.dsn for target in fleet if target.dsn})
-        waiting = begin(out, fleet, mine, known.resume)
+        with writing(out):
+            waiting = begin(out, fleet, mine, known.resume)
         how = (scheduled, known.scheduler) if known.scheduler else (pooled, min(known.jobs, 4 * (os.cpu_count() or 1)))
         with terminable():
             for answer in run(out, waiting, hidden, *how):
                 print(line(answer), flush=True)
         asked = {target.name for target in mine}
         every = answers([out])
-        write(every, out, [out])
+        with writing(out):
+            write(every, out, [out])
         found = [answer for answer in every if answer.name in asked]
         if not asked:
             print(f"part {known.shard} of {len(fleet)} targets is empty")

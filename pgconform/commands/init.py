@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pgconform.commands.common import described, given, opened, show
+from pgconform.commands.common import described, given, opened, show, writing
 
 if TYPE_CHECKING:
     from pgconform.commands.common import Commands
@@ -52,7 +52,8 @@ def call(known: argparse.Namespace, _: list[str]) -> int:
     if not known.out:
         show(text.rstrip("\n"))
         return 0
-    Path(known.out).write_text(text, encoding="utf-8")
+    with writing(known.out):
+        Path(known.out).write_text(text, encoding="utf-8")
     print(f"wrote {known.out}; read its guesses, then: pgconform run --contract={known.out} --target=live")
     return 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from typing import TYPE_CHECKING
 
 from pgconform.commands.common import described, folder
@@ -50,9 +51,11 @@ def call(known: argparse.Namespace, _: list[str]) -> int:
         contracts = chosen(known.contract)
         databases.open(known.target or os.environ.get("PGC_TARGET") or "live", contracts)
         for contract in contracts:
-            found = rows(databases.evidence(contract.name))
+            found, lacking = rows(databases.evidence(contract.name))
             for row in found:
                 print(f"{row.time:%Y-%m-%d %H:%M:%S}  {row.value:<12g}  {row.metric}")
+            for line in lacking:
+                print(f"pgconform: {line}", file=sys.stderr)
             if known.write:
                 with databases.writing(contract.name) as database:
                     print(write(database, contract, found))

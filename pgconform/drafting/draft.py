@@ -11,6 +11,7 @@ from pgconform.catalog import Function, Table
 from pgconform.contract_file import validate
 from pgconform.drafting.conditions import shows_without, visible
 from pgconform.drafting.members import told
+from pgconform.drafting.missing import missing
 from pgconform.drafting.page import Page, key, value
 from pgconform.drafting.roles import Roles, roles
 from pgconform.drafting.searches import Vector, search, vectors
@@ -85,6 +86,7 @@ class _Draft:
             "right: read every guess, correct it, then let pgconform run compare the two. docs/contracts.md explains"
             " the words.",
         )
+        page.say(*missing(self.seen, self.evidence.database, len(self.tenancies), len(self.doubtful)))
         if catalog.unseen:
             page.say(f"not seen, since another session holds them locked: {', '.join(catalog.unseen)}; draft again")
         name = re.sub(r"[^a-z0-9_-]", "", re.sub(r"\s", "-", catalog.server.database.lower()))

@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from pgconform.model import Drill, NotVerified
@@ -50,6 +51,14 @@ class Scratch:
         self.server.stop(immediate=True)  # waits until it is gone
         (self.server.directory / "postmaster.pid").unlink(missing_ok=True)  # a zombie would still count
         self.server = start(self.server.directory, self.binaries)
+
+    @contextmanager
+    def folder(self) -> Iterator[Path]:
+        """A new private directory for the time of the block. It stands beside the server's data: where we are killed,
+        the next run removes it with them."""
+        home = self.server.directory.parent
+        with TemporaryDirectory(prefix="work-", dir=home, ignore_cleanup_errors=True) as place:
+            yield Path(place)
 
     def stop(self) -> None:
         self.server.stop(immediate=True)
@@ -149,12 +158,9 @@ class Copies:
         return Restored(copy, size, self._load(copy, lambda: tools.create(*self._place(copy))))
 
     def _started(self, size: int, copies: int) -> Scratch:
-        """The scratch server, with room for so many copies of that size. Raises NotVerified."""
-        with tools.folder() as place:
-            tools.need_space(place, size)
-            scratch = self._scratch = self._scratch or self._start()
-            shared = place.stat().st_dev == scratch.server.directory.stat().st_dev
-            tools.need_space(scratch.server.directory, (copies + shared) * size)  # the dump may be on the same disk
+        """The scratch server, with room for so many copies of that size and a dump. Raises NotVerified."""
+        scratch = self._scratch = self._scratch or self._start()
+        tools.need_space(scratch.server.directory, (copies + 1) * size)  # the dump is beside them
         return scratch
 
     def _start(self) -> Scratch:
@@ -173,7 +179,7 @@ class Copies:
 
     def _load(self, copy: Copy, prepare: Callable[[], None], part: Sequence[str] = (), there: str = "") -> float:
         """Dump, prepare, restore. Returns the seconds that dump and restore took."""
-        with tools.folder() as place:
+        with copy.scratch.folder() as place:
             dump, started, binaries = place / "dump", time.monotonic(), copy.scratch.binaries
             tools.dump(binaries, self._dsn, dump, self._snapshot, part)
             prepare()

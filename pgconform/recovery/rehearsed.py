@@ -12,7 +12,7 @@ from pgconform.catalog import Catalog
 from pgconform.contract import Contract
 from pgconform.database import Database
 from pgconform.model import Figure, Finding, NotVerified
-from pgconform.recovery import tenants, tools
+from pgconform.recovery import tenants
 from pgconform.recovery.copies import Copies, Copy, Restored
 from pgconform.recovery.needed import needed
 from pgconform.recovery.restored import figures, reading
@@ -83,7 +83,7 @@ def _questions(who: Taken) -> Iterator[tuple[str, Rows]]:
 
 
 def _loaded(who: Taken, database: Database, copy: Copy) -> Iterator[Finding | Figure]:
-    with closing(copy.connect()) as connection, tools.folder() as place:
+    with closing(copy.connect()) as connection, copy.scratch.folder() as place:
         started = time.monotonic()
         size = tenants.export(database, who.parts, place)
         if failed := tenants.load(connection, who.parts, place):
@@ -101,7 +101,7 @@ def _loaded(who: Taken, database: Database, copy: Copy) -> Iterator[Finding | Fi
 
 def in_place(copies: Copies, catalog: Catalog, contract: Contract, tenancy: str) -> Iterator[Finding]:
     """The tenant's rows lost and brought back: what is not as before, and what others lost. Raises NotVerified."""
-    with copies.fresh() as copy, tools.folder() as place:
+    with copies.fresh() as copy, copy.scratch.folder() as place:
         wanted, (before, its) = _known(copy, catalog, contract, tenancy)
         with reading(copy, contract) as database:
             tenants.export(database, wanted, place)

@@ -185,7 +185,7 @@ def export(database: Database, wanted: list[Part], folder: Path) -> int:
                 for block in database.copied(question, f"exporting {part.table}"):
                     size += file.write(block)
         except OSError as error:
-            why = f"{error.strerror}; set TMPDIR to a place with more room"
+            why = f"{error.strerror}; set PGC_CACHE_DIR to a place with more room"
             raise NotVerified(f"a tenant's export cannot be written: {why}") from None
     return size
 

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -86,32 +83,20 @@ def _exactly(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-@contextmanager
-def folder() -> Iterator[Path]:
-    """A new directory of our own, removed after the block; also where an interrupt comes in the moment it is made: one
-    of ``tempfile`` would stay."""
-    place = Path(tempfile.gettempdir()) / f"pgc-{secrets.token_hex(8)}"
-    try:
-        place.mkdir(mode=0o700)
-        yield place
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
-
-
 def restore(binaries: Path, dsn: str, file: Path, there: str = "") -> None:
     """Load a dump into the database behind the connection string, where nothing of it is but perhaps the schema that is
-    ``there``. Raises NotVerified; Unrestorable where no other server would do better.
+    ``there``; beside the file, which is private, go scripts out of it. Raises NotVerified; Unrestorable where no other
+    server would do better.
 
     Tables and functions are made by a script, since servers of late 2026 on number their columns in an option that the
     programs and servers of earlier releases write down but do not know.
     """
     what, building = "restoring the dump into the scratch server", {"PGOPTIONS": f"-c maintenance_work_mem={_BUILDING}"}
-    with folder() as place:
-        written, known = place / "written.sql", place / "known.sql"
-        _run([binaries / "pg_restore", "--section=pre-data", f"--file={written}", file], dsn, what)
-        with written.open("rb") as lines, known.open("wb") as kept:
-            kept.writelines(map(without_versions, _without(f"CREATE SCHEMA {quote(there)};\n", lines)))
-        _run([binaries / "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", known], dsn, what)
+    written, known = file.with_name("written.sql"), file.with_name("known.sql")
+    _run([binaries / "pg_restore", "--section=pre-data", f"--file={written}", file], dsn, what)
+    with written.open("rb") as lines, known.open("wb") as kept:
+        kept.writelines(map(without_versions, _without(f"CREATE SCHEMA {quote(there)};\n", lines)))
+    _run([binaries / "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", known], dsn, what)
     program: list[str | Path] = [binaries / "pg_restore", "--section=data", "--section=post-data"]
     _run([*program, "--exit-on-error", "--jobs=2", "--dbname=", file], dsn, what, building)
 
@@ -141,8 +126,8 @@ def need_space(folder: Path, wanted: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < wanted:
         raise NotVerified(
-            f"a copy of the database needs about {wanted / 1e9:.1f} GB in {folder}, where {free / 1e9:.1f} GB are free;"
-            " set TMPDIR (for the dump) or PGC_CACHE_DIR (for the server) to another place"
+            f"a copy of the database, with its dump, needs about {wanted / 1e9:.1f} GB in {folder}, where"
+            f" {free / 1e9:.1f} GB are free; set PGC_CACHE_DIR to another place"
         )
 
 
@@ -204,18 +189,45 @@ _HERE = (
     (r"(could not access file \S+)", "install that library for the scratch server, and set PGC_BINDIR"),
     (r"(canceling statement due to \w+ timeout)", "another session holds a lock, or statement_timeout is too short"),
     (r"(memory required is \d+ MB)", "an index needs more than the scratch server's maintenance_work_mem"),
-    (r"(No space left on device)", "set TMPDIR or PGC_CACHE_DIR to a place with more room"),
+    (r"(No space left on device)", "set PGC_CACHE_DIR to a place with more room"),
     (r"(snapshot \S+ does not exist)", "the run's own session was lost; run again"),
     (r"(connection to server)", "the server went away, or lets no further session in"),
     (r"(permission denied for \w+ [\w.\"]+)", "grant what pgconform reader grants to the role that connects"),
 )
 _ABSENT = "what needs it does not say its schema, or nothing in the dump makes it"
+_UNFIT = "its rows do not pass its own constraints when these are made"
+_SAID = r'"[^"\n]+"'  # a name in a message
+_NAME = r'(?:"(?:[^"\n]|"")+"|\w+)'  # a name in a command
 _ITSELF = (
     (r"(COPY failed for table \S+)", "its rows do not pass its own types and constraints when they are loaded"),
     # Names are said without quotes.
     (r"ERROR:  ((?:type|role|function|relation|schema|operator) .+? does not exist)\n", _ABSENT),
     (r"could not create unique index (\S+)", "its table holds the same key twice"),
     (r"violates foreign key constraint (\S+)", "rows name other rows that are not there"),
+    (
+        rf"ERROR:  (multiple primary keys for table {_SAID} are not allowed)",
+        "a partition took over the key of its partitioned table, which is not in this dump;"
+        " dump and restore both together",
+    ),
+    (
+        rf"ERROR:  ((?:relation|type|schema|constraint|trigger|policy) {_SAID}(?: for \w+ {_SAID})? already exists)",
+        "something that was there before, or was made on the way, has its name",
+    ),
+    (
+        rf"ERROR:  ((?:check constraint {_SAID} of|partition constraint of) relation {_SAID} is violated by some row)",
+        _UNFIT,
+    ),
+    (rf"ERROR:  (column {_SAID} of relation {_SAID} contains null values)", _UNFIT),
+    (
+        rf"(no unique constraint matching given keys for referenced table {_SAID})",
+        "a foreign key needs a key that nothing in the dump makes",
+    ),
+)
+# What pg_restore was about when it failed: kind and name, and nothing of a definition, which may hold values.
+_COMMAND = re.compile(
+    r"Command was: ((?:ALTER (?:FOREIGN )?TABLE(?: ONLY)?|ALTER INDEX|CREATE (?:UNIQUE )?INDEX|CREATE STATISTICS"
+    r"|CREATE (?:CONSTRAINT )?TRIGGER|CREATE POLICY|CREATE RULE|REFRESH MATERIALIZED VIEW)"
+    rf" {_NAME}(?:\.{_NAME})?)"
 )
 
 
@@ -228,6 +240,8 @@ def _run(command: Sequence[str | Path], dsn: str, what: str, more: Mapping[str, 
     )  # fmt: skip
     if done.returncode == 0:
         return
+    if at := _COMMAND.search(done.stderr):
+        what = f"{what}, at {at[1]}"
     for known, kind in ((_HERE, NotVerified), (_ITSELF, Unrestorable)):
         for pattern, advice in known:
             if found := re.search(pattern, done.stderr):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from pgconform.contract import Contract
 from pgconform.targets import TargetError
+from pgconform.targets.server import ServerError, swept
 
 
 @contextmanager
@@ -23,4 +24,6 @@ def databases(identifier: str, contracts: Sequence[Contract], prepare: str) -> I
         raise TargetError(
             f"target live is one database: name its contract with --contract= (one of {names}, or a file)"
         )
+    with suppress(ServerError, OSError), swept():  # a run that was killed in a drill may have left a dump, with rows
+        pass
     yield {contracts[0].name: identifier or os.environ.get("PGC_DSN", "")}

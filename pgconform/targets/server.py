@@ -5,8 +5,8 @@ Below the cache directory:
 
     install/KEY/ready    the wheel's binaries, where the server's account cannot reach the originals
     prepared/KEY/ready   a stopped data directory, to be copied
-    servers/XXXXXXXX/    a running server: data, server.log, and ``lock``, which its owner holds. The kernel lets
-                         go of it when the owner dies, however it dies; so the next run sees what was left.
+    servers/XXXXXXXX/    a running server: data, server.log, dumps for it, and ``lock``, which its owner holds. The
+                         kernel lets go of that when the owner dies, however it dies; so the next run sweeps.
 """
 
 from __future__ import annotations
@@ -356,10 +356,8 @@ def running(version: str = "16", bindir: Path | None = None, template: Path | No
 
 
 def prepared(key: str, binaries: Path, prepare: Callable[[Server], None]) -> Path:
-    """A stopped data directory that ``prepare`` filled, for ``running(template=...)``; built once for each key.
-
-    Raises ServerError, and whatever ``prepare`` raises.
-    """
+    """A stopped data directory that ``prepare`` filled, for ``running(template=...)``; built once for each key. Raises
+    ServerError, and whatever ``prepare`` raises."""
 
     def build(draft: Path) -> None:
         with _home() as home:
@@ -379,10 +377,8 @@ def prepared(key: str, binaries: Path, prepare: Callable[[Server], None]) -> Pat
 @contextmanager
 def _home() -> Iterator[Path]:
     """A directory for one server while we live."""
-    servers = _directory(_cache() / "servers")
     with terminable(), ExitStack() as stack:
-        with _locked(_cache() / "servers.lock"):  # nobody sweeps between the two steps
-            _sweep(servers)
+        with swept() as servers:
             home = Path(tempfile.mkdtemp(prefix="", dir=servers))
             home.chmod(servers.stat().st_mode)
             stack.enter_context(_locked(home / "lock"))
@@ -390,11 +386,15 @@ def _home() -> Iterator[Path]:
         yield home
 
 
-def _sweep(servers: Path) -> None:
-    """Stop and remove the servers whose owner is gone."""
-    for home in sorted(servers.iterdir()):
-        with suppress(OSError, ServerError), _locked(home / "lock", wait=False) as abandoned:
-            if abandoned:
-                left = "".join(path.read_text() for path in home.glob("data/postmaster.pid"))
-                _stop(int(next(iter(left.split()), 0)), home / "data", immediate=True)
-                shutil.rmtree(home, ignore_errors=True)
+@contextmanager
+def swept() -> Iterator[Path]:
+    """The directory of servers, where those whose owner is gone are stopped and removed first. Raises ServerError."""
+    servers = _directory(_cache() / "servers")
+    with _locked(_cache() / "servers.lock"):  # nobody sweeps between the steps of who begins in the block
+        for home in sorted(servers.iterdir()):
+            with suppress(OSError, ServerError), _locked(home / "lock", wait=False) as abandoned:
+                if abandoned:
+                    left = "".join(path.read_text() for path in home.glob("data/postmaster.pid"))
+                    _stop(int(next(iter(left.split()), 0)), home / "data", immediate=True)
+                    shutil.rmtree(home, ignore_errors=True)
+        yield servers
