@@ -206,13 +206,14 @@ def test_bench_keeps_a_baseline_and_compares_with_it(tmp_path: Path) -> None:
     assert (missing.returncode, missing.stdout) == (4, "")
     assert missing.stderr == f"pgconform: {tmp_path}/muva.json: no baseline there; make one with --update-baseline\n"
     made = command(*asked, "--update-baseline", f"--history={tmp_path}/history")
-    assert (made.returncode, made.stderr) == (0, "")
+    assert (made.returncode, made.stderr) == (0, f"the baseline of muva is {tmp_path}/muva.json\n")
     assert re.search(r" 1\.000 .*public\.match_hotels_documents, smallest tenant", made.stdout)
     trends = command("history", "search of", f"--history={tmp_path}/history").stdout
     assert "search of public.match_hotels_documents, smallest tenant" in trends
     done = command(*asked, "--compare", "--format=json")
     (told,) = json.loads(done.stdout)
     assert (done.returncode, told["problems"], told["unverified"]) == (0, [], {})
+    assert done.stderr == f"muva: nothing is worse than in {tmp_path}/muva.json\n"
     kept = (tmp_path / "muva.json").read_bytes()
     cut = command(*asked, "--update-baseline", "--seconds=0.000001")
     assert cut.returncode == 3
