@@ -106,7 +106,10 @@ class Asked:
         try:
             yield
         except (Mistake, TargetLost) as error:
-            setattr(run, "lost" if isinstance(error, TargetLost) else "mistake", discreet(str(error)))
+            if isinstance(error, TargetLost):
+                run.lost = discreet(str(error))
+            else:
+                run.mistake = discreet(str(error))
             write(run, self.out, self.reports)
             raise
 
@@ -154,8 +157,8 @@ def narrow(run: Run, option: argparse.Namespace, arguments: Iterable[str], colle
     that somebody asked for is a trouble."""
     from pgconform.catalogue_of_checks import load
 
-    copying = {check.id for check in load().values() if "copies" in check.asks and (not drill or drill.runs(check.id))}
-    if drill and collected and not copying & {result.check for result in run.results}:
+    drills = {check.id for check in load().values() if "copies" in check.asks and drill and drill.runs(check.id)}
+    if drills and collected and drills.isdisjoint(result.check for result in run.results):
         told = f"--drill names drills, and {_selection(option, arguments)} leaves all of them out"
         run.troubles.append(f"{told}; ask for them in a run of their own, as by -k restore-complete")
     named = [check.subjects(c) if check.by_contract else [] for c in run.contracts for check in load().values()]

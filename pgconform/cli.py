@@ -12,6 +12,7 @@ from pgconform import __version__
 from pgconform.commands import ALL, run
 from pgconform.commands.common import INTERRUPTED, LOST, USAGE
 from pgconform.discreet import discreet, is_address
+from pgconform.model import TargetLost
 
 UNREAD = 141  # what a shell says of a program that SIGPIPE ended
 
@@ -39,9 +40,9 @@ def _called(arguments: Sequence[str] | None) -> int:
         return command(known, rest)
     except BrokenPipeError:
         raise
-    except (ValueError, OSError, ConnectionError) as error:
+    except (ValueError, OSError, TargetLost) as error:
         print(f"pgconform: {discreet(_said(error))}", file=sys.stderr)
-        return LOST if isinstance(error, ConnectionError) else USAGE
+        return LOST if isinstance(error, ConnectionError | TargetLost) else USAGE
     except KeyboardInterrupt:
         return INTERRUPTED
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pgconform.contract_operations import BLANKS, PLACES, zone_of
 from pgconform.contract_words import choice, place
+from pgconform.discreet import is_variable
 from pgconform.fixtures.databases import names as references
 from pgconform.guides import guides
 from pgconform.names import qualified, split
@@ -74,7 +75,7 @@ def _places(backups: Backups) -> Iterator[Problem]:
         yield ("backups",), f"names no place; wanted archiver = true, or one of {', '.join(PLACES)}"
     for key, text in told.items():
         _, env, name = text.partition("env:")
-        if env and not re.fullmatch(r"[A-Za-z_]\w*", name):
+        if env and not is_variable(name):
             yield ("backups", key), "wanted the name of an environment variable after env:, such as env:BACKUPS"
     try:
         zone_of(backups.zone or "UTC")

@@ -16,6 +16,11 @@ def discreet(text: str) -> str:
     return _SECRET.sub(r"\1=(hidden)", _ADDRESS.sub("(an address)", text))
 
 
+def is_variable(text: str) -> bool:
+    """True for what may be the name of an environment variable; no address is."""
+    return re.fullmatch(r"[A-Za-z_]\w*", text) is not None
+
+
 def is_address(text: str) -> bool:
     """True for a word that says how a database is reached."""
     return bool(_ADDRESS.search(text) or _SECRET.search(text) or re.search(r"\b(?:dbname|host|hostaddr)=", text))

@@ -14,7 +14,6 @@ from __future__ import annotations
 import datetime
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -30,6 +29,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from pgconform.discreet import is_variable
 from pgconform.model import Mistake
 
 FORMAT = 1  # raised when a key changes its meaning or goes away
@@ -100,7 +100,7 @@ def read(path: Path) -> list[Target]:
     for target in targets:
         if (target.target == "live") != bool(target.dsn or target.service) or (target.dsn and target.service):
             raise Mistake(f"{path}: target {target.name}: a live one, and only that, has either dsn or service")
-        if target.dsn and not re.fullmatch(r"[A-Za-z_]\w*", target.dsn):
+        if target.dsn and not is_variable(target.dsn):
             what = "dsn names the environment variable that holds the address, such as PROD_DSN"
             raise Mistake(f"{path}: target {target.name}: {what}; no address stands in this file")
     home = path.parent

@@ -36,7 +36,6 @@ def call(known: argparse.Namespace, _: list[str]) -> int:
     import psycopg
 
     from pgconform.fixtures.databases import build as load
-    from pgconform.model import TargetLost
     from pgconform.session import refusal
 
     reference = reference_of(known.contract)
@@ -46,7 +45,6 @@ def call(known: argparse.Namespace, _: list[str]) -> int:
     except psycopg.Error as error:
         if error.sqlstate and not error.sqlstate.startswith(("08", "57P")):
             raise ValueError(f"cannot build {reference} ({error.sqlstate}): {error.diag.message_primary}") from None
-        why = refusal(error, f"the database to build {reference} in")
-        raise (ConnectionError(str(why)) if isinstance(why, TargetLost) else why) from None
+        raise refusal(error, f"the database to build {reference} in") from None
     print(f"built {reference}")
     return 0

@@ -93,12 +93,8 @@ def opened(
         with shown(f"opening {target.partition(':')[0]}"):
             databases.open(target, contracts)
         yield databases
-    except TargetLost as error:
-        raise ConnectionError(str(error)) from None
     except psycopg.Error as error:  # libpq's own message may hold host, user and password
-        raise ConnectionError(
-            f"the database could not be pictured ({error.sqlstate or type(error).__name__})"
-        ) from None
+        raise TargetLost(f"the database could not be pictured ({error.sqlstate or type(error).__name__})") from None
     finally:
         databases.close()
 

@@ -43,7 +43,7 @@ def call(known: argparse.Namespace, _: list[str]) -> int:
 
     from pgconform.asked import chosen
     from pgconform.metrics import rows, write
-    from pgconform.model import Effort, NotVerified, TargetLost
+    from pgconform.model import Effort, NotVerified
     from pgconform.session import Databases
 
     databases = Databases(datetime.datetime.now(datetime.UTC), Effort(), folder(known.history))
@@ -61,8 +61,6 @@ def call(known: argparse.Namespace, _: list[str]) -> int:
                     print(write(database, contract, found))
     except NotVerified as error:
         raise ValueError(str(error)) from None
-    except TargetLost as error:
-        raise ConnectionError(str(error)) from None
     finally:
         databases.close()
     return 0

@@ -126,16 +126,16 @@ def answers(search: Searching, evidence: Evidence, budget: Budget | None = None)
             return Answer(identity, asked, (), (), (), 0, untried=True)
         return _answer(search, evidence, identity, vector, asked, given)
 
-    asking, last = callers(search, evidence), None
+    asking = callers(search, evidence)
     for identity in asking:
         for vector in queries(search, evidence, identity):
+            last = None
             for asked, given in ways(search, evidence, identity):
                 last = answered(identity, vector, asked, given)
                 yield last
-            if last and identity is asking[-1] and not budget.spent:  # what is done with an argument, one caller tells
+            if last and identity is asking[-1]:  # what is done with an argument, one caller tells
                 for asked, given in stricter(search, evidence, identity, last.exact):
                     yield answered(identity, vector, asked, given)
-                last = None
 
 
 class Budget:
@@ -162,13 +162,13 @@ def foreign_answers(search: Searching, evidence: Evidence) -> Iterator[Answer]:
     for identity in _of_each_kind(search, evidence):
         theirs = statement("not coalesce({own}, false)", own=own_rows(search, evidence, identity))
         least = arguments(search, evidence, theirs)
-        ways: list[tuple[str, dict[str, object]]] = [("no tenant named", {})]
+        named: list[tuple[str, dict[str, object]]] = [("no tenant named", {})]
         if spec.tenant:
             others = [t for t in tenants if t not in identity.tenants][:1]
-            ways += [("another tenant named", {spec.tenant: other}) for other in others]
-            ways += [("a null tenant", {spec.tenant: None}), ("a pattern as tenant", {spec.tenant: "%"})]
+            named += [("another tenant named", {spec.tenant: other}) for other in others]
+            named += [("a null tenant", {spec.tenant: None}), ("a pattern as tenant", {spec.tenant: "%"})]
         for vector in (*_stored(search, evidence, identity)[-1:], *_held_out(search, evidence)[:1]):
-            for asked, given in ways:
+            for asked, given in named:
                 if complete(search, least | given):
                     passed = least | given | lenient(search)
                     yield _answer(search, evidence, identity, vector, asked, passed, exact=False)
