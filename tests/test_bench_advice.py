@@ -64,10 +64,13 @@ def live(connection: psycopg.Connection[Any], promised: Contract | None = None) 
 
 
 def test_what_is_in_force_is_not_advised(shop: psycopg.Connection[Any]) -> None:
-    promised = query(SORTED, recall=0.5)  # an index is built at random: more may need so many lists that it is advised
-    first = live(shop, promised).advice["nearest"]
-    settings = [line for line in first.splitlines() if line.startswith("set local")]
-    assert settings, first
+    promised, settings, told = query(SORTED, recall=0.5), list[str](), list[str]()
+    while not settings and len(told) < 5:  # lists are drawn at random: with some, so many are needed that a new draw
+        if told:  # is what is advised, and done here
+            shop.execute("reindex index shop.texts_idx")
+        told.append(live(shop, promised).advice["nearest"])
+        settings = [line for line in told[-1].splitlines() if line.startswith("set local")]
+    assert settings, told
     for line in settings:
         shop.execute(line.encode())
     assert live(shop, promised).advice["nearest"].startswith("-- in force already")

@@ -116,7 +116,7 @@ def test_a_condition_that_the_search_does_not_keep_is_found(
     make(changed)
     verdict, why = judged(changed, "search-results", contract(**promised))
     assert verdict is Verdict.FAILED
-    assert re.search(r"results where \d+ were asked for or qualify|nearer rows are left out", why), why
+    assert re.search(r"more than the \d+ that were asked for or qualify|nearer rows are left out", why), why
     assert benched(changed, promised=contract(**promised)).problems
 
 

@@ -220,7 +220,7 @@ def fault(answer: Answer, least: float = 1.0) -> str:
     if len(got) < least * len(exact):
         return f"{len(got)} result(s) where {len(exact)} rows qualify"
     if len(got) > len(exact) + answer.on:
-        return f"{len(got)} results where {len(exact)} were asked for or qualify"
+        return f"{len(got)} results, more than the {len(exact)} that were asked for or qualify"
     if answer.misjudged:
         return f"{answer.misjudged} result(s) have another similarity than the search tells"
     return ""
