@@ -28,7 +28,7 @@ from pgconform.checks import Evidence, evaluate
 from pgconform.contract import Contract, Limits
 from pgconform.contract_file import validate
 from pgconform.database import Database, begin
-from pgconform.introspect import fetch, snapshot
+from pgconform.introspect import fetch, keep, release, snapshot
 from pgconform.targets.server import Server, running
 
 from .conftest import Measured
@@ -198,10 +198,10 @@ def turn(connection: psycopg.Connection[Any], contract: Contract) -> tuple[float
     begin(connection, Limits(statement_timeout=600_000))
     alone, _ = timed(lambda: sum(map(len, fetch(connection).values())))
     pictured, catalog = timed(lambda: snapshot(connection))
-    gc.freeze()  # as a run does
+    keep()  # as a run does
     checked, _ = timed(partial(examine, connection, contract, catalog))
     del catalog
-    gc.unfreeze()
+    release()
     gc.collect()
     connection.execute("rollback")
     return alone, pictured, checked
@@ -212,7 +212,9 @@ def once(dsn: str, schemas: int, tables: int) -> int:
     with psycopg.connect(dsn, autocommit=True) as connection:
         contract = promised(schemas, tables)
         begin(connection, Limits(statement_timeout=600_000))
-        return examine(connection, contract, snapshot(connection))
+        catalog = snapshot(connection)
+        keep()
+        return examine(connection, contract, catalog)
 
 
 def ratio(turns: list[tuple[float, float, float]], part: int) -> float:

@@ -99,7 +99,7 @@ class Index(_Object, frozen=True):
 
     def has_all(self, *columns: str) -> bool:
         """True where only rows that have no value of one of the columns are left out: no search by them looks there."""
-        return self.predicate in ("", *(f"({quote(column)} IS NOT NULL)" for column in columns))
+        return not self.predicate or self.predicate in [f"({quote(column)} IS NOT NULL)" for column in columns]
 
 
 class Policy(msgspec.Struct, frozen=True):

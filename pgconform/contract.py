@@ -9,13 +9,14 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
 from pgconform.contract_operations import Backups, Metrics, Operations, Procedure, Trends
 from pgconform.contract_section import Milliseconds, Section, Share
-from pgconform.contract_vectors import Vector
+from pgconform.contract_vectors import Query, Search, Vector
 
 Scope = Annotated[
     Literal["none", "own", "team", "shared", "all"],
@@ -217,53 +218,6 @@ class ArgumentPromise(Section, frozen=True):
     default: str | float | int | bool | None = None
 
 
-class Search(Section, frozen=True):
-    """How the function searches: the vector column behind it, and the names of its arguments and results. Every call
-    passes what is ``given`` to other arguments, and for ``filters`` (argument and column) a value that the caller's
-    rows have; only rows ``where`` an SQL condition on the table's columns holds are found at all. ``table_key`` is what
-    the table calls the results' ``key``, where that is another name. pgconform bench measures ``recall``, the mean
-    share of the nearest rows that is found; ``latency_ms``, the 95th percentile, which fails at three times that; and
-    from ``index_from`` rows on, that an approximate index is scanned."""
-
-    vector: str
-    query: str
-    threshold: str = ""
-    count: str = ""
-    tenant: str = ""
-    given: dict[str, str | int | float | bool] = {}
-    filters: dict[str, str] = {}
-    where: str = ""
-    default_threshold: float | None = None
-    default_count: int | None = None
-    key: str = "id"
-    table_key: str = ""
-    similarity: str = "similarity"
-    recall: Share = 0.9
-    latency_ms: Annotated[float, Meta(gt=0)] = 1000
-    index_from: Annotated[int, Meta(ge=0)] = 10_000
-
-
-class Query(Section, frozen=True):
-    """A search that an application sends as SQL of its own. ``sql`` returns ``key`` and ``similarity``, the nearest row
-    first; ``:query`` in it is the vector, ``:tenant`` and ``:count`` the caller's tenant and how many rows are wanted,
-    and so is each of ``filters``: all are bound as parameters. Without ``:count``, ``default_count`` says how many it
-    returns; all are over the similarity ``default_threshold``. ``execute`` are the roles that send it."""
-
-    sql: str
-    vector: str
-    execute: tuple[str, ...]
-    filters: dict[str, str] = {}
-    where: str = ""
-    default_threshold: float | None = None
-    default_count: Annotated[int, Meta(ge=1)] | None = None
-    key: str = "id"
-    table_key: str = ""
-    similarity: str = "similarity"
-    recall: Share = 0.9
-    latency_ms: Annotated[float, Meta(gt=0)] = 1000
-    index_from: Annotated[int, Meta(ge=0)] = 10_000
-
-
 class FunctionPromise(Section, frozen=True):
     """What one function promises; ``search_path`` is the value that it is pinned to;
     ``definition`` is SQL that creates it with its grants, or ``file:NAME`` relative to the contract."""
@@ -311,7 +265,7 @@ class Limits(Section, frozen=True):
     search_seconds: Annotated[int, Meta(ge=0, description="what one check's searches of one function may take")] = 120
 
 
-class Contract(Section, frozen=True):
+class Contract(Section, frozen=True, dict=True):
     """Everything that one database promises."""
 
     name: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]*$", description="short name, used in test ids")]
@@ -369,10 +323,14 @@ class Contract(Section, frozen=True):
 
     def commands(self, promise: TablePromise, role: str) -> tuple[Command, ...]:
         """The commands by which ``role`` may touch any row of a relation of which that is promised."""
-        granted = self.access.get(promise.access or promise.holds, {}).get(role, "none")
-        if isinstance(granted, str):
-            return COMMANDS if granted != "none" else ()
-        return tuple([command for command in COMMANDS if granted.get(command, "none") != "none"])
+        return self._commands.get((promise.access or promise.holds, role), ())
+
+    @cached_property
+    def _commands(self) -> dict[tuple[str, str], tuple[Command, ...]]:
+        return {
+            (profile, role): tuple([c for c in COMMANDS if (g if isinstance(g, str) else g.get(c, "none")) != "none"])
+            for profile, roles in self.access.items() for role, g in roles.items()
+        }  # fmt: skip
 
     def column_of(self, table: str) -> str:
         """The column that says whose a row is; '' where rows are nobody's."""

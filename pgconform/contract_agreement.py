@@ -20,9 +20,9 @@ from pgconform.vector_kinds import INDEXABLE, KINDS, metrics
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from pgconform.contract import Contract, FunctionPromise, Query, Search, TablePromise, Tenancy
+    from pgconform.contract import Contract, FunctionPromise, TablePromise, Tenancy
     from pgconform.contract_operations import Backups, Procedure
-    from pgconform.contract_vectors import Vector
+    from pgconform.contract_vectors import Query, Search, Vector
     from pgconform.contract_words import KeyPath, Problem
 
 

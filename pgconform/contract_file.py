@@ -23,17 +23,16 @@ from pgconform.contract import (
     Complete,
     Contract,
     Members,
-    Query,
     Reference,
     Registry,
     Report,
     Retention,
-    Search,
     TablePromise,
     Total,
 )  # fmt: skip
 from pgconform.contract_agreement import disagreements
 from pgconform.contract_operations import PLACES, Child, Imported, Metrics, Procedure, Trends
+from pgconform.contract_vectors import Query, Search
 from pgconform.contract_words import (
     KeyPath,
     alternatives,

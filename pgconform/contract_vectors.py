@@ -1,4 +1,4 @@
-"""The contract's sections about embedding columns."""
+"""The contract's sections about embedding columns, and the searches in them."""
 
 from __future__ import annotations
 
@@ -51,3 +51,50 @@ class Vector(Section, frozen=True):
             return ("bit", "hamming") if self.type in ("vector", "halfvec") else None
         held = (self.index_cast or self.type, self.metric)
         return held if held in KINDS else None
+
+
+class Search(Section, frozen=True):
+    """How the function searches: the vector column behind it, and the names of its arguments and results. Every call
+    passes what is ``given`` to other arguments, and for ``filters`` (argument and column) a value that the caller's
+    rows have; only rows ``where`` an SQL condition on the table's columns holds are found at all. ``table_key`` is what
+    the table calls the results' ``key``, where that is another name. pgconform bench measures ``recall``, the mean
+    share of the nearest rows that is found; ``latency_ms``, the 95th percentile, which fails at three times that; and
+    from ``index_from`` rows on, that an approximate index is scanned."""
+
+    vector: str
+    query: str
+    threshold: str = ""
+    count: str = ""
+    tenant: str = ""
+    given: dict[str, str | int | float | bool] = {}
+    filters: dict[str, str] = {}
+    where: str = ""
+    default_threshold: float | None = None
+    default_count: int | None = None
+    key: str = "id"
+    table_key: str = ""
+    similarity: str = "similarity"
+    recall: Share = 0.9
+    latency_ms: Annotated[float, Meta(gt=0)] = 1000
+    index_from: Annotated[int, Meta(ge=0)] = 10_000
+
+
+class Query(Section, frozen=True):
+    """A search that an application sends as SQL of its own. ``sql`` returns ``key`` and ``similarity``, the nearest row
+    first; ``:query`` in it is the vector, ``:tenant`` and ``:count`` the caller's tenant and how many rows are wanted,
+    and so is each of ``filters``: all are bound as parameters. Without ``:count``, ``default_count`` says how many it
+    returns; all are over the similarity ``default_threshold``. ``execute`` are the roles that send it."""
+
+    sql: str
+    vector: str
+    execute: tuple[str, ...]
+    filters: dict[str, str] = {}
+    where: str = ""
+    default_threshold: float | None = None
+    default_count: Annotated[int, Meta(ge=1)] | None = None
+    key: str = "id"
+    table_key: str = ""
+    similarity: str = "similarity"
+    recall: Share = 0.9
+    latency_ms: Annotated[float, Meta(gt=0)] = 1000
+    index_from: Annotated[int, Meta(ge=0)] = 10_000

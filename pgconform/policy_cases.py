@@ -67,21 +67,25 @@ def policies(catalog: Catalog, contract: Contract, privileges: Privileges) -> It
     """Policies for client roles, on tables that these can reach."""
     clients = contract.roles.clients
     spoken_for = {"public"}.union(*(privileges.inherited(role) for role in clients))
-    cases: dict[tuple[Policy, tuple[object, ...]], Case] = {}
+    cases: dict[tuple[object, ...], Case] = {}
+    places: dict[tuple[object, ...], int] = {}  # a number for each, which is hashed sooner than all that it stands for
     for table in protectable_tables(contract, privileges):
         declared = declared_name(catalog, contract, table)
         promise = contract.tables.get(declared)
         named = _named(table, declared)
         restrictive = tuple([p for p in table.policies if not p.permissive])
         held = tuple([privileges.on(role, table) for role in clients])
-        where = (*named, restrictive, held, msgspec.json.encode(promise))  # its dictionaries cannot be hashed
+        told = msgspec.json.encode(promise)  # its dictionaries cannot be hashed
+        where = places.setdefault((*named, restrictive, held, told), len(places))
         for policy in table.policies:
             if not spoken_for.isdisjoint(policy.roles):
-                nameless = msgspec.structs.replace(policy, name="")
-                if (nameless, where) not in cases:
+                _, *parts = msgspec.structs.astuple(policy)  # without its name
+                case = cases.get((where, *parts))
+                if case is None:
+                    nameless = msgspec.structs.replace(policy, name="")
                     case = Case(contract, catalog, privileges, nameless, *named, restrictive, promise, held)
-                    cases[nameless, where] = case
-                yield table, policy, cases[nameless, where]
+                    cases[where, *parts] = case
+                yield table, policy, case
 
 
 def _named(table: Table, declared: str) -> tuple[str, str, str]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 _PROMISES = (
-    subjects.tenant_rows, subjects.vectors, subjects.references, subjects.unique_keys, subjects.exclusive_columns,
+    subjects.vectors, subjects.references, subjects.unique_keys, subjects.exclusive_columns,
     subjects.distinct_columns, subjects.time_columns, subjects.determined_columns, subjects.chunked_tables,
     subjects.minimums, subjects.value_sets, subjects.filled_columns, subjects.allowed_values, subjects.flags,
     subjects.retentions, subjects.archives, subjects.totals, subjects.reports, subjects.metrics, subjects.tenancies,
@@ -35,14 +35,15 @@ _PROMISES = (
 def promised_columns(contract: Contract) -> dict[str, tuple[str, ...]]:
     """Columns that any promise of the contract speaks of, by relation: each once, in a fixed order."""
     wanted: defaultdict[str, dict[str, None]] = defaultdict(dict)
+    for table, promise in contract.tables.items():
+        if own := contract.column_by(promise):
+            wanted[table][own] = None
     for selector in _PROMISES:
         for subject in selector(contract):
             for table, names in subject.needs:
                 for name in names:
                     wanted[table][name] = None
     for table, promise in contract.tables.items():
-        if own := contract.column_by(promise):
-            wanted[table][own] = None
         for granted in promise.columns.values():
             wanted[table] |= {name: None for names in granted.values() for name in names if name}
     return {table: tuple(names) for table, names in wanted.items()}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import gc
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -12,6 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pgconform import introspect
 from pgconform.catalog import Catalog
 from pgconform.checks import Evidence
 from pgconform.contract import Contract
@@ -95,7 +95,6 @@ class Databases:
 
     def open(self, target: str, contracts: Sequence[Contract]) -> None:
         """Start or find the target, and picture each database. Raises TargetError or TargetLost."""
-        from pgconform.introspect import snapshot
         from pgconform.targets.signals import terminable
 
         self._stack.enter_context(terminable())  # so that reports are written, and what was started is stopped
@@ -104,7 +103,7 @@ class Databases:
             contract = next(c for c in contracts if c.name == name)
             connection = self._connect(dsn, contract)
             exported = connection.execute("select pg_catalog.pg_export_snapshot()", prepare=False).fetchone()
-            catalog = snapshot(connection)
+            catalog = introspect.snapshot(connection)
             shared = str(exported[0]) if exported else ""
             identity = _identity(Database(connection))
             copied = disposable or self.drill is not None
@@ -145,7 +144,7 @@ class Databases:
         def writing() -> Database:
             return Database(self._connect(opened.dsn, opened.contract, read_only=False))
 
-        gc.freeze()  # catalogues stay: of 10,000 tables, walking them again and again doubled the time of the checks
+        introspect.keep()
         drills = writing if opened.disposable else None
         copies = self._copies(opened) if opened.copied else None
         past = History(self.history, opened.contract.name, opened.identity, self.now) if self.history else None
@@ -189,18 +188,16 @@ class Databases:
                 run.troubles.append(f"cannot record the run in {where}")
 
     def close(self) -> None:
-        gc.unfreeze()
+        introspect.release()
         self._stack.close()
 
     def _connect(self, dsn: str, contract: Contract, snapshot: str = "", read_only: bool = True) -> Connection[Any]:
         import psycopg
 
-        from pgconform.introspect import read_text
-
         try:
             connection = psycopg.connect(dsn, autocommit=True, prepare_threshold=None, connect_timeout=10)
             self._stack.callback(connection.close)
-            read_text(connection)
+            introspect.read_text(connection)
             begin(connection, contract.limits, snapshot=snapshot, read_only=read_only)
         except psycopg.Error as error:
             raise refusal(error, self.called or f"the database of contract {contract.name}") from None

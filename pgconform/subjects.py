@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Declared(msgspec.Struct, Generic[T], frozen=True):
+class Declared(msgspec.Struct, Generic[T], frozen=True, gc=False):
     """One promise about a relation. ``needs`` lists what must exist before it can be judged."""
 
     table: str

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pgconform.contract import ArgumentPromise, Contract, FunctionPromise, Search
+from pgconform.contract import ArgumentPromise, Contract, FunctionPromise
+from pgconform.contract_vectors import Search
 from pgconform.names import qualified, split
 from pgconform.parameters import named
 from pgconform.subjects import Searching, searches

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from pgconform.contract import Contract, Search
+from pgconform.contract import Contract
+from pgconform.contract_vectors import Search
 from pgconform.targets.server import Server
 from tests.test_init import drafted, made, run
 

@@ -11,8 +11,7 @@ import msgspec
 import numpy
 import pytest
 
-from pgconform.contract import Search
-from pgconform.contract_vectors import Vector
+from pgconform.contract_vectors import Search, Vector
 from pgconform.model import Mistake
 from pgconform.vectors import baseline, cases
 from pgconform.vectors.absent import like, unmatched

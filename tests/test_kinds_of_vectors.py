@@ -17,8 +17,9 @@ import pytest
 from benchmarks.shop import benched
 from pgconform.catalogue_of_checks import load
 from pgconform.checks import Evidence, evaluate
-from pgconform.contract import Contract, Limits, Query
+from pgconform.contract import Contract, Limits
 from pgconform.contract_file import validate
+from pgconform.contract_vectors import Query
 from pgconform.database import Database, begin
 from pgconform.introspect import snapshot
 from pgconform.model import Finding, Verdict

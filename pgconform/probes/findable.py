@@ -10,7 +10,7 @@ from pgconform.vector_kinds import least_similarity
 
 if TYPE_CHECKING:
     from pgconform.checks import Evidence
-    from pgconform.contract import Search
+    from pgconform.contract_vectors import Search
     from pgconform.identities import Identity
     from pgconform.subjects import Searching
 

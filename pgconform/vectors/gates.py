@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 if TYPE_CHECKING:
-    from pgconform.contract import Search
+    from pgconform.contract_vectors import Search
     from pgconform.vectors.measuring import Measured
 
 SLOWER, RERUNS = 1.3, 4
