@@ -60,7 +60,7 @@ def together(database: Database, who: Identity, command: Statement) -> Outcome:
 def acting(database: Database, who: Identity, command: Statement) -> Outcome:
     connection = database.connection
     try:
-        with database.acting(who.role, dict(who.settings)):
+        with database.acting(who.role, who.settings):
             return Outcome(connection.execute(command.inline(connection).encode(), prepare=False).rowcount)
     except NotVerified as refusal:
         return Outcome(0, refusal.state)

@@ -101,7 +101,7 @@ def searched(
     call = statement(kind.search.replace("{t}", kind.table).replace("{w}", where), q=None)
     within = oracle.tolerance(DIMENSION, kind.search == _ORDER)
     settings = {**(INDEX_ONLY if kept else {}), **kind.settings, "search_path": "public"}
-    with database.setting(settings, "searching"):
+    with database.setting(tuple(settings.items()), "searching"):
         asked = Asking(database, call, "vector", [])
         asked.prepare()
         answers = [asked.ask(query) for query in queries]
@@ -114,7 +114,7 @@ def used(database: Database, kind: Kind, where: str) -> bool:
     """True where the planner takes the index of its own accord."""
     query = "(select embedding from texts where id = 0)"
     asked = kind.search.format(t=kind.table, w=where, q=query).replace("$1", query)
-    with database.setting({**kind.settings, "search_path": "public"}, "explaining"):
+    with database.setting([*kind.settings.items(), ("search_path", "public")], "explaining"):
         plan = database.connection.execute(f"explain {asked}".encode()).fetchall()
     return any("Index Scan using" in line and "pkey" not in line for (line,) in plan)
 

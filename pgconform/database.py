@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 # access rule (42), object not in state (55), operator intervention (57), resources (53), limits (54), transaction (25).
 _SAFE_CLASSES = ("42", "55", "57", "53", "54", "25")
 Row = tuple[Any, ...]
+_BACK = ("rollback to savepoint question", "release savepoint question")
 # Locks of the session and prepared statements outlive a rollback.
 _UNDO = ";\n".join((
     "rollback to savepoint attempt", "release savepoint attempt", "select pg_catalog.pg_advisory_unlock_all()",
@@ -100,12 +101,30 @@ class Database:
         self._answers: dict[Statement, list[Row]] = {}
         self._taken: set[str] = set()  # roles that we can become
         self.attempts = 0  # made so far
-        self._becoming: dict[tuple[str, tuple[tuple[str, str], ...]], str] = {}
+        self._entering: dict[tuple[str, tuple[tuple[str, str], ...]], tuple[str, ...]] = {}
 
-    def rows(self, question: Statement, what: str) -> list[Row]:
-        """All rows of the answer. Raises NotVerified (``what`` says what was asked) or TargetLost."""
-        with self._savepoint(what):
-            return self._execute(question)
+    def rows(
+        self, question: Statement, what: str, *, role: str = "", settings: Sequence[tuple[str, str]] = ()
+    ) -> list[Row]:
+        """All rows of the answer; with these settings, and as ``role`` under row security where one is given. It is one
+        message, since round trips are what questions cost. Raises NotVerified (``what`` says what was asked) or
+        TargetLost."""
+        import psycopg
+
+        if question.bound:
+            with self.acting(role, settings) if role else self.setting(settings, what), self._savepoint(what):
+                return self._execute(question)
+        first = self._entered(role, tuple(settings)) if role or settings else ()
+        last = _BACK if first else _BACK[1:]
+        steps = ["savepoint question", *first, question.inline(self.connection), *last]
+        try:
+            return self._message("\n;\n".join(steps))[1 + len(first)][1]
+        except BaseException as error:
+            with suppress(psycopg.Error):
+                self._message(";\n".join(_BACK))
+            if isinstance(error, psycopg.Error):
+                raise self._refused(error, what) from None
+            raise
 
     def run(self, command: Statement, what: str) -> None:
         """Executes a command that has no answer, such as one that makes a temporary table."""
@@ -127,34 +146,23 @@ class Database:
         with self._savepoint(what), self.connection.cursor() as cursor, cursor.copy(command.encode()) as copy:
             yield from copy
 
-    def one(self, question: Statement, what: str) -> Row:
-        """The only row of the answer."""
-        return self.rows(question, what)[0]
+    def one(self, question: Statement, what: str, *, role: str = "", settings: Sequence[tuple[str, str]] = ()) -> Row:
+        """The only row of the answer, which is asked for as ``rows`` are."""
+        return self.rows(question, what, role=role, settings=settings)[0]
 
     @contextmanager
-    def acting(self, role: str, settings: dict[str, str]) -> Iterator[None]:
+    def acting(self, role: str, settings: Sequence[tuple[str, str]]) -> Iterator[None]:
         """Everything inside runs as ``role`` with these settings and under row security; then all is undone."""
-        import psycopg
-        from psycopg import sql
-
         with self._savepoint(f"acting as role {role}", undo=True):
-            for name, value in settings.items():
-                self._set(name, value)
-            self._set("row_security", "on")
-            try:
-                become = sql.SQL("set local role {}").format(sql.Identifier(role))
-                self.connection.execute(become, prepare=False)
-            except psycopg.Error as error:  # not the role's own trouble: no SQLSTATE for the caller
-                advice = f"grant {quote(role)} to the role that pgconform connects as"
-                raise NotVerified(f"cannot act as role {quote(role)} ({_code(error)}); {advice}") from None
+            self._message(";\n".join(self._entered(role, tuple(settings))))
             yield
 
     @contextmanager
-    def setting(self, settings: dict[str, str], what: str) -> Iterator[None]:
+    def setting(self, settings: Sequence[tuple[str, str]], what: str) -> Iterator[None]:
         """Everything inside runs with these settings; then they are undone."""
         with self._savepoint(what, undo=True):
-            for name, value in settings.items():
-                self._set(name, value)
+            if settings:
+                self._message(";\n".join(self._entered("", tuple(settings))))
             yield
 
     def attempt(
@@ -166,18 +174,15 @@ class Database:
         """
         import psycopg
 
-        begun, asked = self._become(role, tuple(settings)), command.inline(self.connection)
+        begun, asked = ["savepoint attempt", *self._entered(role, tuple(settings))], command.inline(self.connection)
         then = ["reset role", "set local row_security = off", after.inline(self.connection)] if after else []
-        if role not in self._taken:
-            with self.acting(role, {}):  # raises where it cannot be taken on, which is not the client's trouble
-                self._taken.add(role)
         self.attempts += 1
         try:
             if command.template.startswith("copy "):  # which a message cannot share with others
-                self._message(begun)
+                self._message(";\n".join(begun))
                 outcome = Outcome(self._copied(asked))
             else:
-                answers = self._message(";\n".join([begun, asked, *then, _UNDO]))
+                answers = self._message(";\n".join([*begun, asked, *then, _UNDO]))
                 seen = tuple(answers[6][1]) if after else ()
                 return Outcome(answers[3][0], after=seen, answer=tuple(answers[3][1]))
         except psycopg.Error as error:
@@ -217,14 +222,33 @@ class Database:
             return []
         return answers[1:-1]
 
-    def _become(self, role: str, settings: tuple[tuple[str, str], ...]) -> str:
-        """How an attempt begins, as text: one of few, where there are thousands of attempts."""
-        if (role, settings) not in self._becoming:
-            pairs = [*settings, ("row_security", "on")]
-            begun = joined(statement("pg_catalog.set_config({n}, {v}, true)", n=n, v=v) for n, v in pairs)
-            steps = statement("savepoint attempt;\nselect {begun};\nset local role {r}", begun=begun, r=Name((role,)))
-            self._becoming[role, settings] = steps.inline(self.connection)
-        return self._becoming[role, settings]
+    def _entered(self, role: str, settings: tuple[tuple[str, str], ...]) -> tuple[str, ...]:
+        """Statements that give a session these settings, and make it ``role``'s under row security: of few kinds, where
+        there are thousands of questions and attempts. Raises NotVerified where the role cannot be taken on."""
+        if (role, settings) not in self._entering:
+            pairs = [*settings, ("row_security", "on")] if role else settings
+            set_all = joined(statement("pg_catalog.set_config({n}, {v}, true)", n=n, v=v) for n, v in pairs)
+            steps = [statement("select {all}", all=set_all)]
+            if role:
+                self._take(role)
+                steps.append(statement("set local role {r}", r=Name((role,))))
+            self._entering[role, settings] = tuple([step.inline(self.connection) for step in steps])
+        return self._entering[role, settings]
+
+    def _take(self, role: str) -> None:
+        """Raises NotVerified where the role cannot be taken on: not its own trouble, so it comes without a SQLSTATE."""
+        import psycopg
+        from psycopg import sql
+
+        if role in self._taken:
+            return
+        with self._savepoint(f"acting as role {role}", undo=True):
+            try:
+                self.connection.execute(sql.SQL("set local role {}").format(sql.Identifier(role)), prepare=False)
+            except psycopg.Error as error:
+                advice = f"grant {quote(role)} to the role that pgconform connects as"
+                raise NotVerified(f"cannot act as role {quote(role)} ({_code(error)}); {advice}") from None
+        self._taken.add(role)
 
     def _message(self, text: str) -> list[tuple[int, list[Row]]]:
         """Rows touched and rows answered by each of several statements, sent as one message."""
@@ -239,9 +263,6 @@ class Database:
         """Rows that a COPY TO returned; 1 where a COPY FROM was let in, without a row."""
         with self.connection.cursor() as cursor, cursor.copy(command.encode()) as copy:
             return sum(1 for _ in copy) if command.endswith("stdout") else 1
-
-    def _set(self, name: str, value: str) -> None:
-        self.connection.execute("select pg_catalog.set_config(%s, %s, true)", (name, value), prepare=False)
 
     def _execute(self, question: Statement) -> list[Row]:
         from psycopg import RawCursor
@@ -258,9 +279,12 @@ class Database:
             with self.connection.transaction(force_rollback=undo):
                 yield
         except psycopg.Error as error:
-            if self.connection.closed or self.connection.broken:
-                raise TargetLost(f"the server went away while {what} ({_code(error)})") from None
-            raise NotVerified(explain(error, what), error.sqlstate or "", said(error)) from None
+            raise self._refused(error, what) from None
+
+    def _refused(self, error: psycopg.Error, what: str) -> NotVerified | TargetLost:
+        if self.connection.closed or self.connection.broken:
+            return TargetLost(f"the server went away while {what} ({_code(error)})")
+        return NotVerified(explain(error, what), error.sqlstate or "", said(error))
 
 
 def claims_settings(setting: str, claims: dict[str, Any], settings: dict[str, str]) -> dict[str, str]:

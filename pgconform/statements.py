@@ -66,6 +66,11 @@ class Statement:
     def __str__(self) -> str:
         return self._render(lambda part: names.qualified(*part), _literal)
 
+    @property
+    def bound(self) -> bool:
+        """True where a value must be a parameter of the server's, which gives it one type wherever it stands."""
+        return any(isinstance(part, Once) or (isinstance(part, Statement) and part.bound) for _, part in self.parts)
+
     def run_text(self, connection: Connection[Any]) -> tuple[str, list[object]]:
         """The text with ``$1`` placeholders and its parameters, for psycopg's raw cursor."""
         from psycopg import sql

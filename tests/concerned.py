@@ -36,17 +36,21 @@ class Concern:
         altered = _altered(catalog, reference, contract, self._functions)
         neighbours = {str(t) for t in catalog.tables if altered & {str(t), t.parent, *named_by(t)}}
         self._tables = {*wanted, *neighbours, *written}
-        behind = {name for name, promise in contract.tables.items() if promise.vectors}
-        behind |= {t.members.table for t in contract.tenancies.values() if t.members}
-        searches = {name.rpartition(".")[2] for name, promise in contract.functions.items() if promise.search}
-        self._searches = bool((altered | written) & behind or searches & self._functions)
+        members = {t.members.table for t in contract.tenancies.values() if t.members}
+        self._callers = not members.isdisjoint(altered | written)
 
     def subjects(self, check: Check, subjects: list[Any]) -> list[Any]:
         """Those of a check's subjects for which the outcome may differ."""
         if _searching(check):
-            return subjects if self._searches else []
+            return [s for s in subjects if self._searched(s)]
         behaviour = check.drill or check.module.endswith((".test_rows", ".test_tokens"))
         return [s for s in subjects if not behaviour or self._concerns(s)]
+
+    def _searched(self, subject: Any) -> bool:
+        """Whether a vector column, an index of one, or a search through it may answer something else, or others ask."""
+        first = subject[0] if isinstance(subject, tuple) else subject
+        table, function = getattr(first, "table", str(first)), getattr(first, "function", "")
+        return self._callers or table in self._tables or function.rpartition(".")[2] in self._functions
 
     def _concerns(self, subject: Any) -> bool:
         first = subject[0] if isinstance(subject, tuple) else subject

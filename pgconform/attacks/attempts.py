@@ -168,8 +168,7 @@ def own_rows(evidence: Evidence, given: Bait, who: Identity, road: Road, least: 
     what = f"counting rows of {given}"
     if given.table.kind != "view":
         return int(evidence.drills.remembered(question, what)[0][0])
-    with evidence.drills.setting(dict(who.settings), what):  # it may show each caller its own
-        return int(evidence.drills.one(question, what)[0])
+    return int(evidence.drills.one(question, what, settings=who.settings)[0])  # it may show each caller its own
 
 
 def script(evidence: Evidence, breach: Breach) -> str:

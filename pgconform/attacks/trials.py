@@ -118,8 +118,8 @@ def _told_apart(evidence: Evidence, subject: Subject, who: Identity, tally: Tall
     )  # fmt: skip
     expected, others = evidence.database.remembered(question, f"counting rows of {subject.table}")[0]
     try:
-        with evidence.database.acting(who.role, dict(who.settings)):
-            own, foreign = evidence.database.one(question, f"reading {subject.table} as {who}")
+        what = f"reading {subject.table} as {who}"
+        own, foreign = evidence.database.one(question, what, role=who.role, settings=who.settings)
     except NotVerified as refusal:
         if not refusal.state.startswith("42"):
             raise

@@ -41,7 +41,7 @@ def measured(search: Searching, evidence: Evidence) -> dict[str, Figure]:
     what = f"searching through {search.function}"
     budget.need(f"a search through {search.function}")
     try:
-        with evidence.database.acting(who.role, dict(who.settings)):
+        with evidence.database.acting(who.role, who.settings):
             evidence.database.rows(call, what)  # what planning reads is no part of the search
             budget.need(f"a second search through {search.function}")
             root = evidence.database.one(explained, what)[0][0]["Plan"]

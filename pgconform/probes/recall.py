@@ -105,6 +105,5 @@ def _by_index(evidence: Evidence, nearest: Statement, index: Index, what: str) -
 
 def _distances(evidence: Evidence, nearest: Statement, settings: dict[str, str], what: str) -> list[float]:
     """The distances that are numbers: zero vectors have none, and are in no index for cosines."""
-    with evidence.database.setting(settings, what):
-        rows = evidence.database.rows(nearest, what)
+    rows = evidence.database.rows(nearest, what, settings=tuple(settings.items()))
     return [d for (d,) in rows if d is not None and d == d]

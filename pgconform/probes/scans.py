@@ -38,8 +38,8 @@ def index_scans(search: Searching, evidence: Evidence, indexes: Iterable[Name], 
     what = f"searching through {search.function}"
     before = evidence.database.one(count, what)[0]
     try:
-        with evidence.database.acting(who.role, {**dict(who.settings), **settings}):
-            evidence.database.rows(honest_call(search, evidence, who, vector), what)
+        call, further = honest_call(search, evidence, who, vector), tuple(settings.items())
+        evidence.database.rows(call, what, role=who.role, settings=(*who.settings, *further))
     except NotVerified as reason:
         raise refused(search, reason) from None
     return int(evidence.database.one(count, what)[0]) - int(before)

@@ -253,8 +253,10 @@ def _answer(
     exact: bool = True,
 ) -> Answer:  # fmt: skip
     try:
-        with evidence.database.acting(identity.role, dict(identity.settings)):
-            rows = evidence.database.rows(call(search, vector, given), f"searching through {search.function}")
+        rows = evidence.database.rows(
+            call(search, vector, given), f"searching through {search.function}", role=identity.role,
+            settings=identity.settings,
+        )  # fmt: skip
     except NotVerified as reason:
         if reason.state[:2] in REFUSALS:  # the caller's own call is refused: that is an observation
             return Answer(identity, asked, (), (), (), 0, refused=reason.said)
@@ -334,5 +336,5 @@ def _exact(
         fits=_fits(search, evidence),
         near=near or statement("true"), n=count,
     )  # fmt: skip
-    with evidence.database.setting({"enable_indexscan": "off"}, "finding the exact answer"):
-        return evidence.database.rows(question, f"finding the exact answer for {search.function}")
+    exactly = (("enable_indexscan", "off"),)
+    return evidence.database.rows(question, f"finding the exact answer for {search.function}", settings=exactly)

@@ -138,8 +138,7 @@ def _question(evidence: Evidence, identity: Identity, tables: list[Table]) -> St
 def _counts(evidence: Evidence, identity: Identity, tables: list[Table]) -> dict[str, tuple[int, int]]:
     question = _question(evidence, identity, tables)
     what = f"reading {tables[0] if len(tables) == 1 else f'{len(tables)} relations'} as {identity}"
-    with evidence.database.acting(identity.role, dict(identity.settings)):
-        answer = evidence.database.rows(question, what)
+    answer = evidence.database.rows(question, what, role=identity.role, settings=identity.settings)
     return {str(tables[i]): (own, foreign) for i, own, foreign in answer}
 
 

@@ -134,7 +134,7 @@ def _shortcomings(subject: Declared[Vector], indexes: list[Index], evidence: Evi
         there = evidence.catalog.functions_named(search.function)
         if there and (search.table, search.column) == (subject.table, subject.needs[0][1][0]):
             names = [Name((i.schema, i.name)) for i in indexes]
-            with evidence.database.setting(INDEX_ONLY, f"searching through {search.function}"):
+            with evidence.database.setting(tuple(INDEX_ONLY.items()), f"searching through {search.function}"):
                 wrong = faults(search, answers(search, evidence))
             told = wrong.values() if _scans(search, evidence, names) else ["it does not scan the index"]
             found[search.function] = kinds(told)

@@ -142,7 +142,7 @@ def rows(database: Database, catalog: Catalog, schema: str = "") -> dict[str, tu
         str(table) for table in _inside(catalog, "tables", schema) if table.kind == "table" and not table.extension
     ]
     found = {}
-    with database.setting(TEXTS, "reading all rows"):
+    with database.setting(tuple(TEXTS.items()), "reading all rows"):
         for name in names if schema else [*names, LARGE]:
             count, total = database.one(counted(name, catalog), f"reading {name}")
             found[name] = (int(count), str(total))

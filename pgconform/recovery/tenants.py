@@ -221,7 +221,7 @@ def load(connection: Connection[Any], wanted: list[Part], folder: Path) -> Findi
 def its(database: Database, catalog: Catalog, wanted: list[Part], *, alone: bool = False) -> Sums:
     """Rows and hashes of the parts; where the tenant is ``alone`` in these tables, of all their rows."""
     found: Sums = {}
-    with database.setting(TEXTS, "reading a tenant's rows"):
+    with database.setting(tuple(TEXTS.items()), "reading a tenant's rows"):
         for part in wanted:
             question = checksum(part.table, catalog, None if alone else part.where)
             count, total = database.one(question, f"reading {part.table}")
@@ -233,7 +233,7 @@ def sums(database: Database, catalog: Catalog, wanted: list[Part]) -> tuple[Sums
     """Rows and hashes of every table, and of the tenant's rows among them. A hash of others is the difference."""
     all_rows: Sums = {}
     mine = {str(part.table): part for part in wanted}
-    with database.setting(TEXTS, "reading all rows"):
+    with database.setting(tuple(TEXTS.items()), "reading all rows"):
         for table in catalog.tables:
             name = str(table)
             whole = table.kind == "table" or name in mine  # else its partitions are counted

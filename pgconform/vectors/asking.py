@@ -190,7 +190,7 @@ def asking(
     wanted = dict(settings or {})
     done = False
     try:
-        with database.acting(who.role, {**dict(who.settings), **wanted}):
+        with database.acting(who.role, [*who.settings, *wanted.items()]):
             _took(database, wanted)
             prepared.prepare()
             done = True

@@ -221,8 +221,8 @@ class Measuring:
             "select pg_catalog.count(*) from {t} as r where {w}",
             t=Name.of(self.search.table), w=which or statement("true"),
         )  # fmt: skip
-        with database.acting(case.who.role, dict(case.who.settings)):
-            return int(database.one(question, f"counting rows of {self.search.table}")[0])
+        what = f"counting rows of {self.search.table}"
+        return int(database.one(question, what, role=case.who.role, settings=case.who.settings)[0])
 
     def load(self, number: int, clients: int, seconds: float) -> Load:
         """So many clients at once, each in a session of its own, after one search each."""
@@ -258,7 +258,7 @@ class Measuring:
     def changed(self, lines: Sequence[str], what: str) -> Iterator[Measuring]:
         """The same measurements after these commands, which are undone; on disposable targets only."""
         drills = self.evidence.drills
-        with drills.setting({}, what):
+        with drills.setting((), what):
             for line in lines:
                 drills.run(statement(line.replace("{", "{{").replace("}", "}}")), what)
             other = copy(self)
