@@ -111,7 +111,7 @@ class Database:
         TargetLost."""
         import psycopg
 
-        if question.bound:
+        if question.bound or self.connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE:
             with self.acting(role, settings) if role else self.setting(settings, what), self._savepoint(what):
                 return self._execute(question)
         first = self._entered(role, tuple(settings)) if role or settings else ()
