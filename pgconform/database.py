@@ -120,8 +120,9 @@ class Database:
         try:
             return self._message("\n;\n".join(steps))[1 + len(first)][1]
         except BaseException as error:
-            with suppress(psycopg.Error):
-                self._message(";\n".join(_BACK))
+            if self.connection.info.transaction_status == psycopg.pq.TransactionStatus.INERROR:
+                with suppress(psycopg.Error):
+                    self._message(";\n".join(_BACK))
             if isinstance(error, psycopg.Error):
                 raise self._refused(error, what) from None
             raise

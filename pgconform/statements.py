@@ -1,7 +1,7 @@
-"""SQL statements as values: run with parameters, shown with literals. Never talks to a server.
+"""SQL statements as values: for the server by psycopg.sql or with parameters, shown with literals. Never talks to one.
 
 A statement is a template with ``{parts}``. A part that is a ``Name`` becomes an identifier, a nested
-``Statement`` its text, anything else a parameter; so a value cannot become SQL by mistake.
+``Statement`` its text, anything else a literal or a parameter; so a value cannot become SQL by mistake.
 """
 
 from __future__ import annotations
