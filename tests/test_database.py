@@ -134,9 +134,7 @@ def test_an_interrupt_leaves_the_transaction_usable(
         return send(self, text)
 
     monkeypatch.setattr(Database, "_message", interrupted)
-    before = signal.signal(
-        signal.SIGINT, signal.default_int_handler
-    )  # ignored, where what runs us is in the background
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored in the background
     try:
         with pytest.raises(KeyboardInterrupt):
             database.rows(statement("select 1 from pg_catalog.pg_sleep(0)"), "sleeping")
