@@ -127,7 +127,7 @@ def asked(database: Database, who: Identity, question: Statement) -> Told:
 
 
 def asked_apart(database: Database, who: Identity, question: Statement) -> Told:
-    text, parameters = question.run_text(database.connection)
+    text, parameters = question.run_text()
 
     def run() -> object:
         with psycopg.RawCursor(database.connection) as cursor:

@@ -138,9 +138,10 @@ BY_HAND = {
     "values-filled": "select pg_catalog.count(*), pg_catalog.count(*) filter (where price > -1) from shop.items",
     "values-allowed": f"{_PER_SHOP} where (status = 'lost') <> (number = 'N1')",
     "flags-agree": f"{_PER_SHOP} where assigned is distinct from (assigned_to is not null)",
-    "totals-reconcile": "select pg_catalog.count(*) from shop.orders as o left join"
-    " (select order_id, pg_catalog.sum(price) as s from"
-    " shop.items group by 1) as s on s.order_id = o.id where o.total <> coalesce(s.s, 0)",
+    "totals-reconcile": "with s as materialized"
+    " (select order_id, pg_catalog.sum(price) as s from shop.items group by 1)"
+    " select pg_catalog.count(*) from shop.orders as o left join s on s.order_id = o.id"
+    " where o.total <> coalesce(s.s, 0)",
     "reports-reconcile": "select pg_catalog.count(distinct customer_id) from shop.items where status = 'paid'",
     "metrics-sound": "select pg_catalog.count(*) from shop.samples where metric_name not in ('connections', 'sizes')"
     " or metric_value in ('NaN', 'Infinity', '-Infinity')",

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 # access rule (42), object not in state (55), operator intervention (57), resources (53), limits (54), transaction (25).
 _SAFE_CLASSES = ("42", "55", "57", "53", "54", "25")
 Row = tuple[Any, ...]
-_BACK = ("rollback to savepoint question", "release savepoint question")
 # Locks of the session and prepared statements outlive a rollback.
 _UNDO = ";\n".join((
     "rollback to savepoint attempt", "release savepoint attempt", "select pg_catalog.pg_advisory_unlock_all()",
@@ -99,30 +98,32 @@ class Database:
     def __init__(self, connection: Connection[Any]) -> None:
         self.connection = connection
         self._answers: dict[Statement, list[Row]] = {}
-        self._taken: set[str] = set()  # roles that we can become
+        self._taken: set[str] = set()  # roles that attempts can become
         self.attempts = 0  # made so far
-        self._entering: dict[tuple[str, tuple[tuple[str, str], ...]], tuple[str, ...]] = {}
+        self._entries: dict[tuple[str, tuple[tuple[str, str], ...]], tuple[str, str]] = {}
 
     def rows(
         self, question: Statement, what: str, *, role: str = "", settings: Sequence[tuple[str, str]] = ()
     ) -> list[Row]:
-        """All rows of the answer; with these settings, and as ``role`` under row security where one is given. It is one
-        message, since round trips are what questions cost. Raises NotVerified (``what`` says what was asked) or
-        TargetLost."""
+        """All rows of the answer; with these settings, and as ``role`` under row security where one is given.
+
+        Raises NotVerified (``what`` says what was asked) or TargetLost.
+        """
         import psycopg
 
-        if question.bound or self.connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE:
-            with self.acting(role, settings) if role else self.setting(settings, what), self._savepoint(what):
+        if role or settings:
+            with self._entered(role, tuple(settings), what):
                 return self._execute(question)
-        first = self._entered(role, tuple(settings)) if role or settings else ()
-        last = _BACK if first else _BACK[1:]
-        steps = ["savepoint question", *first, question.inline(self.connection), *last]
-        try:
-            return self._message("\n;\n".join(steps))[1 + len(first)][1]
+        if question.bound or self.connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE:
+            with self._savepoint(what):
+                return self._execute(question)
+        try:  # one message, since round trips are what questions cost
+            steps = "savepoint question", question.inline(self.connection), "release savepoint question"
+            return self._message("\n;\n".join(steps))[1][1]
         except BaseException as error:
             if self.connection.info.transaction_status == psycopg.pq.TransactionStatus.INERROR:
                 with suppress(psycopg.Error):
-                    self._message(";\n".join(_BACK))
+                    self._message("rollback to savepoint question;\nrelease savepoint question")
             if isinstance(error, psycopg.Error):
                 raise self._refused(error, what) from None
             raise
@@ -131,7 +132,7 @@ class Database:
         """Executes a command that has no answer, such as one that makes a temporary table."""
         from psycopg import RawCursor
 
-        text, parameters = command.run_text(self.connection)
+        text, parameters = command.run_text()
         with self._savepoint(what), RawCursor(self.connection) as cursor:
             cursor.execute(text.encode(), parameters, prepare=False)
 
@@ -154,16 +155,13 @@ class Database:
     @contextmanager
     def acting(self, role: str, settings: Sequence[tuple[str, str]]) -> Iterator[None]:
         """Everything inside runs as ``role`` with these settings and under row security; then all is undone."""
-        with self._savepoint(f"acting as role {role}", undo=True):
-            self._message(";\n".join(self._entered(role, tuple(settings))))
+        with self._entered(role, tuple(settings), f"acting as role {role}"):
             yield
 
     @contextmanager
     def setting(self, settings: Sequence[tuple[str, str]], what: str) -> Iterator[None]:
         """Everything inside runs with these settings; then they are undone."""
-        with self._savepoint(what, undo=True):
-            if settings:
-                self._message(";\n".join(self._entered("", tuple(settings))))
+        with self._entered("", tuple(settings), what):
             yield
 
     def attempt(
@@ -175,8 +173,11 @@ class Database:
         """
         import psycopg
 
-        begun, asked = ["savepoint attempt", *self._entered(role, tuple(settings))], command.inline(self.connection)
+        begun, asked = ["savepoint attempt", *self._entry(role, tuple(settings))], command.inline(self.connection)
         then = ["reset role", "set local row_security = off", after.inline(self.connection)] if after else []
+        if role not in self._taken:
+            with self.acting(role, ()):  # raises where it cannot be taken on, which is not the client's trouble
+                self._taken.add(role)
         self.attempts += 1
         try:
             if command.template.startswith("copy "):  # which a message cannot share with others
@@ -223,33 +224,32 @@ class Database:
             return []
         return answers[1:-1]
 
-    def _entered(self, role: str, settings: tuple[tuple[str, str], ...]) -> tuple[str, ...]:
-        """Statements that give a session these settings, and make it ``role``'s under row security: of few kinds, where
-        there are thousands of questions and attempts. Raises NotVerified where the role cannot be taken on."""
-        if (role, settings) not in self._entering:
-            pairs = [*settings, ("row_security", "on")] if role else settings
-            set_all = joined(statement("pg_catalog.set_config({n}, {v}, true)", n=n, v=v) for n, v in pairs)
-            steps = [statement("select {all}", all=set_all)]
-            if role:
-                self._take(role)
-                steps.append(statement("set local role {r}", r=Name((role,))))
-            self._entering[role, settings] = tuple([step.inline(self.connection) for step in steps])
-        return self._entering[role, settings]
-
-    def _take(self, role: str) -> None:
-        """Raises NotVerified where the role cannot be taken on: not its own trouble, so it comes without a SQLSTATE."""
+    @contextmanager
+    def _entered(self, role: str, settings: tuple[tuple[str, str], ...], what: str) -> Iterator[None]:
         import psycopg
-        from psycopg import sql
 
-        if role in self._taken:
-            return
-        with self._savepoint(f"acting as role {role}", undo=True):
+        with self._savepoint(what, undo=True):
+            set_all, become = self._entry(role, settings)
+            if set_all:
+                self._message(set_all)
             try:
-                self.connection.execute(sql.SQL("set local role {}").format(sql.Identifier(role)), prepare=False)
-            except psycopg.Error as error:
+                if role:
+                    self._message(become)
+            except psycopg.Error as error:  # not the role's own trouble: no SQLSTATE for the caller
                 advice = f"grant {quote(role)} to the role that pgconform connects as"
                 raise NotVerified(f"cannot act as role {quote(role)} ({_code(error)}); {advice}") from None
-        self._taken.add(role)
+            yield
+
+    def _entry(self, role: str, settings: tuple[tuple[str, str], ...]) -> tuple[str, str]:
+        """What gives a session these settings, and makes it ``role``'s under row security, as text: of few kinds, where
+        there are thousands of questions and attempts."""
+        if (role, settings) not in self._entries:
+            pairs = [*settings, ("row_security", "on")] if role else settings
+            set_all = joined(statement("pg_catalog.set_config({n}, {v}, true)", n=n, v=v) for n, v in pairs)
+            steps = statement("select {all}", all=set_all), statement("set local role {r}", r=Name((role,)))
+            first, last = [step.inline(self.connection) for step in steps]
+            self._entries[role, settings] = first if pairs else "", last
+        return self._entries[role, settings]
 
     def _message(self, text: str) -> list[tuple[int, list[Row]]]:
         """Rows touched and rows answered by each of several statements, sent as one message."""
@@ -257,7 +257,8 @@ class Database:
         with self.connection.cursor() as cursor:
             cursor.execute(text.encode(), prepare=False)
             for result in cursor.results():
-                answers.append((result.rowcount, result.fetchall() if result.description else []))
+                some = result.pgresult is not None and result.pgresult.nfields > 0
+                answers.append((result.rowcount, result.fetchall() if some else []))
         return answers
 
     def _copied(self, command: str) -> int:
@@ -268,7 +269,7 @@ class Database:
     def _execute(self, question: Statement) -> list[Row]:
         from psycopg import RawCursor
 
-        text, parameters = question.run_text(self.connection)
+        text, parameters = question.run_text()
         with RawCursor(self.connection) as cursor:
             return cursor.execute(text.encode(), parameters, prepare=False).fetchall()
 

@@ -71,10 +71,8 @@ class Statement:
         """True where a value must be a parameter of the server's, which gives it one type wherever it stands."""
         return any(isinstance(part, Once) or (isinstance(part, Statement) and part.bound) for _, part in self.parts)
 
-    def run_text(self, connection: Connection[Any]) -> tuple[str, list[object]]:
+    def run_text(self) -> tuple[str, list[object]]:
         """The text with ``$1`` placeholders and its parameters, for psycopg's raw cursor."""
-        from psycopg import sql
-
         parameters: list[object] = []
         numbers: dict[Once, str] = {}
 
@@ -84,7 +82,7 @@ class Statement:
             parameters.append(list(value) if isinstance(value, tuple) else value)
             return f"${len(parameters)}"
 
-        return self._render(lambda part: sql.Identifier(*part).as_string(connection), placeholder), parameters
+        return self._render(_identifier, placeholder), parameters
 
     def inline(self, connection: Connection[Any]) -> str:
         """The text with psycopg's literals: for several statements in one message, which take no parameters."""
@@ -92,9 +90,16 @@ class Statement:
 
         def literal(value: object) -> str:
             value = value.value if isinstance(value, Once) else value
-            return sql.Literal(list(value) if isinstance(value, tuple) else value).as_string(connection)
+            # Not by as_string: a database of encoding SQL_ASCII is sent UTF-8, too.
+            return bytes(sql.Literal(list(value) if isinstance(value, tuple) else value).as_bytes(connection)).decode()
 
-        return self._render(lambda part: sql.Identifier(*part).as_string(connection), literal)
+        return self._render(_identifier, literal)
+
+
+def _identifier(name: Name) -> str:
+    from psycopg import sql
+
+    return sql.Identifier(*name).as_string()  # as UTF-8, which any connection of ours is sent
 
 
 def statement(template: str, **parts: object) -> Statement:

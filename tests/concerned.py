@@ -38,6 +38,8 @@ class Concern:
         self._tables = {*wanted, *neighbours, *written}
         members = {t.members.table for t in contract.tenancies.values() if t.members}
         self._callers = not members.isdisjoint(altered | written)
+        self._read = self._tables | {str(t) for t in catalog.tables if written & named_by(t)}
+        self._bodies = {function.name: function.body for function in catalog.functions}
 
     def subjects(self, check: Check, subjects: list[Any]) -> list[Any]:
         """Those of a check's subjects for which the outcome may differ."""
@@ -49,8 +51,10 @@ class Concern:
     def _searched(self, subject: Any) -> bool:
         """Whether a vector column, an index of one, or a search through it may answer something else, or others ask."""
         first = subject[0] if isinstance(subject, tuple) else subject
-        table, function = getattr(first, "table", str(first)), getattr(first, "function", "")
-        return self._callers or table in self._tables or function.rpartition(".")[2] in self._functions
+        table, function = getattr(first, "table", str(first)), getattr(first, "function", "").rpartition(".")[2]
+        names = {name.rpartition(".")[2] for name in self._read}
+        reads = any(name in self._bodies.get(function, "") for name in names)
+        return self._callers or table in self._read or function in self._functions or reads
 
     def _concerns(self, subject: Any) -> bool:
         first = subject[0] if isinstance(subject, tuple) else subject

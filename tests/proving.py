@@ -283,7 +283,8 @@ def prove_in(connection: psycopg.Connection[Any], fault: Fault, contract: Contra
         connection.execute(fault.sql.encode())
 
         def judged() -> list[Result]:
-            results = judge(connection, contract, reference, fault.finds, writes.look(), history=history)
+            said = fault.finds | {fault.check}  # a decoy's own check looks at all there is, whatever else it touches
+            results = judge(connection, contract, reference, said, writes.look(), history=history)
             writes.drilled()
             return results
 

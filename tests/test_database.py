@@ -15,6 +15,7 @@ import pytest
 
 from pgconform.contract import Limits
 from pgconform.database import Database, begin
+from pgconform.introspect import read_text
 from pgconform.model import NotVerified, TargetLost
 from pgconform.statements import Name, Once, statement
 from pgconform.targets.server import running
@@ -55,6 +56,20 @@ def test_values_come_back_as_they_went(database: Database) -> None:
     for name, (value, kind) in given.items():
         (told,) = database.one(statement(f"select {{v}}::{kind}", v=value), "asking")
         assert told == (list(value) if isinstance(value, tuple) else value), name
+
+
+def test_a_database_without_encoding_is_asked_in_utf_8(made: str) -> None:
+    with psycopg.connect(made, autocommit=True) as connection:
+        connection.execute("create database bytes encoding 'SQL_ASCII' template template0 locale 'C'")
+        dsn = psycopg.conninfo.make_conninfo(made, dbname="bytes")
+    with psycopg.connect(dsn, autocommit=True, prepare_threshold=None) as connection:
+        read_text(connection)
+        begin(connection, Limits(), read_only=False)
+        database, name = Database(connection), Name(("Zürich",))
+        database.run(statement("create temporary table {t} as select {v}::text as {t}", t=name, v="Zoë"), "making")
+        told = statement("select {t}, {v}::text from {t} where {t} = {v}", t=name, v="Zoë")
+        assert database.rows(told, "asking") == [("Zoë", "Zoë")]
+        assert database.rows(told, "asking", settings=[("app.who", "Zoë")]) == [("Zoë", "Zoë")]
 
 
 def test_a_role_is_answered_as_its_session_is_and_nothing_is_left_behind(database: Database) -> None:

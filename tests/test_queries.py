@@ -49,7 +49,7 @@ def test_a_value_that_is_wanted_once_is_one_parameter() -> None:
     nested = statement("{a} and {a}", a=value)
     whole = statement("select {b}, {n}, {n}, {a}", b=1, n=nested, a=value)
     assert str(whole) == "select 1, 'x' and 'x', 'x' and 'x', 'x'"
-    assert whole.run_text(None) == ("select $1, $2 and $2, $2 and $2, $2", [1, "x"])  # type: ignore[arg-type]
+    assert whole.run_text() == ("select $1, $2 and $2, $2 and $2, $2", [1, "x"])
 
 
 @pytest.mark.parametrize("change, told", [

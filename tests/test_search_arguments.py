@@ -27,7 +27,7 @@ MADE = """
 alter table shop.texts add column "Bot {x}" integer, add column state text not null default 'live';
 update shop.texts set "Bot {x}" = case id % 10 when 0 then 2 when 1 then 3 else 1 end,
   state = case id % 3 when 0 then 'draft' else 'live' end;
-create function shop.ask(q public.vector, shop text, bot integer, over float8, n integer, mode text)
+create function shop.ask(q public.vector, shop text, bot integer, over real, n smallint, mode text)
 returns table (id bigint, similarity float8) language sql stable set search_path = '' as $$
   select t.id, 1 - (t.embedding operator(public.<=>) q) from shop.texts as t
   where {tenant} and t."Bot {x}" = bot and t.state = 'live' and mode = 'fast''s'
@@ -35,8 +35,8 @@ returns table (id bigint, similarity float8) language sql stable set search_path
   order by t.embedding operator(public.<=>) q, t.id limit n
 $$;
 """
-ARGUMENTS = [("q", "public.vector"), ("shop", "text"), ("bot", "integer"), ("over", "double precision"),
-             ("n", "integer"), ("mode", "text")]  # fmt: skip
+ARGUMENTS = [("q", "public.vector"), ("shop", "text"), ("bot", "integer"), ("over", "real"),
+             ("n", "smallint"), ("mode", "text")]  # fmt: skip
 SEARCH = {
     "vector": "shop.texts.embedding", "query": "q", "tenant": "shop", "threshold": "over", "count": "n",
     "filters": {"bot": "Bot {x}"}, "given": {"mode": "fast's"}, "where": "state = 'live' -- not '{draft}'",

@@ -84,10 +84,9 @@ def call(search: Searching, vector: str, given: dict[str, object]) -> Statement:
     spec = spec_of(search)
     if search.sql:
         return sent(search, {spec.query: vector, **given})
-    passed = [
-        statement("{name} => {value}", name=Name((name,)), value=value)
-        for name, value in {spec.query: vector, **given}.items()
-    ]
+    # Numbers go as text, of the argument's type: smallint takes no other integer, real and numeric no other number.
+    texts = {name: str(v) if type(v) in (int, float) else v for name, v in {spec.query: vector, **given}.items()}
+    passed = [statement("{name} => {value}", name=Name((name,)), value=value) for name, value in texts.items()]
     return statement(
         "select f.{key}::text, f.{s}::float8 from {f}({arguments}) as f",
         key=Name((spec.key,)), s=Name((spec.similarity,)), f=Name.of(search.function),

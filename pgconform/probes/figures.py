@@ -80,20 +80,23 @@ def unequal_totals(subject: Declared[Total], owners: Owners | None) -> Offence:
         part=Name((item.detail_column,)), detail=Name.of(item.detail),
         named=_alike((theirs, "d", ours, "r") for ours, theirs in keys),
     )  # fmt: skip
-    by = [column(theirs, "d") for _, theirs in keys]
-    summed = statement(
-        "{table} as o left join (select {by}, pg_catalog.sum(d.{part}) as total from {detail} as d group by {by}) as s"
-        " on {same}",
-        table=Name.of(subject.table), by=joined(by), part=Name((item.detail_column,)), detail=Name.of(item.detail),
-        same=_alike((theirs, "s", ours, "o") for ours, theirs in keys),
+    sums = statement(
+        "select {by}, pg_catalog.sum(d.{part}) as total from {detail} as d group by {by}",
+        by=joined(column(theirs, "d") for _, theirs in keys), part=Name((item.detail_column,)),
+        detail=Name.of(item.detail),
     )  # fmt: skip
+    given = {"table": Name.of(subject.table), "sums": sums, "c": column(item.column, "o")}
+    on = _alike((theirs, "s", ours, "o") for ours, theirs in keys)
     where = statement(  # not by {total}: without an index on the parts, that is a scan of them for each row
-        "not exists (select from {summed} where {same} and {c} = coalesce(s.total, 0))",
-        summed=summed, same=_alike((ours, "o", ours, "r") for ours, _ in keys), c=column(item.column, "o"),
+        "not exists (select from {table} as o left join ({sums}) as s on {on}"
+        " where {same} and {c} = coalesce(s.total, 0))",
+        **given, on=on, same=_alike((ours, "o", ours, "r") for ours, _ in keys),
     )  # fmt: skip
-    some = statement(  # one hash of the sums, where the condition needs a second one of the rows
-        "select from {summed} where ({c} = coalesce(s.total, 0)) is not true or {k} is null",
-        summed=summed, c=column(item.column, "o"), k=column(item.key, "o"),
+    # One hash of the sums, where the condition needs a second one of the rows; worked out once, not by each worker.
+    some = statement(
+        "with s as materialized ({sums}) select from {table} as o left join s on {on}"
+        " where ({c} = coalesce(s.total, 0)) is not true or {k} is null",
+        **given, on=on, k=column(item.key, "o"),
     )  # fmt: skip
     change = statement("{c} = {total}", c=Name((item.column,)), total=total)
     says = f"differ from the sum of {item.detail}"

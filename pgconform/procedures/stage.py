@@ -143,7 +143,7 @@ class Stage:
         """All rows of an answer; none of a command."""
         from psycopg import RawCursor
 
-        text, parameters = question.run_text(self.connection)
+        text, parameters = question.run_text()
         with RawCursor(self.connection) as cursor:
             cursor.execute(text.encode(), parameters, prepare=False)
             return cursor.fetchall() if cursor.description else []

@@ -81,7 +81,7 @@ class Asking:
 
     def __init__(self, database: Database, call: Statement, kind: str, indexes: Sequence[int]) -> None:
         self._pgconn = database.connection.pgconn
-        text, values = call.run_text(database.connection)
+        text, values = call.run_text()
         self._text, self._kind, self._place = text.encode(), kind, values.index(None)
         self._values = [None if value is None else str(value).encode() for value in values]
         self._indexes = _array(indexes)

@@ -118,7 +118,8 @@ def test_every_foreign_key_is_indexed(table: Table) -> Iterator[Finding]:
     """
     usable = [i for i in table.indexes if i.valid and i.ready and i.method in ("btree", "hash")]
     for key in table.foreign_keys():
-        wanted, many = set(key.columns), len(key.columns)
+        wanted = set(key.columns)
+        many = len(wanted)
         leading = (i for i in usable if i.columns[:many] == key.columns or set(i.columns[:many]) == wanted)
         if not key.inherited and not any(i.has_all(*wanted) for i in leading):
             observed = f"no index leads with ({_columns(key.columns)}) of {quote(key.name)}"
