@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import Any
 
 import psycopg
 
@@ -23,7 +22,7 @@ from pgconform.contract_file import load, resolve
 from pgconform.database import Database, begin
 from pgconform.identities import Identity, identities
 from pgconform.introspect import read_text, snapshot
-from pgconform.model import Nothing, NotVerified
+from pgconform.model import Nothing
 from pgconform.names import literal, quote
 from pgconform.statements import Name, Statement, statement
 from pgconform.targets.embedded import server
@@ -100,7 +99,7 @@ def attempts(evidence: Evidence) -> Iterator[tuple[Identity, Statement]]:
 
 
 def questions(evidence: Evidence) -> Iterator[tuple[Identity, Statement]]:
-    """How many rows each session sees in each relation."""
+    """How many rows each relation has, as often as there are sessions."""
     for table in targets(evidence.catalog, evidence.contract, evidence.privileges):
         for who in identities(evidence):
             name = Name((table.schema, table.name))
@@ -113,45 +112,34 @@ def together(database: Database, who: Identity, command: Statement) -> Told:
 
 
 def apart(database: Database, who: Identity, command: Statement) -> Told:
-    def run() -> object:
-        return database.connection.execute(command.inline(database.connection).encode(), prepare=False).rowcount
-
-    return one_by_one(database, who, run, 0)
-
-
-def asked(database: Database, who: Identity, question: Statement) -> Told:
-    try:
-        return database.rows(question, "counting", role=who.role, settings=who.settings), ""
-    except NotVerified as refusal:
-        return [], refusal.state
-
-
-def asked_apart(database: Database, who: Identity, question: Statement) -> Told:
-    text, parameters = question.run_text()
-
-    def run() -> object:
-        with psycopg.RawCursor(database.connection) as cursor:
-            return cursor.execute(text.encode(), parameters, prepare=False).fetchall()
-
-    return one_by_one(database, who, run, [])
-
-
-def one_by_one(database: Database, who: Identity, run: Callable[[], Any], nothing: object) -> Told:
     execute = database.connection.execute
     for text in become(who):
         execute(text.encode(), prepare=False)
     try:
-        told: Told = run(), ""
+        told: Told = execute(command.inline(database.connection).encode(), prepare=False).rowcount, ""
     except psycopg.Error as error:
-        told = nothing, error.sqlstate or "?"
+        told = 0, error.sqlstate or "?"
     for text in ("rollback to savepoint attempt", "release savepoint attempt"):
         execute(text.encode(), prepare=False)
     return told
 
 
+def asked(database: Database, _: Identity, question: Statement) -> Told:
+    return database.rows(question, "counting"), ""
+
+
+def asked_apart(database: Database, _: Identity, question: Statement) -> Told:
+    text, parameters = question.run_text()
+    database.connection.execute("savepoint question", prepare=False)
+    with psycopg.RawCursor(database.connection) as cursor:
+        told = cursor.execute(text.encode(), parameters, prepare=False).fetchall()
+    database.connection.execute("release savepoint question", prepare=False)
+    return told, ""
+
+
 @cache
 def become(who: Identity) -> tuple[str, str, str]:
-    """How a session of that client begins."""
+    """How an attempt begins."""
     settings = [f"pg_catalog.set_config({literal(n)}, {literal(v)}, true)" for n, v in who.settings]
     settings.append("pg_catalog.set_config('row_security', 'on', true)")
     return "savepoint attempt", f"select {', '.join(settings)}", f"set local role {quote(who.role)}"
