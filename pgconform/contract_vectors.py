@@ -53,7 +53,21 @@ class Vector(Section, frozen=True):
         return held if held in KINDS else None
 
 
-class Search(Section, frozen=True):
+class Searched(Section, frozen=True, kw_only=True):
+    """What is promised of a search, whoever sends it; ``Search`` says what each means."""
+
+    filters: dict[str, str] = {}
+    where: str = ""
+    default_threshold: float | None = None
+    key: str = "id"
+    table_key: str = ""
+    similarity: str = "similarity"
+    recall: Share = 0.9
+    latency_ms: Annotated[float, Meta(gt=0)] = 1000
+    index_from: Annotated[int, Meta(ge=0)] = 10_000
+
+
+class Search(Searched, frozen=True):
     """How the function searches: the vector column behind it, and the names of its arguments and results. Every call
     passes what is ``given`` to other arguments, and for ``filters`` (argument and column) a value that the caller's
     rows have; only rows ``where`` an SQL condition on the table's columns holds are found at all. ``table_key`` is what
@@ -67,19 +81,10 @@ class Search(Section, frozen=True):
     count: str = ""
     tenant: str = ""
     given: dict[str, str | int | float | bool] = {}
-    filters: dict[str, str] = {}
-    where: str = ""
-    default_threshold: float | None = None
     default_count: int | None = None
-    key: str = "id"
-    table_key: str = ""
-    similarity: str = "similarity"
-    recall: Share = 0.9
-    latency_ms: Annotated[float, Meta(gt=0)] = 1000
-    index_from: Annotated[int, Meta(ge=0)] = 10_000
 
 
-class Query(Section, frozen=True):
+class Query(Searched, frozen=True):
     """A search that an application sends as SQL of its own. ``sql`` returns ``key`` and ``similarity``, the nearest row
     first; ``:query`` in it is the vector, ``:tenant`` and ``:count`` the caller's tenant and how many rows are wanted,
     and so is each of ``filters``: all are bound as parameters. Without ``:count``, ``default_count`` says how many it
@@ -88,13 +93,4 @@ class Query(Section, frozen=True):
     sql: str
     vector: str
     execute: tuple[str, ...]
-    filters: dict[str, str] = {}
-    where: str = ""
-    default_threshold: float | None = None
     default_count: Annotated[int, Meta(ge=1)] | None = None
-    key: str = "id"
-    table_key: str = ""
-    similarity: str = "similarity"
-    recall: Share = 0.9
-    latency_ms: Annotated[float, Meta(gt=0)] = 1000
-    index_from: Annotated[int, Meta(ge=0)] = 10_000

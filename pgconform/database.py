@@ -114,6 +114,7 @@ class Database:
         if role or settings:
             with self._entered(role, tuple(settings), what):
                 return self._execute(question)
+        # Outside a transaction psycopg begins one, and ends it.
         if question.bound or self.connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE:
             with self._savepoint(what):
                 return self._execute(question)
@@ -257,8 +258,7 @@ class Database:
         with self.connection.cursor() as cursor:
             cursor.execute(text.encode(), prepare=False)
             for result in cursor.results():
-                some = result.pgresult is not None and result.pgresult.nfields > 0
-                answers.append((result.rowcount, result.fetchall() if some else []))
+                answers.append((result.rowcount, fetched(result)))
         return answers
 
     def _copied(self, command: str) -> int:
@@ -287,6 +287,11 @@ class Database:
         if self.connection.closed or self.connection.broken:
             return TargetLost(f"the server went away while {what} ({_code(error)})")
         return NotVerified(explain(error, what), error.sqlstate or "", said(error))
+
+
+def fetched(cursor: psycopg.Cursor[Row] | psycopg.RawCursor[Row]) -> list[Row]:
+    """All rows of an answer; none of a command. Not by ``description``: that fails at names of columns in SQL_ASCII."""
+    return cursor.fetchall() if cursor.pgresult is not None and cursor.pgresult.nfields else []
 
 
 def claims_settings(setting: str, claims: dict[str, Any], settings: dict[str, str]) -> dict[str, str]:

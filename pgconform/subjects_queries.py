@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from pgconform.contract import ArgumentPromise, Contract, FunctionPromise
-from pgconform.contract_vectors import Search
+from pgconform.contract_vectors import Search, Searched
 from pgconform.names import qualified, split
 from pgconform.parameters import named
 from pgconform.subjects import Searching, searches
@@ -19,11 +20,10 @@ def all_searches(contract: Contract) -> Iterator[Searching]:
         schema, table, column = split(query.vector)
         relation, told = qualified(schema, table), named(query.sql)
         vector = contract.tables[relation].vectors[column]
-        search = Search(
-            query.vector, "query", "", "count" if "count" in told else "", "tenant" if "tenant" in told else "", {},
-            query.filters, query.where, query.default_threshold, query.default_count, query.key, query.table_key,
-            query.similarity, query.recall, query.latency_ms, query.index_from,
-        )  # fmt: skip
+        count, tenant = (word if word in told else "" for word in ("count", "tenant"))
+        alike: dict[str, Any] = {field: getattr(query, field) for field in Searched.__struct_fields__}
+        given = query.default_count
+        search = Search(query.vector, "query", count=count, tenant=tenant, default_count=given, **alike)
         promise = FunctionPromise(
             tuple(ArgumentPromise(word, vector.type if word == "query" else "text") for word in told),
             execute=query.execute, search=search,

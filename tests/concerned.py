@@ -39,7 +39,8 @@ class Concern:
         members = {t.members.table for t in contract.tenancies.values() if t.members}
         self._callers = not members.isdisjoint(altered | written)
         self._read = self._tables | {str(t) for t in catalog.tables if written & named_by(t)}
-        self._bodies = {function.name: function.body for function in catalog.functions}
+        names = {name.rpartition(".")[2] for name in self._read}
+        self._reading = {f.name for f in catalog.functions if any(name in f.body for name in names)} | self._functions
 
     def subjects(self, check: Check, subjects: list[Any]) -> list[Any]:
         """Those of a check's subjects for which the outcome may differ."""
@@ -52,9 +53,7 @@ class Concern:
         """Whether a vector column, an index of one, or a search through it may answer something else, or others ask."""
         first = subject[0] if isinstance(subject, tuple) else subject
         table, function = getattr(first, "table", str(first)), getattr(first, "function", "").rpartition(".")[2]
-        names = {name.rpartition(".")[2] for name in self._read}
-        reads = any(name in self._bodies.get(function, "") for name in names)
-        return self._callers or table in self._read or function in self._functions or reads
+        return self._callers or table in self._read or function in self._reading
 
     def _concerns(self, subject: Any) -> bool:
         first = subject[0] if isinstance(subject, tuple) else subject

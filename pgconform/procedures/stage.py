@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pgconform.catalog import Catalog
 from pgconform.contract import Contract, Members, Registry, Tenancy
 from pgconform.contract_operations import BLANKS, Procedure
-from pgconform.database import Row, explain, said
+from pgconform.database import Row, explain, fetched, said
 from pgconform.model import NotVerified
 from pgconform.statements import Name, Statement, joined, statement
 
@@ -146,7 +146,7 @@ class Stage:
         text, parameters = question.run_text()
         with RawCursor(self.connection) as cursor:
             cursor.execute(text.encode(), parameters, prepare=False)
-            return cursor.fetchall() if cursor.description else []
+            return fetched(cursor)
 
     def count(self, question: Statement) -> int:
         """The number that a question is answered with."""

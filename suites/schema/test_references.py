@@ -119,9 +119,9 @@ def test_every_foreign_key_is_indexed(table: Table) -> Iterator[Finding]:
     usable = [i for i in table.indexes if i.valid and i.ready and i.method in ("btree", "hash")]
     for key in table.foreign_keys():
         wanted = set(key.columns)
-        many = len(wanted)
-        leading = (i for i in usable if i.columns[:many] == key.columns or set(i.columns[:many]) == wanted)
-        if not key.inherited and not any(i.has_all(*wanted) for i in leading):
+        if not key.inherited and not any(
+            set(i.columns[: len(wanted)]) == wanted and i.has_all(*wanted) for i in usable
+        ):
             observed = f"no index leads with ({_columns(key.columns)}) of {quote(key.name)}"
             remedy = f"create index on {table} ({_columns(key.columns)});"
             yield Finding(str(table), observed, remedy, detail=quote(key.name))
